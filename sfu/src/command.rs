@@ -1,0 +1,431 @@
+//! What the core is told, and what it tells: the whole vocabulary between signalling and media.
+//!
+//! Signalling speaks of participants, names and permissions; the core of peers (one peer connection each),
+//! tracks and subscriptions. Ids are chosen by signalling. Every command for an id that is not (or no
+//! longer) there is ignored: signalling and media run on different threads and may cross.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::ids::{Mid, PeerId, Rid, RoomId, Ssrc, TrackId};
+use crate::units::Bitrate;
+
+/// Sound or picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum MediaKind {
+    /// `m=audio`
+    Audio,
+    /// `m=video`
+    Video,
+}
+
+/// Who makes the offers on a peer connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NegotiationRole {
+    /// The client offers: LiveKit v1, and the publisher connection of v0.
+    Answerer,
+    /// We offer: the subscriber connection of v0.
+    Offerer,
+}
+
+/// How a data channel delivers (RFC 8832 §5.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reliability {
+    /// Ordered, resent until delivered.
+    Reliable,
+    /// Unordered, never resent.
+    Lossy,
+}
+
+/// A data channel that we open in-band once SCTP is up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelSpec {
+    /// The channel's label, such as `_reliable`.
+    pub label: String,
+    /// Its delivery.
+    pub reliability: Reliability,
+}
+
+/// A new peer connection.
+#[derive(Clone, Debug)]
+pub struct AddPeer {
+    /// The connection's id, never used before.
+    pub peer: PeerId,
+    /// The room it belongs to; made if it is the first.
+    pub room: RoomId,
+    /// Who makes the offers.
+    pub role: NegotiationRole,
+    /// Channels that we open; empty where the client opens them.
+    pub channels: Vec<ChannelSpec>,
+}
+
+/// What signalling knows of a media section before the offer arrives; shapes the answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishHint {
+    /// The `msid` track id, or another id that the client may use for it.
+    pub cid: String,
+    /// Answer `stereo=1` for Opus.
+    pub stereo: bool,
+    /// Answer `usedtx=1` for Opus.
+    pub dtx: bool,
+    /// Accept RED for Opus.
+    pub red: bool,
+}
+
+/// What a subscriber wants of a track.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Demand {
+    /// `false`: stay negotiated, send nothing.
+    pub enabled: bool,
+    /// The largest picture that is of use, width and height in pixels; `None` for no bound by size.
+    pub size: Option<(u32, u32)>,
+    /// The highest quality rank wanted, counted as [`LayerId::spatial`](crate::ids::LayerId); used when `size` is `None`.
+    pub max_spatial: u8,
+    /// The highest frame rate that is of use; `None` for no bound.
+    pub fps: Option<u32>,
+    /// Higher goes first when the link is narrow; 0 is the usual.
+    pub priority: u32,
+    /// A screen share, which goes before cameras.
+    pub screen_share: bool,
+}
+
+impl Default for Demand {
+    fn default() -> Self {
+        Demand {
+            enabled: true,
+            size: None,
+            max_spatial: u8::MAX,
+            fps: None,
+            priority: 0,
+            screen_share: false,
+        }
+    }
+}
+
+/// One encoding that a publisher announced, smallest picture first in a list of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnnouncedLayer {
+    /// The `rid` when the encodings are told apart by it.
+    pub rid: Option<Rid>,
+    /// Width and height in pixels, 0 when unknown.
+    pub size: (u32, u32),
+    /// Target bitrate, zero when unknown.
+    pub bitrate: Bitrate,
+}
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Make a peer connection. It answers STUN once a description was exchanged.
+    AddPeer(AddPeer),
+    /// End a peer connection and all that hangs on it, its published tracks included.
+    RemovePeer {
+        /// Which.
+        peer: PeerId,
+    },
+    /// The client's offer. Leads to [`Event::RemoteSections`] and [`Event::Answer`], or to [`Event::OfferRefused`].
+    Offer {
+        /// The connection.
+        peer: PeerId,
+        /// The client's number for the offer, echoed in the answer.
+        id: u32,
+        /// The SDP text, untrusted.
+        sdp: String,
+        /// What is known of the sections to be published.
+        hints: Vec<PublishHint>,
+    },
+    /// The client's answer to our offer `id` (0 where the client does not echo it).
+    Answer {
+        /// The connection.
+        peer: PeerId,
+        /// The number of the offer that it answers.
+        id: u32,
+        /// The SDP text, untrusted.
+        sdp: String,
+    },
+    /// A candidate of the client, as in `a=candidate`; may be empty (end of candidates) or an mDNS name.
+    RemoteCandidate {
+        /// The connection.
+        peer: PeerId,
+        /// The attribute's value.
+        candidate: String,
+    },
+    /// Offer new ICE credentials (offerers only).
+    RestartIce {
+        /// The connection.
+        peer: PeerId,
+    },
+    /// The media of section `mid` is the track `track`. May come before or after media flows; packets of a
+    /// section that is not bound are counted and dropped.
+    BindTrack {
+        /// The publisher's connection.
+        peer: PeerId,
+        /// The section.
+        mid: Mid,
+        /// The track's id, new.
+        track: TrackId,
+        /// Announced encodings, smallest first; may be empty.
+        layers: Vec<AnnouncedLayer>,
+    },
+    /// The track is no more; subscriptions to it end.
+    RemoveTrack {
+        /// Which.
+        track: TrackId,
+    },
+    /// A muted track is not forwarded even if packets come.
+    MuteTrack {
+        /// Which.
+        track: TrackId,
+        /// Whether it is muted now.
+        muted: bool,
+    },
+    /// Forward a track to a connection. Idempotent.
+    Subscribe {
+        /// The subscriber's connection.
+        peer: PeerId,
+        /// The track.
+        track: TrackId,
+        /// First half of `a=msid`, for LiveKit `PA_…|TR_…`.
+        stream_id: String,
+        /// Second half of `a=msid`, for LiveKit the track's sid.
+        label: String,
+        /// What is wanted at first.
+        demand: Demand,
+    },
+    /// Forward it no longer. Idempotent.
+    Unsubscribe {
+        /// The subscriber's connection.
+        peer: PeerId,
+        /// The track.
+        track: TrackId,
+    },
+    /// Change what is wanted of a subscribed track.
+    Adjust {
+        /// The subscriber's connection.
+        peer: PeerId,
+        /// The track.
+        track: TrackId,
+        /// What is wanted from now on.
+        demand: Demand,
+    },
+    /// Send one message on the channel `label` of each of these connections. Where the channel is not open
+    /// yet the message waits up to two seconds for it.
+    SendData {
+        /// The receivers; shared, since one message goes to a whole room.
+        to: Arc<[PeerId]>,
+        /// The channel.
+        label: String,
+        /// `true` for the binary payload protocol, `false` for text (RFC 8831 §6.6).
+        binary: bool,
+        /// The message.
+        payload: Bytes,
+    },
+}
+
+/// A media section of the client's, as its latest description has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteSection {
+    /// The section.
+    pub mid: Mid,
+    /// Its kind.
+    pub kind: MediaKind,
+    /// The client means to send in it.
+    pub sending: bool,
+    /// `a=msid`: stream id, if given.
+    pub stream_id: Option<String>,
+    /// `a=msid`: track id, if given.
+    pub track_id: Option<String>,
+    /// The encodings it announces by `a=simulcast`, in the order of the SDP.
+    pub rids: Vec<Rid>,
+}
+
+/// What a publisher's track turned out to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrackMedia {
+    /// The section it came in.
+    pub mid: Mid,
+    /// Its kind.
+    pub kind: MediaKind,
+    /// As in `a=rtpmap`, such as `video/VP8`.
+    pub mime: String,
+    /// The encodings seen or announced, smallest first.
+    pub layers: Vec<(Option<Rid>, Option<Ssrc>)>,
+}
+
+/// Why a peer connection is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PeerEnd {
+    /// No authenticated STUN for the consent time (RFC 7675 §5.1).
+    ConsentExpired,
+    /// The client never became reachable in the time allowed.
+    NeverConnected,
+    /// The certificate did not match `a=fingerprint` (RFC 8122 §5).
+    FingerprintMismatch,
+    /// The DTLS handshake failed otherwise.
+    HandshakeFailed,
+    /// The client closed DTLS (close_notify).
+    ClosedByPeer,
+}
+
+/// How well one connection does, over the last interval.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LinkQuality {
+    /// Share of the client's packets that never arrived and were not repaired, 0 to 1.
+    pub uplink_loss: f32,
+    /// Share of our packets that its feedback reports lost, 0 to 1.
+    pub downlink_loss: f32,
+    /// Round trip, when known.
+    pub rtt: Option<Duration>,
+    /// What we think we may send.
+    pub estimate: Option<Bitrate>,
+    /// Share of the wanted video layers that is being sent, 0 to 1; 1 with no video wanted.
+    pub served: f32,
+    /// Packets moved in either direction in the interval.
+    pub active: bool,
+}
+
+/// One speaker's measure (RFC 6464): loudness over the last window.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SpeakerLevel {
+    /// The audio track.
+    pub track: TrackId,
+    /// Smoothed loudness, 0 (silent) to 1.
+    pub level: f32,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The sections of an offer that was accepted; precedes its [`Event::Answer`].
+    RemoteSections {
+        /// The connection.
+        peer: PeerId,
+        /// All media sections, in SDP order.
+        sections: Vec<RemoteSection>,
+    },
+    /// Our answer to the client's offer.
+    Answer {
+        /// The connection.
+        peer: PeerId,
+        /// The number of the offer.
+        id: u32,
+        /// The SDP text.
+        sdp: String,
+        /// Which of our tracks goes in which section: all of them, not only the new.
+        tracks: Vec<(Mid, TrackId)>,
+    },
+    /// The client's description cannot be used; the connection stays as it was.
+    DescriptionRefused {
+        /// The connection.
+        peer: PeerId,
+        /// The number of the offer or answer.
+        id: u32,
+        /// For the log and the client, in one sentence.
+        reason: String,
+    },
+    /// Our offer (offerers only); at most one is outstanding.
+    Offer {
+        /// The connection.
+        peer: PeerId,
+        /// Its number, to be echoed.
+        id: u32,
+        /// The SDP text.
+        sdp: String,
+        /// Which of our tracks goes in which section.
+        tracks: Vec<(Mid, TrackId)>,
+    },
+    /// The client must offer again (answerers only), with this many sections more than it has;
+    /// `(0, 0)` means just again. What was asked for and not yet got is already taken off.
+    SectionsNeeded {
+        /// The connection.
+        peer: PeerId,
+        /// Further audio sections.
+        audio: u32,
+        /// Further video sections.
+        video: u32,
+    },
+    /// ICE and DTLS are up.
+    Connected {
+        /// The connection.
+        peer: PeerId,
+    },
+    /// The connection is over and already removed.
+    Ended {
+        /// The connection.
+        peer: PeerId,
+        /// Why.
+        reason: PeerEnd,
+    },
+    /// The first packets of a bound track arrived, or what is known of its encodings changed.
+    TrackMedia {
+        /// The track.
+        track: TrackId,
+        /// What it is.
+        media: TrackMedia,
+    },
+    /// A subscription was negotiated: its packets can flow from now on.
+    SubscriptionBound {
+        /// The subscriber's connection.
+        peer: PeerId,
+        /// The track.
+        track: TrackId,
+    },
+    /// The subscriber's client offers no codec that the track is sent in.
+    SubscriptionUnsupported {
+        /// The subscriber's connection.
+        peer: PeerId,
+        /// The track.
+        track: TrackId,
+    },
+    /// The allocator paused a video for lack of bandwidth, or resumed it.
+    SubscriptionPaused {
+        /// The subscriber's connection.
+        peer: PeerId,
+        /// The track.
+        track: TrackId,
+        /// Paused now?
+        paused: bool,
+    },
+    /// One message of the client on a data channel.
+    Data {
+        /// The connection it came on.
+        peer: PeerId,
+        /// The channel's label.
+        label: String,
+        /// Binary or text (RFC 8831 §6.6).
+        binary: bool,
+        /// The message.
+        payload: Bytes,
+    },
+    /// The room's audio levels, every 400 ms while anybody's changed; silent tracks are absent.
+    Speakers {
+        /// The room.
+        room: RoomId,
+        /// Loudest first.
+        levels: Vec<SpeakerLevel>,
+    },
+    /// A connection's quality, every 5 s.
+    Quality {
+        /// The connection.
+        peer: PeerId,
+        /// The figures.
+        quality: LinkQuality,
+    },
+    /// The first media packet in either direction crossed this connection.
+    FirstMedia {
+        /// The connection.
+        peer: PeerId,
+    },
+}
+
+/// Where a packet came from or goes to: our address and the client's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Path {
+    /// Our address, as the packet had it.
+    pub local: SocketAddr,
+    /// The client's.
+    pub remote: SocketAddr,
+}

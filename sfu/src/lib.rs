@@ -1,0 +1,14 @@
+//! The media core of Sluice, sans-IO: bytes and time in; bytes, events and a deadline out.
+#![forbid(unsafe_code)]
+
+pub mod command;
+pub mod congestion;
+pub mod forward;
+pub mod ids;
+pub mod peer;
+pub mod room;
+pub mod sdp;
+pub mod transport;
+pub mod units;
+pub mod uplink;
+pub mod wire;
