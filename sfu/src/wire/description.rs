@@ -1,0 +1,56 @@
+//! What forwarding needs to know of one media packet, whatever its codec.
+
+/// A codec that is forwarded with knowledge of its payload format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Codec {
+    /// RFC 7587
+    Opus,
+    /// Redundant audio over Opus, RFC 2198.
+    Red,
+    /// RFC 7741
+    Vp8,
+    /// RFC 9628
+    Vp9,
+    /// RFC 6184
+    H264,
+    /// RTP payload format for AV1, AOM, v1.0.0.
+    Av1,
+}
+
+/// Where a VP8 payload descriptor has the numbers that must stay continuous over a switch (RFC 7741 §4.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Vp8Numbers {
+    /// The picture id, 7 or 15 bits.
+    pub picture_id: Option<u16>,
+    /// Whether it has 15 bits on the wire.
+    pub wide_picture_id: bool,
+    /// Byte offset of the picture id in the payload.
+    pub picture_id_at: u8,
+    /// TL0PICIDX, the running number of base-layer frames.
+    pub tl0_pic_idx: Option<u8>,
+    /// Its byte offset in the payload.
+    pub tl0_pic_idx_at: u8,
+}
+
+/// One packet's place in its stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PacketDescription {
+    /// First packet of a frame (with spatial layers in one stream: of one layer's frame).
+    pub frame_start: bool,
+    /// Last packet of a frame (likewise).
+    pub frame_end: bool,
+    /// The packet belongs to a frame that needs no earlier one; with `frame_start`, a decoder may begin here.
+    pub keyframe: bool,
+    /// Spatial layer inside the stream (SVC); 0 for simulcast.
+    pub spatial: u8,
+    /// Temporal layer, 0 the base.
+    pub temporal: u8,
+    /// A subscriber that got only lower temporal layers may get this one from here on.
+    pub temporal_sync: bool,
+    /// VP8's numbers; `None` for other codecs.
+    pub vp8: Option<Vp8Numbers>,
+    /// Picture size in pixels, where the packet says it (keyframes).
+    pub size: Option<(u16, u16)>,
+    /// Frame number of the dependency descriptor, where there is one.
+    pub frame_number: Option<u16>,
+}
