@@ -1,1 +1,56 @@
-fn main() {}
+//! Developer commands. `cargo xtask dev` and `cargo xtask ci` are all that a new machine needs besides a
+//! Rust toolchain: both install what is missing, or name it and say how to get it.
+
+mod bench;
+mod ci;
+mod dev;
+mod fuzz;
+mod run;
+mod sim;
+mod tidy;
+mod tools;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Developer commands of Sluice")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build the page and the server, and start it for development on this machine
+    Dev(dev::Args),
+    /// All that must hold before a change lands: format, lints, licences, builds, tests, real clients
+    Ci(ci::Args),
+    /// Measure the packet path: CPU and allocations per forwarded packet
+    Bench(bench::Args),
+    /// Fuzz the parsers and state machines
+    Fuzz(fuzz::Args),
+    /// Run seeded calls over simulated links in virtual time
+    Sim(sim::Args),
+    /// Find metrics and configuration keys without documentation
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Dev(args) => dev::run(&args),
+        Command::Ci(args) => ci::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
+        Command::Sim(args) => sim::run(&args),
+        Command::Tidy => tidy::run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nxtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! `cargo xtask bench`: CPU and allocations per forwarded packet, and criterion's benches of the parts.
+
+use crate::run::{self, Result, cargo};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Also run criterion's benches of the parts
+    #[arg(long)]
+    parts: bool,
+    /// Passed to the fan-out bench, such as `--seconds 5`
+    #[arg(last = true)]
+    fanout: Vec<String>,
+}
+
+/// Criterion's benches, each of one part of the packet path.
+const PARTS: &[&str] = &["srtp", "parse"];
+
+pub(crate) fn run(args: &Args) -> Result {
+    run::run(cargo(&["bench", "--bench", "fanout", "--"]).args(&args.fanout))?;
+    if args.parts {
+        for part in PARTS {
+            run::run(&mut cargo(&["bench", "--bench", part]))?;
+        }
+    }
+    Ok(())
+}

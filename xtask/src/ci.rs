@@ -1,0 +1,45 @@
+//! `cargo xtask ci`: what must hold before a change lands, cheapest first.
+
+use crate::run::{self, Result, cargo, command, root};
+use crate::{tidy, tools};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Leave out the tests that need browsers, SDKs and network namespaces
+    #[arg(long)]
+    no_clients: bool,
+}
+
+/// Programs that the client tests start, and the Debian packages that have them.
+const CLIENT_PROGRAMS: &[(&str, &str)] = &[("chromium", "chromium"), ("ip", "iproute2"), ("nft", "nftables")];
+
+pub(crate) fn run(args: &Args) -> Result {
+    run::run(&mut cargo(&["fmt", "--all", "--check"]))?;
+    tidy::run()?;
+    tools::page()?;
+    run::run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))?;
+    tools::cargo_tool("cargo-deny", "0.18.9")?;
+    // Advisories need the network's advisory database; `cargo deny check advisories` where it can be had.
+    run::run(&mut cargo(&["deny", "check", "licenses", "bans", "sources"]))?;
+    run::run(&mut cargo(&["test", "--workspace", "--locked"]))?;
+    run::run(
+        command("cargo", &["check", "--quiet"]).current_dir(root().join("fuzz")).env("RUSTC_BOOTSTRAP", "1"),
+    )?;
+    run::run(&mut cargo(&["build", "--release", "--locked", "--bin", "sluice"]))?;
+    if args.no_clients {
+        eprintln!("left out on request: tests with browsers, SDKs and namespaces");
+        return Ok(());
+    }
+    clients()
+}
+
+/// The whole server against real browsers and SDKs.
+fn clients() -> Result {
+    tools::debian(CLIENT_PROGRAMS)?;
+    let python = tools::python()?;
+    tools::npm_packages(&root().join("tests/clients"))?;
+    // Each test brings up its own server and browser: one at a time, or two cores cannot decode what they are sent.
+    let mut tests =
+        cargo(&["test", "--release", "--locked", "--test", "clients", "--", "--test-threads", "1"]);
+    run::run(tests.env("SLUICE_PYTHON", python))
+}
