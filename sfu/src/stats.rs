@@ -1,0 +1,233 @@
+//! Plain counters of the core, copied out by its owner once a second.
+
+use std::time::Duration;
+
+use crate::command::{MediaKind, PeerEnd};
+
+/// Why a packet was not forwarded. A closed list: it labels a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(usize)]
+pub enum DropReason {
+    /// From an address that never authenticated itself, or of no known protocol.
+    UnknownSource,
+    /// The authentication tag did not match, or the packet was a replay.
+    Unauthentic,
+    /// Not readable as RTP or RTCP.
+    Malformed,
+    /// Of a stream or section that no track is bound to.
+    UnknownStream,
+    /// Of a muted track.
+    Muted,
+    /// Of a codec or layout that is not forwarded.
+    Unreadable,
+    /// The subscriber's pacer gave its frame up.
+    Pacer,
+    /// The packet had left the cache before its turn.
+    Evicted,
+    /// An ICE request with wrong credentials, or too many paths.
+    Stun,
+    /// More than the handshake's bounds allow.
+    Dtls,
+}
+
+impl DropReason {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [DropReason; 10] = [
+        DropReason::UnknownSource,
+        DropReason::Unauthentic,
+        DropReason::Malformed,
+        DropReason::UnknownStream,
+        DropReason::Muted,
+        DropReason::Unreadable,
+        DropReason::Pacer,
+        DropReason::Evicted,
+        DropReason::Stun,
+        DropReason::Dtls,
+    ];
+
+    /// As a label's value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DropReason::UnknownSource => "unknown_source",
+            DropReason::Unauthentic => "unauthentic",
+            DropReason::Malformed => "malformed",
+            DropReason::UnknownStream => "unknown_stream",
+            DropReason::Muted => "muted",
+            DropReason::Unreadable => "unreadable",
+            DropReason::Pacer => "pacer",
+            DropReason::Evicted => "evicted",
+            DropReason::Stun => "stun",
+            DropReason::Dtls => "dtls",
+        }
+    }
+}
+
+/// Packets and bytes (UDP payload) of one kind in one direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+impl Traffic {
+    pub(crate) fn count(&mut self, bytes: usize) {
+        self.packets += 1;
+        self.bytes += bytes as u64;
+    }
+}
+
+/// One for audio, one for video.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ByKind<T> {
+    /// Audio's.
+    pub audio: T,
+    /// Video's.
+    pub video: T,
+}
+
+impl<T> ByKind<T> {
+    /// The one for `kind`.
+    pub fn of(&mut self, kind: MediaKind) -> &mut T {
+        match kind {
+            MediaKind::Audio => &mut self.audio,
+            MediaKind::Video => &mut self.video,
+        }
+    }
+}
+
+/// Counts of values below ascending bounds, for a histogram metric.
+#[derive(Clone, Copy, Debug)]
+pub struct Histogram<const N: usize> {
+    /// Upper bounds, ascending.
+    pub bounds: [f64; N],
+    /// How many fell at or below each bound but above the one before.
+    pub counts: [u64; N],
+    /// How many were above the last bound.
+    pub above: u64,
+    /// Sum of all values.
+    pub sum: f64,
+}
+
+impl<const N: usize> Histogram<N> {
+    /// Nothing counted.
+    pub const fn new(bounds: [f64; N]) -> Self {
+        Histogram { bounds, counts: [0; N], above: 0, sum: 0.0 }
+    }
+
+    /// Counts one value.
+    pub fn observe(&mut self, value: f64) {
+        self.sum += value;
+        match self.bounds.iter().position(|bound| value <= *bound) {
+            Some(index) => self.counts[index] += 1,
+            None => self.above += 1,
+        }
+    }
+}
+
+/// Everything the core counts since it was made.
+#[derive(Clone, Debug)]
+pub struct Stats {
+    /// Rooms now.
+    pub rooms: u64,
+    /// Peer connections now.
+    pub peers: u64,
+    /// Published tracks now.
+    pub tracks: ByKind<u64>,
+    /// Subscriptions now.
+    pub subscriptions: ByKind<u64>,
+    /// Media packets received.
+    pub received: ByKind<Traffic>,
+    /// Media packets sent, retransmissions included.
+    pub sent: ByKind<Traffic>,
+    /// RTCP packets received and sent.
+    pub rtcp: (Traffic, Traffic),
+    /// Packets dropped, by [`DropReason`].
+    pub dropped: [u64; DropReason::ALL.len()],
+    /// Sequence numbers that receivers asked us to resend, and that we asked publishers to.
+    pub nacks: (u64, u64),
+    /// Keyframe requests (PLI and FIR) received and sent.
+    pub plis: (u64, u64),
+    /// Packets that publishers resent, and that we resent.
+    pub retransmissions: (u64, u64),
+    /// Spatial layer switches up and down.
+    pub switches: (u64, u64),
+    /// Padding sent to probe.
+    pub padding: Traffic,
+    /// Connections that ended, by reason.
+    pub ended: [u64; 5],
+    /// Socket read to hand-over for sending, in seconds: see [`Stats::observe_delay`].
+    pub forward_delay: Histogram<10>,
+    /// What subscribers may be sent, in bit/s, observed every 5 s for each.
+    pub estimate: Histogram<8>,
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        Stats {
+            rooms: 0,
+            peers: 0,
+            tracks: ByKind::default(),
+            subscriptions: ByKind::default(),
+            received: ByKind::default(),
+            sent: ByKind::default(),
+            rtcp: Default::default(),
+            dropped: [0; DropReason::ALL.len()],
+            nacks: (0, 0),
+            plis: (0, 0),
+            retransmissions: (0, 0),
+            switches: (0, 0),
+            padding: Traffic::default(),
+            ended: [0; 5],
+            forward_delay: Histogram::new([0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0]),
+            estimate: Histogram::new([1e5, 2.5e5, 5e5, 1e6, 2.5e6, 5e6, 1e7, 2.5e7]),
+        }
+    }
+}
+
+/// The reasons of [`Stats::ended`], in its order, as label values.
+pub const ENDS: [(PeerEnd, &str); 5] = [
+    (PeerEnd::ConsentExpired, "consent_expired"),
+    (PeerEnd::NeverConnected, "never_connected"),
+    (PeerEnd::FingerprintMismatch, "fingerprint_mismatch"),
+    (PeerEnd::HandshakeFailed, "handshake_failed"),
+    (PeerEnd::ClosedByPeer, "closed_by_peer"),
+];
+
+impl Stats {
+    pub(crate) fn drop(&mut self, reason: DropReason) {
+        self.dropped[reason as usize] += 1;
+    }
+
+    pub(crate) fn count_end(&mut self, reason: PeerEnd) {
+        let index = ENDS.iter().position(|(end, _)| *end == reason).expect("ENDS lists every reason");
+        self.ended[index] += 1;
+    }
+
+    pub(crate) fn observe_delay(&mut self, delay: Duration) {
+        self.forward_delay.observe(delay.as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_stand_at_their_numbers() {
+        for (index, reason) in DropReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index, "{}", reason.as_str());
+        }
+    }
+
+    #[test]
+    fn a_value_is_counted_once_at_its_bound() {
+        let mut histogram = Histogram::new([1.0, 2.0]);
+        for value in [0.5, 1.0, 1.5, 9.0] {
+            histogram.observe(value);
+        }
+        assert_eq!((histogram.counts, histogram.above), ([2, 1], 1));
+        assert!((histogram.sum - 12.0).abs() < 1e-9);
+    }
+}
