@@ -125,7 +125,8 @@ mod tests {
             egress.space()[0] = port as u8;
             egress.commit(path(port), len);
         }
-        let shape: Vec<_> = egress.runs().iter().map(|r| (r.path.remote.port(), r.segment, r.datagrams())).collect();
+        let shape: Vec<_> =
+            egress.runs().iter().map(|r| (r.path.remote.port(), r.segment, r.datagrams())).collect();
         assert_eq!(shape, [(1, 1200, 3), (1, 1200, 1), (2, 1200, 1), (2, 1201, 1)]);
         assert_eq!(egress.slab().len(), 1200 * 4 + 1199 + 1201);
         egress.clear();

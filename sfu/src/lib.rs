@@ -3,11 +3,14 @@
 
 pub mod command;
 pub mod congestion;
+pub mod egress;
 pub mod forward;
 pub mod ids;
 pub mod peer;
 pub mod room;
 pub mod sdp;
+pub mod stats;
+mod timers;
 pub mod transport;
 pub mod units;
 pub mod uplink;
