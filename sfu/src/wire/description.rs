@@ -54,3 +54,33 @@ pub struct PacketDescription {
     /// Frame number of the dependency descriptor, where there is one.
     pub frame_number: Option<u16>,
 }
+
+/// Describes a packet's payload by its codec; `None` if it cannot be read.
+pub fn describe(codec: Codec, payload: &[u8], marker: bool) -> Option<PacketDescription> {
+    match codec {
+        Codec::Opus | Codec::Red => Some(PacketDescription {
+            frame_start: true,
+            frame_end: true,
+            keyframe: true,
+            ..PacketDescription::default()
+        }),
+        Codec::Vp8 => super::vp8::describe(payload, marker),
+        Codec::Vp9 => super::vp9::describe(payload, marker),
+        Codec::H264 => super::h264::describe(payload, marker),
+        Codec::Av1 => super::av1::describe(payload, marker),
+    }
+}
+
+impl PacketDescription {
+    /// Takes over what the dependency descriptor knows better than the payload.
+    pub fn apply(&mut self, descriptor: &super::dependency_descriptor::Descriptor) {
+        self.frame_start = descriptor.frame_start;
+        self.frame_end = descriptor.frame_end;
+        self.keyframe = descriptor.keyframe;
+        self.spatial = descriptor.spatial;
+        self.temporal = descriptor.temporal;
+        self.temporal_sync = descriptor.switch || descriptor.temporal == 0 || descriptor.keyframe;
+        self.size = descriptor.size.or(self.size);
+        self.frame_number = Some(descriptor.frame_number);
+    }
+}

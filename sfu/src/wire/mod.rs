@@ -2,7 +2,12 @@
 //!
 //! Nothing here trusts its input: every parser returns an error for what it cannot read and never panics.
 
+pub mod av1;
+pub mod dependency_descriptor;
 pub mod description;
 pub mod extension;
+pub mod h264;
 pub mod rtcp;
 pub mod rtp;
+pub mod vp8;
+pub mod vp9;

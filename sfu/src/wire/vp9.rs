@@ -1,0 +1,109 @@
+//! The VP9 payload descriptor (RFC 9628 §4.2).
+
+use super::description::PacketDescription;
+
+/// Describes one packet; `None` if its descriptor is cut.
+pub fn describe(payload: &[u8], marker: bool) -> Option<PacketDescription> {
+    let mut rest = payload;
+    let first = take(&mut rest)?;
+    let has = |bit: u8| first & bit != 0;
+    let (inter, layered, flexible) = (has(0x40), has(0x20), has(0x10));
+    let (begin, end, structure) = (has(0x08), has(0x04), has(0x02));
+    if has(0x80) && take(&mut rest)? & 0x80 != 0 {
+        take(&mut rest)?; // second byte of a 15-bit picture id
+    }
+    let (mut spatial, mut temporal, mut up, mut depends) = (0, 0, false, false);
+    if layered {
+        let byte = take(&mut rest)?;
+        temporal = byte >> 5;
+        up = byte & 0x10 != 0;
+        spatial = byte >> 1 & 0x07;
+        depends = byte & 0x01 != 0;
+        if !flexible {
+            take(&mut rest)?; // TL0PICIDX
+        }
+    }
+    if flexible && inter {
+        // At most three reference differences, N says that another follows.
+        for _ in 0..3 {
+            if take(&mut rest)? & 0x01 == 0 {
+                break;
+            }
+        }
+    }
+    let size = if structure { largest_picture(&mut rest)? } else { None };
+    // A frame that refers to nothing in time and to no lower layer starts a decoder.
+    let keyframe = !inter && !depends;
+    Some(PacketDescription {
+        frame_start: begin,
+        frame_end: end || marker,
+        keyframe,
+        spatial,
+        temporal,
+        temporal_sync: up || temporal == 0 || !inter,
+        size,
+        ..PacketDescription::default()
+    })
+}
+
+/// The scalability structure (§4.2.1): the size of its highest layer, if it has sizes.
+fn largest_picture(rest: &mut &[u8]) -> Option<Option<(u16, u16)>> {
+    let head = take(rest)?;
+    let layers = (head >> 5) + 1;
+    let mut size = None;
+    if head & 0x10 != 0 {
+        for _ in 0..layers {
+            let (sides, tail) = rest.split_first_chunk::<4>()?;
+            *rest = tail;
+            size = Some((u16::from_be_bytes([sides[0], sides[1]]), u16::from_be_bytes([sides[2], sides[3]])));
+        }
+    }
+    Some(size)
+}
+
+fn take(rest: &mut &[u8]) -> Option<u8> {
+    let (&byte, tail) = rest.split_first()?;
+    *rest = tail;
+    Some(byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_keyframe_with_its_structure_is_read() {
+        // I, L, B, V; 15-bit id; TID 0, SID 0; TL0; two layers with sizes.
+        let payload =
+            [0xaa, 0x81, 0x23, 0x00, 0x05, 0x30, 0x01, 0x40, 0x00, 0xb4, 0x02, 0x80, 0x01, 0x68, 0xff];
+        let read = describe(&payload, false).unwrap();
+        assert!(read.frame_start && read.keyframe && !read.frame_end);
+        assert_eq!((read.spatial, read.temporal, read.size), (0, 0, Some((640, 360))));
+    }
+
+    #[test]
+    fn layers_and_switch_points_are_read() {
+        // I, P, L, E; 7-bit id; TID 1, U, SID 1, D; TL0.
+        let read = describe(&[0xe4, 0x11, 0x33, 0x05, 0xff], false).unwrap();
+        assert_eq!((read.spatial, read.temporal), (1, 1));
+        assert!(read.temporal_sync && read.frame_end && !read.keyframe && !read.frame_start);
+        let inter_layer = describe(&[0xa8, 0x11, 0x03, 0x05, 0xff], false).unwrap();
+        assert!(!inter_layer.keyframe, "it needs the lower spatial layer");
+    }
+
+    #[test]
+    fn a_cut_descriptor_is_none() {
+        assert_eq!(describe(&[], false), None);
+        assert_eq!(describe(&[0xa2, 0x81], false), None);
+        assert_eq!(describe(&[0x02, 0x10, 1, 2], false), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_described_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let _ = describe(&bytes, false);
+        }
+    }
+}
