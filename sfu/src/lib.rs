@@ -15,3 +15,10 @@ pub mod transport;
 pub mod units;
 pub mod uplink;
 pub mod wire;
+
+/// A moment to count from, for tests: only they may look at a clock, and once.
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "virtual time needs one real moment to start from")]
+pub(crate) fn test_time() -> std::time::Instant {
+    std::time::Instant::now()
+}

@@ -1,0 +1,292 @@
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+
+use super::cache::{Carried, PacketCache, PacketMeta};
+use super::rewrite::{Join, Rewriter};
+use super::select::{Decision, Layout, Selector};
+use super::sent::{Answer, SentLog};
+use crate::ids::{LayerId, SeqNo};
+use crate::units::RtpTime;
+use crate::wire::description::{PacketDescription, Vp8Numbers};
+
+fn layer(spatial: u8, temporal: u8) -> LayerId {
+    LayerId { spatial, temporal }
+}
+
+fn meta(now: Instant, seq: SeqNo, timestamp: RtpTime, description: PacketDescription) -> PacketMeta {
+    let carried = Carried::default();
+    PacketMeta {
+        seq,
+        marker: description.frame_end,
+        payload_type: 96,
+        timestamp,
+        arrival: now,
+        description,
+        carried,
+    }
+}
+
+#[test]
+fn the_cache_keeps_a_second_by_growing_and_forgets_what_is_older() {
+    let start = crate::test_time();
+    let mut cache = PacketCache::default();
+    let first = SeqNo::first(60_000);
+    let payload = [7; 1000];
+    // 400 packets a second for 3 s: 400 kB must be there, so that the ring grows to 512 KiB.
+    for n in 0..1200 {
+        let now = start + Duration::from_micros(2500) * n as u32;
+        cache.insert(
+            meta(now, first.plus(n), RtpTime(n as u32), PacketDescription::default()),
+            &[1, 2],
+            &payload,
+        );
+    }
+    let newest = cache.get(first.plus(1199)).unwrap();
+    assert_eq!((newest.dependency_descriptor, newest.payload), (&[1, 2][..], &payload[..]));
+    assert!(cache.contains(first.plus(1199 - 395)), "a second ago");
+    assert!(!cache.contains(first), "three seconds ago");
+    assert!(cache.get(first.plus(1200)).is_none());
+}
+
+#[test]
+fn a_nack_is_answered_within_bounds() {
+    let start = crate::test_time();
+    let rtt = Duration::from_millis(100);
+    let mut rng = fastrand::Rng::with_seed(1);
+    let mut rewriter = Rewriter::new(&mut rng);
+    let cache = PacketCache::default();
+    let mut log = SentLog::default();
+    let numbers = rewriter.number(SeqNo::first(5), RtpTime(0), None, &cache).unwrap();
+    log.insert(start, numbers, 0, SeqNo::first(5), true);
+    let wire = numbers.seq.wire();
+    assert!(matches!(log.handle_nack(start, rtt, wire.wrapping_add(1)), Answer::Unknown));
+    assert!(matches!(log.handle_nack(start, rtt, wire), Answer::Resend(sent) if sent.marker));
+    assert!(matches!(log.handle_nack(start + rtt / 2, rtt, wire), Answer::TooSoon));
+    let mut resent = 1;
+    for round in 1..20 {
+        resent += u32::from(matches!(log.handle_nack(start + rtt * round, rtt, wire), Answer::Resend(_)));
+    }
+    assert_eq!(resent, 4);
+}
+
+/// A publisher with two encodings of VP8 in two temporal layers, and one subscriber.
+struct Bench {
+    now: Instant,
+    caches: [PacketCache; 2],
+    selector: Selector,
+    rewriter: Rewriter,
+    source: u8,
+    last_sent: Option<(Instant, RtpTime)>,
+    sent: Vec<Out>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Out {
+    encoding: u8,
+    keyframe: bool,
+    frame: u32,
+    temporal: u8,
+    seq: SeqNo,
+    timestamp: RtpTime,
+    picture_id: u16,
+    tl0: u8,
+}
+
+impl Bench {
+    fn new(seed: u64) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        Bench {
+            now: crate::test_time(),
+            caches: [PacketCache::default(), PacketCache::default()],
+            selector: Selector::new(Layout::Simulcast),
+            rewriter: Rewriter::new(&mut rng),
+            source: 0,
+            last_sent: None,
+            sent: Vec::new(),
+        }
+    }
+
+    fn arrive(
+        &mut self,
+        encoding: u8,
+        seq: SeqNo,
+        timestamp: RtpTime,
+        frame: u32,
+        description: PacketDescription,
+    ) {
+        let m = meta(self.now, seq, timestamp, description);
+        self.caches[usize::from(encoding)].insert(m, &[], &[0; 10]);
+        let decision = self.selector.select(encoding, seq, timestamp, &description);
+        let switch = matches!(decision, Decision::Switch { .. });
+        if decision == Decision::Drop {
+            return;
+        }
+        if switch {
+            let elapsed =
+                self.last_sent.map_or(0, |(at, _)| self.now.duration_since(at).as_millis() as i32 * 90);
+            self.rewriter.switch(timestamp, Join { ticks: elapsed, at_least: 900 }, description.vp8.as_ref());
+            self.source = encoding;
+        }
+        assert_eq!(self.source, encoding);
+        let cache = &self.caches[usize::from(encoding)];
+        if let Some(n) = self.rewriter.number(seq, timestamp, description.vp8.as_ref(), cache) {
+            self.last_sent = Some((self.now, n.timestamp));
+            self.sent.push(Out {
+                encoding,
+                keyframe: description.keyframe,
+                frame,
+                temporal: description.temporal,
+                seq: n.seq,
+                timestamp: n.timestamp,
+                picture_id: n.picture_id,
+                tl0: n.tl0_pic_idx,
+            });
+        }
+    }
+}
+
+proptest! {
+    /// Layers go up and down, packets are lost upstream, all counters wrap: what leaves is one decodable stream.
+    #[test]
+    fn any_switching_gives_one_continuous_stream(
+        seed: u64,
+        targets in proptest::collection::vec((0_u8..2, 0_u8..2), 1..12),
+        lost in proptest::collection::hash_set(0_u32..600, 0..20),
+    ) {
+        let mut bench = Bench::new(seed);
+        let mut seqs = [SeqNo::first(65_500), SeqNo::first(20)];
+        let starts = [RtpTime(u32::MAX - 40_000), RtpTime(123)];
+        let mut tl0 = [250_u8, 3];
+        let mut key_due = [true, true];
+        let mut count = 0;
+        for frame in 0..120_u32 {
+            bench.now += Duration::from_millis(33);
+            if frame as usize % 10 == 0 {
+                let (spatial, temporal) = targets[(frame as usize / 10) % targets.len()];
+                bench.selector.set_target(Some(layer(spatial, temporal)));
+            }
+            if let Some(encoding) = bench.selector.wants_keyframe() {
+                key_due[usize::from(encoding)] = true;
+            }
+            for encoding in 0..2_u8 {
+                let e = usize::from(encoding);
+                let temporal = if key_due[e] { 0 } else { (frame % 2) as u8 };
+                let keyframe = std::mem::take(&mut key_due[e]);
+                tl0[e] = tl0[e].wrapping_add(u8::from(temporal == 0));
+                for part in 0..2 {
+                    let seq = seqs[e];
+                    seqs[e] = seqs[e].plus(1);
+                    count += 1;
+                    if lost.contains(&count) {
+                        // A sender whose keyframe was lost is asked again.
+                        key_due[e] |= keyframe;
+                        continue;
+                    }
+                    let description = PacketDescription {
+                        frame_start: part == 0,
+                        frame_end: part == 1,
+                        keyframe: keyframe && part == 0,
+                        temporal,
+                        temporal_sync: true,
+                        vp8: Some(Vp8Numbers {
+                            picture_id: Some((32_700 + frame) as u16 & 0x7fff),
+                            wide_picture_id: true,
+                            tl0_pic_idx: Some(tl0[e]),
+                            ..Default::default()
+                        }),
+                        ..Default::default()
+                    };
+                    bench.arrive(encoding, seq, starts[e].plus(frame as i32 * 3000), frame, description);
+                }
+            }
+        }
+        prop_assert!(!bench.sent.is_empty());
+        prop_assert!(bench.sent[0].keyframe);
+        let mut gaps = 0;
+        for pair in bench.sent.windows(2) {
+            let (a, b) = (pair[0], pair[1]);
+            let step = b.seq.distance(a.seq);
+            prop_assert!(step >= 1, "{a:?} {b:?}");
+            gaps += step - 1;
+            prop_assert!(b.timestamp.distance(a.timestamp) >= 0, "{a:?} {b:?}");
+            let same_frame = a.encoding == b.encoding && a.frame == b.frame;
+            prop_assert_eq!(same_frame, a.timestamp == b.timestamp, "{:?} {:?}", a, b);
+            prop_assert_eq!(same_frame, a.picture_id == b.picture_id, "{:?} {:?}", a, b);
+            if a.encoding != b.encoding {
+                prop_assert!(b.keyframe, "spatial change without keyframe: {a:?} {b:?}");
+            }
+            if !same_frame && step == 1 {
+                prop_assert_eq!(b.picture_id, (a.picture_id + 1) & 0x7fff, "{:?} {:?}", a, b);
+                let tl0_step = b.tl0.wrapping_sub(a.tl0);
+                prop_assert_eq!(tl0_step, u8::from(b.temporal == 0), "{:?} {:?}", a, b);
+            }
+        }
+        prop_assert!(gaps <= lost.len() as i64, "{gaps} gaps for {} losses", lost.len());
+    }
+}
+
+#[test]
+fn a_packet_that_was_resent_upstream_finds_the_number_kept_for_it() {
+    let mut bench = Bench::new(1);
+    bench.selector.set_target(Some(layer(0, 1)));
+    let first = SeqNo::first(10);
+    let describe = |keyframe, picture: u16| PacketDescription {
+        frame_start: true,
+        frame_end: true,
+        keyframe,
+        vp8: Some(Vp8Numbers {
+            picture_id: Some(picture),
+            wide_picture_id: true,
+            tl0_pic_idx: Some(picture as u8),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    for n in [0_u16, 1, 3, 2, 4] {
+        bench.now += Duration::from_millis(33);
+        let timestamp = RtpTime(u32::from(n) * 3000);
+        bench.arrive(0, first.plus(u64::from(n)), timestamp, u32::from(n), describe(n == 0, 100 + n));
+    }
+    let start = bench.sent[0];
+    for out in &bench.sent {
+        let n = out.frame;
+        assert_eq!(out.seq.distance(start.seq), i64::from(n), "{out:?}");
+        assert_eq!(out.timestamp.distance(start.timestamp), n as i32 * 3000, "{out:?}");
+        assert_eq!(out.picture_id, start.picture_id + n as u16, "{out:?}");
+        assert_eq!(out.tl0, start.tl0.wrapping_add(n as u8), "{out:?}");
+    }
+    assert_eq!(bench.sent.len(), 5);
+}
+
+#[test]
+fn svc_goes_down_between_pictures_and_up_at_a_keyframe() {
+    let mut selector = Selector::new(Layout::Svc);
+    selector.set_target(Some(layer(1, 0)));
+    let mut seq = SeqNo::first(0);
+    let mut picture = |selector: &mut Selector, n: u32, keyframe: bool| -> Vec<Decision> {
+        (0..3)
+            .map(|spatial| {
+                seq = seq.plus(1);
+                let description = PacketDescription {
+                    frame_start: true,
+                    frame_end: true,
+                    keyframe: keyframe && spatial == 0,
+                    spatial,
+                    ..Default::default()
+                };
+                selector.select(0, seq, RtpTime(n * 3000), &description)
+            })
+            .collect()
+    };
+    let (go, end, no) =
+        (Decision::Forward { marker: false }, Decision::Forward { marker: true }, Decision::Drop);
+    assert_eq!(picture(&mut selector, 0, false), [no, no, no], "nothing before a keyframe");
+    assert_eq!(picture(&mut selector, 1, true), [Decision::Switch { marker: false }, end, no]);
+    selector.set_target(Some(layer(0, 0)));
+    assert_eq!(picture(&mut selector, 2, false), [end, no, no]);
+    selector.set_target(Some(layer(2, 0)));
+    assert_eq!(selector.wants_keyframe(), Some(0));
+    assert_eq!(picture(&mut selector, 3, false), [end, no, no]);
+    assert_eq!(picture(&mut selector, 4, true), [go, go, end]);
+}

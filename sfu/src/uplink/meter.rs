@@ -1,0 +1,167 @@
+//! What an encoding costs and whether it flows: rate, temporal shares, frame rate, picture size.
+
+use std::time::{Duration, Instant};
+
+use crate::units::{Bitrate, DataSize, RtpTime};
+use crate::wire::description::PacketDescription;
+
+/// Rates are measured over this.
+const WINDOW: Duration = Duration::from_millis(500);
+/// Temporal layers told apart.
+pub const MAX_TEMPORAL: usize = 4;
+/// A price is the highest window of this many: half of 5 s, so that quiet moments do not make a layer cheap.
+const WINDOWS: usize = 6;
+/// A layer of at least [`LIVELY`] frames a second is stopped after three frame times, but not sooner…
+const STOPPED_AFTER: Duration = Duration::from_millis(200);
+/// …and any other after this.
+const STILL_AFTER: Duration = Duration::from_secs(2);
+const LIVELY: f64 = 10.0;
+
+/// See the module's page.
+#[derive(Debug)]
+pub struct LayerMeter {
+    window_start: Option<Instant>,
+    bytes: [u64; MAX_TEMPORAL],
+    history: [[u64; MAX_TEMPORAL]; WINDOWS], // bits/s, cumulative over temporal layers
+    filled: usize,
+    frames: u32,
+    frame: Option<RtpTime>,
+    fps: f64,
+    highest_temporal: u8,
+    size: Option<(u16, u16)>,
+    last: Option<Instant>,
+    keyframes: bool,
+}
+
+impl Default for LayerMeter {
+    fn default() -> Self {
+        LayerMeter {
+            window_start: None,
+            bytes: [0; MAX_TEMPORAL],
+            history: [[0; MAX_TEMPORAL]; WINDOWS],
+            filled: 0,
+            frames: 0,
+            frame: None,
+            fps: 0.0,
+            highest_temporal: 0,
+            size: None,
+            last: None,
+            keyframes: false,
+        }
+    }
+}
+
+impl LayerMeter {
+    /// A media packet came; `size` as it will be on a subscriber's wire.
+    pub fn handle_packet(
+        &mut self,
+        now: Instant,
+        size: DataSize,
+        timestamp: RtpTime,
+        description: &PacketDescription,
+    ) {
+        self.roll(now);
+        self.last = Some(now);
+        let temporal = usize::from(description.temporal).min(MAX_TEMPORAL - 1);
+        self.bytes[temporal] += size.as_bytes();
+        self.highest_temporal = self.highest_temporal.max(temporal as u8);
+        if self.frame.is_none_or(|frame| frame != timestamp) {
+            self.frame = Some(timestamp);
+            self.frames += 1;
+        }
+        self.keyframes |= description.keyframe;
+        if description.size.is_some() {
+            self.size = description.size;
+        }
+    }
+
+    /// A packet without media came: the encoder rests, but the layer lives.
+    pub fn handle_padding(&mut self, now: Instant) {
+        self.last = Some(now);
+    }
+
+    /// What it costs to forward temporal layers up to `temporal`; zero before the first half second.
+    pub fn price(&self, temporal: u8) -> Bitrate {
+        let temporal = usize::from(temporal).min(MAX_TEMPORAL - 1);
+        let windows = &self.history[..self.filled.min(WINDOWS)];
+        let peak = windows.iter().map(|w| w[temporal]).max().unwrap_or(0);
+        let mean = windows.iter().map(|w| w[temporal]).sum::<u64>() / windows.len().max(1) as u64;
+        Bitrate::bps((peak * 8 / 10).max(mean))
+    }
+
+    /// Frames a second, of all temporal layers.
+    pub fn fps(&self) -> f64 {
+        self.fps
+    }
+
+    /// The highest temporal layer seen.
+    pub fn highest_temporal(&self) -> u8 {
+        self.highest_temporal
+    }
+
+    /// Picture size by the last keyframe that told.
+    pub fn size(&self) -> Option<(u16, u16)> {
+        self.size
+    }
+
+    /// Whether packets come as they should.
+    pub fn alive(&self, now: Instant) -> bool {
+        let Some(last) = self.last else { return false };
+        let patience = if self.fps >= LIVELY {
+            Duration::from_secs_f64(3.0 / self.fps).max(STOPPED_AFTER)
+        } else {
+            STILL_AFTER
+        };
+        now.saturating_duration_since(last) <= patience
+    }
+
+    fn roll(&mut self, now: Instant) {
+        let start = *self.window_start.get_or_insert(now);
+        let since = now.saturating_duration_since(start);
+        if since < WINDOW {
+            return;
+        }
+        let mut sum = 0;
+        let mut cumulative = [0; MAX_TEMPORAL];
+        for (bits, bytes) in cumulative.iter_mut().zip(self.bytes) {
+            sum += bytes;
+            *bits = Bitrate::of(DataSize::bytes(sum), since).as_bps();
+        }
+        // A layer that was stopped for long starts its history anew.
+        if since > WINDOW * 4 {
+            self.filled = 0;
+        } else {
+            self.history[self.filled % WINDOWS] = cumulative;
+            self.filled = if self.filled + 1 >= 2 * WINDOWS { WINDOWS } else { self.filled + 1 };
+            let fps = f64::from(self.frames) / since.as_secs_f64();
+            self.fps = if self.fps == 0.0 { fps } else { self.fps * 0.5 + fps * 0.5 };
+        }
+        self.bytes = [0; MAX_TEMPORAL];
+        self.frames = 0;
+        self.window_start = Some(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rate_and_frames_are_measured_by_temporal_layer_and_a_stop_is_noticed() {
+        let start = crate::test_time();
+        let mut meter = LayerMeter::default();
+        let mut now = start;
+        for n in 0..90_u32 {
+            now = start + Duration::from_micros(33_333) * n;
+            let temporal = (n % 2) as u8;
+            let description = PacketDescription { temporal, frame_start: true, ..Default::default() };
+            meter.handle_packet(now, DataSize::bytes(1000), RtpTime(n * 3000), &description);
+        }
+        let (half, full) = (meter.price(0).as_bps(), meter.price(1).as_bps());
+        assert!((220_000..260_000).contains(&full), "{full}");
+        assert!((105_000..135_000).contains(&half), "{half}");
+        assert!((27.0..33.0).contains(&meter.fps()), "{}", meter.fps());
+        assert!(meter.alive(now + Duration::from_millis(190)));
+        assert!(!meter.alive(now + Duration::from_millis(300)));
+    }
+}

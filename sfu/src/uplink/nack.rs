@@ -1,0 +1,161 @@
+//! Which packets of a stream are missing, and when to ask for them again (RFC 4585 §6.2.1).
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::ids::SeqNo;
+
+/// Asked for this often at most.
+const MAX_TRIES: u8 = 10;
+/// A packet is asked for again after a round trip, but not sooner.
+const MIN_REPEAT: Duration = Duration::from_millis(20);
+/// Later than this, or than 2.5 round trips, nobody waits for it any more.
+const GIVE_UP: Duration = Duration::from_millis(400);
+/// More missing packets than this are not repaired one by one.
+const MAX_MISSING: usize = 1000;
+/// Longest wait for a packet that may be merely late.
+const MAX_REORDER: Duration = Duration::from_millis(20);
+
+#[derive(Clone, Copy, Debug)]
+struct Missing {
+    since: Instant,
+    ask_at: Instant,
+    tries: u8,
+}
+
+/// See the module's page.
+#[derive(Debug, Default)]
+pub struct NackGenerator {
+    highest: Option<SeqNo>,
+    missing: BTreeMap<SeqNo, Missing>,
+    reorder: Duration,
+    hopeless: bool,
+}
+
+impl NackGenerator {
+    /// A packet came, first hand or resent.
+    pub fn handle_packet(&mut self, now: Instant, seq: SeqNo, resent: bool) {
+        let Some(highest) = self.highest else {
+            self.highest = Some(seq);
+            return;
+        };
+        let step = seq.distance(highest);
+        if step <= 0 {
+            if let Some(missing) = self.missing.remove(&seq)
+                && !resent
+                && missing.tries == 0
+            {
+                // Merely late: wait a little longer next time.
+                let late = now.saturating_duration_since(missing.since);
+                self.reorder = late.max(self.reorder.mul_f64(0.95)).min(MAX_REORDER);
+            }
+            return;
+        }
+        if step as usize > MAX_MISSING || self.missing.len() + step as usize > MAX_MISSING {
+            self.missing.clear();
+            self.hopeless = true;
+        } else {
+            for gap in 1..step as u64 {
+                let missing = Missing { since: now, ask_at: now + self.reorder, tries: 0 };
+                self.missing.insert(highest.plus(gap), missing);
+            }
+        }
+        self.highest = Some(seq);
+    }
+
+    /// Forgets everything: the stream began anew.
+    pub fn reset(&mut self) {
+        *self = NackGenerator::default();
+    }
+
+    /// Adds the numbers to ask for now to `ask`, ascending.
+    pub fn poll(&mut self, now: Instant, rtt: Duration, ask: &mut Vec<u16>) {
+        let give_up = GIVE_UP.max(rtt.mul_f64(2.5));
+        let before = self.missing.len();
+        self.missing.retain(|_, missing| {
+            missing.tries < MAX_TRIES && now.saturating_duration_since(missing.since) < give_up
+        });
+        self.hopeless |= self.missing.len() < before;
+        for (seq, missing) in &mut self.missing {
+            if missing.ask_at <= now {
+                missing.tries += 1;
+                missing.ask_at = now + rtt.max(MIN_REPEAT);
+                ask.push(seq.wire());
+            }
+        }
+    }
+
+    /// Whether something was lost for good since the last call: only a keyframe repairs that.
+    pub fn take_hopeless(&mut self) -> bool {
+        std::mem::take(&mut self.hopeless)
+    }
+
+    /// When to poll.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.missing.values().map(|missing| missing.ask_at).min()
+    }
+
+    /// Packets that are missing now.
+    pub fn missing(&self) -> usize {
+        self.missing.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RTT: Duration = Duration::from_millis(50);
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn poll(nack: &mut NackGenerator, now: Instant) -> Vec<u16> {
+        let mut ask = Vec::new();
+        nack.poll(now, RTT, &mut ask);
+        ask
+    }
+
+    #[test]
+    fn a_gap_is_asked_for_at_once_and_again_each_round_trip_until_it_comes() {
+        let start = crate::test_time();
+        let mut nack = NackGenerator::default();
+        let first = SeqNo::first(65_534);
+        nack.handle_packet(start, first, false);
+        nack.handle_packet(start, first.plus(3), false);
+        assert_eq!(poll(&mut nack, start), [65_535, 0]);
+        assert!(poll(&mut nack, start + ms(49)).is_empty());
+        nack.handle_packet(start + ms(49), first.plus(1), true);
+        assert_eq!(poll(&mut nack, start + ms(50)), [0]);
+        assert!(poll(&mut nack, start + ms(400)).is_empty(), "nobody waits that long");
+        assert!(nack.take_hopeless());
+        assert!(!nack.take_hopeless());
+    }
+
+    #[test]
+    fn a_stream_that_reorders_is_given_time() {
+        let start = crate::test_time();
+        let mut nack = NackGenerator::default();
+        let first = SeqNo::first(0);
+        nack.handle_packet(start, first, false);
+        nack.handle_packet(start, first.plus(2), false);
+        nack.handle_packet(start + ms(8), first.plus(1), false);
+        nack.handle_packet(start + ms(10), first.plus(4), false);
+        assert!(poll(&mut nack, start + ms(10)).is_empty());
+        assert_eq!(nack.next_timeout(), Some(start + ms(18)));
+        nack.handle_packet(start + ms(15), first.plus(3), false);
+        assert_eq!(nack.missing(), 0);
+    }
+
+    #[test]
+    fn a_flood_of_gaps_is_bounded() {
+        let start = crate::test_time();
+        let mut nack = NackGenerator::default();
+        for n in 0..5000 {
+            nack.handle_packet(start, SeqNo::first(0).plus(n * 2), false);
+            assert!(nack.missing() <= MAX_MISSING);
+        }
+        assert!(nack.take_hopeless());
+    }
+}
