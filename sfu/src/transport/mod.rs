@@ -6,4 +6,5 @@
 //! Not here: sockets (the server's worker), what the packets mean (`wire`, `peer`).
 
 pub mod demux;
+pub mod ice;
 pub mod stun;
