@@ -1,4 +1,4 @@
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use rtc_stun::attributes::{
     ATTR_ICE_CONTROLLED, ATTR_ICE_CONTROLLING, ATTR_PRIORITY, ATTR_USE_CANDIDATE, ATTR_USERNAME, AttrType,
@@ -9,6 +9,7 @@ use rtc_stun::integrity::MessageIntegrity;
 use rtc_stun::message::{BINDING_REQUEST as THEIR_REQUEST, Getter, Message, Setter};
 use rtc_stun::xoraddr::XorMappedAddress;
 
+use super::write::Writer;
 use super::*;
 
 const PASSWORD: &str = "correcthorsebatterystaple";
