@@ -5,6 +5,8 @@
 //! cryptography beyond STUN's own, and gets no answer but STUN's.
 //! Not here: sockets (the server's worker), what the packets mean (`wire`, `peer`).
 
+pub mod certificate;
 pub mod demux;
+pub mod dtls;
 pub mod ice;
 pub mod stun;
