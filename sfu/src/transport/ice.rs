@@ -11,9 +11,10 @@
 //!
 //! * We answer each request on an unvalidated path also with a binding request of our own, whose transaction
 //!   id is unguessable; the signed response to it, over the same path, validates. A full agent must respond to
-//!   checks whatever it takes us for (RFC 8445 §7.3), and RFC 7675 §5.1 uses the same proof for consent. RFC 8445
-//!   §2.5 has lite agents send no checks; this departure serves no pairing, only the proof. It costs one round
-//!   trip, so an ICE restart or a NAT rebinding moves media one round trip after its first request.
+//!   checks whatever it takes us for (RFC 8445 §7.3; Chromium 156 does, seen on loopback), and RFC 7675 §5.1 uses
+//!   the same proof for consent. RFC 8445 §2.5 has lite agents send no checks; this departure serves no pairing,
+//!   only the proof. It costs one round trip, so an ICE restart or a NAT rebinding moves media one round trip
+//!   after its first request.
 //! * The DTLS handshake completes while all its flights went over this one path
 //!   ([`IceLite::handle_handshake_complete`]), since the client's Finished depends on what we sent.
 //!
