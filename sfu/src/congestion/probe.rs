@@ -1,0 +1,422 @@
+//! Asking the path whether more fits: when, how much, and what the answer was.
+//!
+//! Two stages. A cluster of 15 to 20 ms costs little and says no quickly; but radio aggregation and token
+//! buckets let a short burst through at any rate, so a cluster that passes only earns a soak: 300 ms at the
+//! wanted rate, watched, given up at the first sign of a queue. Only a soak raises the target.
+//! Always: at most one stage at a time; nothing while the path is congested or silent, and nothing when
+//! everything wanted already fits; each failure waits longer, up to a bound.
+//! Not here: sending ([`super::pacer`]), the target itself ([`super::target`]).
+
+use std::time::{Duration, Instant};
+
+use super::twcc::{Acked, Arrival};
+use crate::units::{Bitrate, DataSize};
+
+/// Length of a cluster; longer at low rates, which need the time for enough packets.
+const CLUSTER: Duration = Duration::from_millis(15);
+const SLOW_CLUSTER: Duration = Duration::from_millis(20);
+const SLOW: Bitrate = Bitrate::kbps(1000);
+/// A cluster may queue at most this much of the believed rate.
+const MAX_EXCESS: Duration = Duration::from_millis(50);
+const SHORTEST_CLUSTER: Duration = Duration::from_millis(8);
+/// Length of a soak.
+const SOAK: Duration = Duration::from_millis(300);
+/// Fewest packets of a cluster.
+const MIN_PACKETS: u32 = 5;
+/// Pause between demand probes; grows by half with each failure.
+const INTERVAL: Duration = Duration::from_millis(1500);
+/// Longest pause. Short enough that a link that recovered is used within a few seconds.
+const MAX_INTERVAL: Duration = Duration::from_secs(5);
+/// For this long after the first demand a probe may also lower the target: nothing else is known yet.
+const JOIN: Duration = Duration::from_secs(3);
+/// Reports older than this are not coming.
+const REPORT_WAIT: Duration = Duration::from_millis(600);
+
+/// The two stages of a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProbeKind {
+    /// A short burst; its packets say nothing about queues.
+    Cluster,
+    /// A sustained rate, watched for queues.
+    Soak,
+}
+
+/// Names one stage of one probe of one transport.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ClusterId {
+    /// Counts from 1, over both kinds.
+    pub number: u32,
+    /// The stage.
+    pub kind: ProbeKind,
+}
+
+/// What the pacer is to send; media that is due counts, padding fills the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProbePlan {
+    /// Tag of every packet of it.
+    pub cluster: ClusterId,
+    /// Rate to send at.
+    pub rate: Bitrate,
+    /// Bytes after which it is complete…
+    pub size: DataSize,
+    /// …provided that this many packets were sent.
+    pub min_packets: u32,
+    /// Size of a padding packet.
+    pub packet: DataSize,
+}
+
+impl ProbePlan {
+    /// How long it should take.
+    pub fn duration(&self) -> Duration {
+        self.rate.time_for(self.size).unwrap_or(SOAK)
+    }
+}
+
+/// What the prober is told of the rest.
+#[derive(Clone, Copy, Debug)]
+pub struct Conditions {
+    /// The target now.
+    pub target: Bitrate,
+    /// The rate at which the next step fits; `None`: nothing is missing.
+    pub next: Option<Bitrate>,
+    /// The rate at which everything fits.
+    pub wanted: Bitrate,
+    /// Whether a new probe may start: no queue, no recent cut, feedback arrives.
+    pub calm: bool,
+    /// A queue is building: a running soak must stop.
+    pub queue: bool,
+    /// Round trip.
+    pub rtt: Duration,
+    /// Loss ratio that is nobody's fault.
+    pub inherent_loss: f64,
+}
+
+/// What a finished stage means for the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The path carried this rate.
+    Proven(Bitrate),
+    /// The path, met for the first time, carries only this.
+    Narrow(Bitrate),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Verdict {
+    /// Too little was sent or reported.
+    Unproven,
+    /// The path delivers only this.
+    Saturated(Bitrate),
+    /// All of it came through at this rate.
+    Passed(Bitrate),
+}
+
+/// One stage under way and what is known of its packets.
+#[derive(Clone, Copy, Debug)]
+struct Stage {
+    plan: ProbePlan,
+    started: Instant,
+    sent: DataSize,
+    sent_packets: u32,
+    last_sent: Instant,
+    received: DataSize,
+    received_packets: u32,
+    lost_packets: u32,
+    send_span: Option<(Instant, Instant, DataSize)>, // first, last, size of the last
+    arrival_span: Option<(Arrival, DataSize, Arrival)>, // first, its size, last
+}
+
+impl Stage {
+    fn new(now: Instant, plan: ProbePlan) -> Stage {
+        Stage {
+            plan,
+            started: now,
+            sent: DataSize::ZERO,
+            sent_packets: 0,
+            last_sent: now,
+            received: DataSize::ZERO,
+            received_packets: 0,
+            lost_packets: 0,
+            send_span: None,
+            arrival_span: None,
+        }
+    }
+
+    fn on_acked(&mut self, acked: &Acked) {
+        let Some(arrival) = acked.arrival else {
+            self.lost_packets += 1;
+            return;
+        };
+        self.received += acked.size;
+        self.received_packets += 1;
+        let (first, last, size) = self.send_span.unwrap_or((acked.sent, acked.sent, acked.size));
+        self.send_span = Some(if acked.sent >= last {
+            (first, acked.sent, acked.size)
+        } else {
+            (first.min(acked.sent), last, size)
+        });
+        let (first, size, last) = self.arrival_span.unwrap_or((arrival, acked.size, arrival));
+        self.arrival_span = Some(if arrival < first {
+            (arrival, acked.size, last)
+        } else {
+            (first, size, last.max(arrival))
+        });
+    }
+
+    fn sending_over(&self, now: Instant) -> bool {
+        let complete = self.sent >= self.plan.size && self.sent_packets >= self.plan.min_packets;
+        complete || now >= self.started + self.plan.duration() * 2
+    }
+
+    fn over(&self, now: Instant, rtt: Duration) -> bool {
+        let reported = self.received_packets + self.lost_packets >= self.sent_packets;
+        self.sending_over(now) && (reported || now >= self.last_sent + REPORT_WAIT + rtt * 2)
+    }
+
+    /// Receive rate without the first size, send rate without the last (the usual packet-train estimate).
+    fn verdict(&self, inherent_loss: f64) -> Verdict {
+        let (Some((sent_first, sent_last, last_size)), Some((arrived_first, first_size, arrived_last))) =
+            (self.send_span, self.arrival_span)
+        else {
+            return Verdict::Unproven;
+        };
+        let enough = 0.8 * (1.0 - inherent_loss.clamp(0.0, 0.5));
+        if self.received_packets < self.plan.min_packets.min(4)
+            || (self.received.as_bytes() as f64) < enough * self.sent.as_bytes() as f64
+            || (self.sent.as_bytes() as f64) < 0.6 * self.plan.size.as_bytes() as f64
+        {
+            return Verdict::Unproven;
+        }
+        let sent = Bitrate::of(self.received - last_size, sent_last.saturating_duration_since(sent_first));
+        let received = Bitrate::of(self.received - first_size, arrived_last.since(arrived_first));
+        let ratio = received.as_bps() as f64 / sent.as_bps().max(1) as f64;
+        if sent.as_bps() == 0 || received.as_bps() == 0 || ratio > 2.0 {
+            Verdict::Unproven
+        } else if sent < self.plan.rate.scale(0.6) {
+            Verdict::Unproven // our own sending was too slow: it proves nothing
+        } else if ratio < 0.9 {
+            Verdict::Saturated(received.scale(0.95))
+        } else {
+            Verdict::Passed(sent.min(received).min(self.plan.rate))
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    Idle,
+    Probing { stage: Stage, goal: Bitrate },
+}
+
+/// Decides on probes for one transport and judges them.
+#[derive(Debug)]
+pub struct Prober {
+    start: Bitrate,
+    phase: Phase,
+    last_number: u32,
+    interval: Duration,
+    not_before: Option<Instant>,
+    failed_goal: Option<Bitrate>,
+    joined: Option<Instant>, // when something was first wanted
+}
+
+impl Prober {
+    /// `start` is the rate believed before anything is known.
+    pub fn new(start: Bitrate) -> Prober {
+        Prober {
+            start,
+            phase: Phase::Idle,
+            last_number: 0,
+            interval: INTERVAL,
+            not_before: None,
+            failed_goal: None,
+            joined: None,
+        }
+    }
+
+    /// The plan to carry out now.
+    pub fn plan(&self) -> Option<ProbePlan> {
+        match self.phase {
+            Phase::Idle => None,
+            Phase::Probing { stage, .. } => Some(stage.plan),
+        }
+    }
+
+    /// Whether the very first probes are still to come or under way.
+    pub fn joining(&self, now: Instant) -> bool {
+        self.joined.is_none_or(|at| now < at + JOIN)
+    }
+
+    /// A packet left as part of `cluster`.
+    pub fn on_sent(&mut self, now: Instant, cluster: ClusterId, size: DataSize) {
+        if let Phase::Probing { stage, .. } = &mut self.phase
+            && stage.plan.cluster == cluster
+        {
+            stage.sent += size;
+            stage.sent_packets += 1;
+            stage.last_sent = now;
+        }
+    }
+
+    /// A packet of `cluster` was reported.
+    pub fn on_acked(&mut self, cluster: ClusterId, acked: &Acked) {
+        if let Phase::Probing { stage, .. } = &mut self.phase
+            && stage.plan.cluster == cluster
+        {
+            stage.on_acked(acked);
+        }
+    }
+
+    /// The path was lost or cut: whatever runs is void.
+    pub fn abort(&mut self, now: Instant) {
+        if matches!(self.phase, Phase::Probing { .. }) {
+            self.phase = Phase::Idle;
+            self.back_off(now);
+        }
+    }
+
+    /// Begins afresh, as on a new path.
+    pub fn restart(&mut self) {
+        let last_number = self.last_number;
+        *self = Prober { last_number, ..Prober::new(self.start) };
+    }
+
+    /// When to call [`Prober::update`] though nothing was reported.
+    pub fn next_timeout(&self, rtt: Duration) -> Option<Instant> {
+        match self.phase {
+            Phase::Idle => self.not_before,
+            Phase::Probing { stage, .. } if stage.sent < stage.plan.size => {
+                Some(stage.started + stage.plan.duration() * 2)
+            }
+            Phase::Probing { stage, .. } => Some(stage.last_sent + REPORT_WAIT + rtt * 2),
+        }
+    }
+
+    /// Moves on: judges a finished stage, starts a probe if one is due.
+    pub fn update(&mut self, now: Instant, conditions: Conditions) -> Option<Outcome> {
+        match self.phase {
+            Phase::Idle => {
+                self.start_if_due(now, conditions);
+                None
+            }
+            Phase::Probing { stage, goal } => self.watch(now, stage, goal, conditions),
+        }
+    }
+
+    fn start_if_due(&mut self, now: Instant, c: Conditions) {
+        let Some(next) = c.next.filter(|&next| c.calm && next > c.target) else {
+            self.not_before = self.not_before.filter(|&at| at > now);
+            return;
+        };
+        // A demand smaller than what failed is another question, and may be asked at once.
+        if self.failed_goal.is_some_and(|failed| next < failed.scale(0.8)) {
+            self.not_before = None;
+            self.interval = INTERVAL;
+        }
+        if self.not_before.is_some_and(|at| now < at) {
+            return;
+        }
+        self.not_before = None;
+        let first = self.joined.is_none();
+        let joined = *self.joined.get_or_insert(now);
+        let goal = if first || (now < joined + JOIN && c.target >= self.start) {
+            c.wanted.scale(1.15).min(self.start.scale(6.0)).max(next)
+        } else {
+            let reach = if c.target < Bitrate::kbps(300) { 2.5 } else { 2.0 };
+            next.scale(1.03).min(c.target.scale(reach))
+        };
+        let rate = if first { goal.min(self.start.scale(3.0)) } else { goal };
+        self.begin_cluster(now, rate.min(c.target.scale(3.0)), goal, c.target);
+    }
+
+    fn watch(&mut self, now: Instant, stage: Stage, goal: Bitrate, c: Conditions) -> Option<Outcome> {
+        let soaking = stage.plan.cluster.kind == ProbeKind::Soak;
+        let gone = c.next.is_none_or(|next| next <= c.target);
+        if soaking && (c.queue || gone) {
+            self.phase = Phase::Idle;
+            if gone && !c.queue {
+                return None; // no longer wanted: neither success nor failure
+            }
+            self.fail(now, goal);
+            return match stage.verdict(c.inherent_loss) {
+                Verdict::Saturated(rate) => {
+                    Some(rate.scale(0.9)).filter(|&r| r > c.target).map(Outcome::Proven)
+                }
+                Verdict::Unproven | Verdict::Passed(_) => None,
+            };
+        }
+        if !stage.over(now, c.rtt) {
+            return None;
+        }
+        self.phase = Phase::Idle;
+        match (stage.plan.cluster.kind, stage.verdict(c.inherent_loss)) {
+            (_, Verdict::Unproven) => {
+                self.fail(now, goal);
+                None
+            }
+            (ProbeKind::Cluster, Verdict::Passed(rate)) if stage.plan.rate < goal => {
+                self.begin_cluster(now, goal.min(rate.scale(3.0)), goal, rate);
+                None
+            }
+            (ProbeKind::Cluster, Verdict::Passed(_)) => {
+                self.begin_soak(now, stage.plan.rate, goal);
+                None
+            }
+            (ProbeKind::Cluster, Verdict::Saturated(rate)) if rate > c.target.scale(1.08) => {
+                self.begin_soak(now, rate.min(goal), rate.min(goal));
+                None
+            }
+            (ProbeKind::Cluster, Verdict::Saturated(rate)) => {
+                let narrow = self.joining(now) && rate < c.target;
+                self.fail(now, goal);
+                narrow.then_some(Outcome::Narrow(rate))
+            }
+            (ProbeKind::Soak, Verdict::Passed(_)) => {
+                self.succeed(now);
+                Some(Outcome::Proven(stage.plan.rate))
+            }
+            (ProbeKind::Soak, Verdict::Saturated(rate)) => {
+                self.fail(now, goal);
+                (rate > c.target).then_some(Outcome::Proven(rate))
+            }
+        }
+    }
+
+    fn begin_cluster(&mut self, now: Instant, rate: Bitrate, goal: Bitrate, believed: Bitrate) {
+        let usual = if rate < SLOW { SLOW_CLUSTER } else { CLUSTER };
+        let excess = rate.saturating_sub(believed);
+        let longest = excess.time_for(believed.size_in(MAX_EXCESS)).unwrap_or(usual);
+        self.begin(now, ProbeKind::Cluster, rate, goal, usual.min(longest).max(SHORTEST_CLUSTER));
+    }
+
+    fn begin_soak(&mut self, now: Instant, rate: Bitrate, goal: Bitrate) {
+        self.begin(now, ProbeKind::Soak, rate, goal, SOAK);
+    }
+
+    fn begin(&mut self, now: Instant, kind: ProbeKind, rate: Bitrate, goal: Bitrate, time: Duration) {
+        self.last_number = self.last_number.wrapping_add(1);
+        let cluster = ClusterId { number: self.last_number, kind };
+        let size = rate.size_in(time);
+        let packet = DataSize::bytes((rate.size_in(time.min(CLUSTER)).as_bytes() / 8).clamp(200, 1200));
+        let plan = ProbePlan { cluster, rate, size, min_packets: MIN_PACKETS, packet };
+        self.phase = Phase::Probing { stage: Stage::new(now, plan), goal };
+    }
+
+    fn succeed(&mut self, now: Instant) {
+        self.interval = INTERVAL;
+        self.failed_goal = None;
+        self.not_before = Some(now + Duration::from_millis(200));
+    }
+
+    fn fail(&mut self, now: Instant, goal: Bitrate) {
+        self.failed_goal = Some(goal);
+        self.back_off(now);
+    }
+
+    fn back_off(&mut self, now: Instant) {
+        self.not_before = Some(now + self.interval);
+        self.interval = (self.interval * 3 / 2).min(MAX_INTERVAL);
+    }
+}
+
+#[cfg(test)]
+mod tests;
