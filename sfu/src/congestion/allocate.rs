@@ -26,7 +26,8 @@ const PAUSE_DELAY: Duration = Duration::from_millis(300);
 const DWELL: Duration = Duration::from_millis(1500);
 /// After a fall, the next rise waits longer, and twice as long again if a step was lost soon after a rise.
 const DWELL_AFTER_DOWN: Duration = Duration::from_secs(4);
-const DWELL_MAX: Duration = Duration::from_secs(30);
+/// The most: a path that recovered must be used within a few seconds.
+const DWELL_MAX: Duration = Duration::from_secs(8);
 /// "Soon": losing a step this early means the rise was a mistake.
 const LOST_SOON: Duration = Duration::from_secs(10);
 /// Shortest pause, so that a picture does not flicker.

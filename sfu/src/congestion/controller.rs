@@ -25,7 +25,7 @@ use crate::units::{Bitrate, DataSize};
 const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// No probe this soon after a cut.
 const AFTER_CUT: Duration = Duration::from_secs(1);
-/// No probe and no growth above this queueing delay; a soak ends above it.
+/// No probe begins above this queueing delay, and what arrives above it proves nothing.
 const CALM: Duration = Duration::from_millis(15);
 /// Silence that freezes the target and takes video to its lowest step, plus what three round trips need.
 const SILENT: Duration = Duration::from_millis(500);
@@ -445,9 +445,7 @@ impl Controller {
             && !self.loss.testing()
             && since_cut.is_none_or(|since| since >= AFTER_CUT)
             && !self.receiver_side(now);
-        let queue = self.delay.state() == Queue::Rising
-            || self.delay.short_envelope() > CALM
-            || self.target.draining();
+        let queue = self.delay.state() == Queue::Rising || self.target.draining();
         let conditions = Conditions {
             target: self.target(),
             next: self.next,
@@ -456,6 +454,7 @@ impl Controller {
             queue,
             rtt: self.rtt,
             inherent_loss: self.loss.inherent(),
+            jitter: self.delay.jitter(),
         };
         if let Some(outcome) = self.prober.update(now, conditions) {
             if let super::probe::Outcome::Proven(rate) = outcome {

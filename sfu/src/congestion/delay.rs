@@ -90,6 +90,7 @@ pub struct DelayDetector {
     over_since: Option<(Arrival, u32)>,
     standing_since: Option<Arrival>,
     updated: Option<Arrival>,
+    jitter: i64,
     state: Queue,
 }
 
@@ -112,6 +113,7 @@ impl DelayDetector {
             over_since: None,
             standing_since: None,
             updated: None,
+            jitter: 0,
             state: Queue::Normal,
         }
     }
@@ -140,10 +142,9 @@ impl DelayDetector {
         micros(self.envelope_micros())
     }
 
-    /// The same over the last few groups alone: faster, and fooled by jitter more often.
-    pub fn short_envelope(&self) -> Duration {
-        let least = self.groups.iter().rev().take(ENVELOPE_GROUPS).map(|&(_, delay)| delay).min();
-        micros(least.map_or(0, |delay| delay - self.base_delay()))
+    /// Mean difference between neighbouring groups (smoothed as in RFC 3550 §6.4.1).
+    pub fn jitter(&self) -> Duration {
+        micros(self.jitter)
     }
 
     /// Queueing delay that the newest packets met.
@@ -198,6 +199,9 @@ impl DelayDetector {
             self.groups.clear();
             self.base = [i64::MAX; BASE_SECONDS];
             self.forget_trend();
+        }
+        if let Some(&(_, last)) = self.groups.back() {
+            self.jitter += ((group.delay - last).abs() - self.jitter) / 16;
         }
         if self.groups.len() == GROUPS {
             self.groups.pop_front();

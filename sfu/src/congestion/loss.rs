@@ -47,7 +47,7 @@ pub enum LossVerdict {
     Fine,
     /// Cut: loss and queue agree, or half of everything is lost.
     Congestion,
-    /// Send 15 % less until the test's result.
+    /// Send a fifth less until the test's result.
     TestBegins,
     /// Loss followed the rate: stay low.
     TestBlamesRate,

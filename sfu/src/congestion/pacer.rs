@@ -216,6 +216,8 @@ impl<T: Copy> Pacer<T> {
             Some(plan) => {
                 self.last_probe = Some(plan.cluster);
                 let until = now + plan.duration() * 2;
+                // Credit saved up would send a small cluster at once, and measure nothing.
+                self.budget = self.budget.min(signed(plan.packet));
                 self.probe =
                     Some(ActiveProbe { plan, sent: DataSize::ZERO, packets: 0, until, padding_works: true });
             }
@@ -419,7 +421,8 @@ impl<T: Copy> Pacer<T> {
         let rate = self.rate();
         let earned = signed(rate.size_in(elapsed.min(Duration::from_secs(1))));
         // Two ticks, so that a late timer costs no rate; the run itself stays within MAX_RUN.
-        let cap = signed(rate.size_in(self.tick() * 2)).clamp(ONE_PACKET, MAX_RUN);
+        let least = self.probe.as_ref().map_or(ONE_PACKET, |probe| signed(probe.plan.packet));
+        let cap = signed(rate.size_in(self.tick() * 2)).clamp(least.min(MAX_RUN), MAX_RUN);
         // A credit below one byte would be lost to rounding: leave the clock until there is one.
         if earned > 0 {
             self.budget = (self.budget + earned).min(cap);

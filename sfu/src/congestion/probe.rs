@@ -1,8 +1,9 @@
 //! Asking the path whether more fits: when, how much, and what the answer was.
 //!
 //! Two stages. A cluster of 15 to 20 ms costs little and says no quickly; but radio aggregation and token
-//! buckets let a short burst through at any rate, so a cluster that passes only earns a soak: 300 ms at the
-//! wanted rate, watched, given up at the first sign of a queue. Only a soak raises the target.
+//! buckets let a short burst through at any rate, and jitter stretches one at random, so a cluster that
+//! passes only earns soaks: 300 ms each, in steps from the target up to the wanted rate, judged by whether
+//! the fastest packets took longer at the end than at the beginning. Only a soak raises the target.
 //! Always: at most one stage at a time; nothing while the path is congested or silent, and nothing when
 //! everything wanted already fits; each failure waits longer, up to a bound.
 //! Not here: sending ([`super::pacer`]), the target itself ([`super::target`]).
@@ -21,6 +22,23 @@ const MAX_EXCESS: Duration = Duration::from_millis(50);
 const SHORTEST_CLUSTER: Duration = Duration::from_millis(8);
 /// Length of a soak.
 const SOAK: Duration = Duration::from_millis(300);
+/// A soak exceeds what is believed by this factor at most: the queue it may leave on a narrow path before
+/// the first reports return is then about half of that time. More while joining, when nothing is known.
+const SOAK_STEP: f64 = 1.5;
+const SOAK_STEP_JOINING: f64 = 2.0;
+/// The same where a cluster said no, but on a path so restless that it cannot say.
+const SOAK_STEP_DOUBTFUL: f64 = 1.25;
+/// Delay variation between neighbouring groups above which a cluster is hard to read.
+const RESTLESS: Duration = Duration::from_millis(4);
+/// Resolution of the delay over a soak, and how many of them.
+const SLICE: Duration = Duration::from_millis(50);
+const SLICES: usize = 13;
+/// Growth of the least delay over a soak that means a queue; twice that ends it early.
+const QUEUE_GROWTH: i64 = 15_000;
+/// Reports of a soak that are later than this beyond a round trip mean a queue, too.
+const OVERDUE: Duration = Duration::from_millis(150);
+/// At low rates a cluster takes longer rather than shrink to a packet or two.
+const SMALLEST_CLUSTER: DataSize = DataSize::bytes(1500);
 /// Fewest packets of a cluster.
 const MIN_PACKETS: u32 = 5;
 /// Pause between demand probes; grows by half with each failure.
@@ -89,6 +107,8 @@ pub struct Conditions {
     pub rtt: Duration,
     /// Loss ratio that is nobody's fault.
     pub inherent_loss: f64,
+    /// How much the delay differs from one group to the next.
+    pub jitter: Duration,
 }
 
 /// What a finished stage means for the target.
@@ -123,6 +143,7 @@ struct Stage {
     lost_packets: u32,
     send_span: Option<(Instant, Instant, DataSize)>, // first, last, size of the last
     arrival_span: Option<(Arrival, DataSize, Arrival)>, // first, its size, last
+    least_delay: [Option<i64>; SLICES],              // by time of sending; only differences mean something
 }
 
 impl Stage {
@@ -138,6 +159,7 @@ impl Stage {
             lost_packets: 0,
             send_span: None,
             arrival_span: None,
+            least_delay: [None; SLICES],
         }
     }
 
@@ -148,6 +170,11 @@ impl Stage {
         };
         self.received += acked.size;
         self.received_packets += 1;
+        let offset = acked.sent.saturating_duration_since(self.started);
+        let delay = arrival.as_micros().saturating_sub(offset.as_micros() as i64);
+        let slice = (offset.as_micros() / SLICE.as_micros()) as usize;
+        let least = &mut self.least_delay[slice.min(SLICES - 1)];
+        *least = Some(least.map_or(delay, |least| least.min(delay)));
         let (first, last, size) = self.send_span.unwrap_or((acked.sent, acked.sent, acked.size));
         self.send_span = Some(if acked.sent >= last {
             (first, acked.sent, acked.size)
@@ -170,6 +197,47 @@ impl Stage {
     fn over(&self, now: Instant, rtt: Duration) -> bool {
         let reported = self.received_packets + self.lost_packets >= self.sent_packets;
         self.sending_over(now) && (reported || now >= self.last_sent + REPORT_WAIT + rtt * 2)
+    }
+
+    /// How much longer the fastest packets took at the end than at the beginning (100 ms each), and the time
+    /// between the two; `None` before there is an end.
+    fn growth(&self) -> Option<(i64, Duration)> {
+        let filled = self.least_delay.iter().rposition(Option::is_some)? + 1;
+        if filled < 4 {
+            return None;
+        }
+        let first = self.least_delay[..2].iter().flatten().min()?;
+        let last = self.least_delay[filled - 2..filled].iter().flatten().min()?;
+        Some((last - first, SLICE * (filled as u32 - 2)))
+    }
+
+    /// A soak has left a queue: no need to go on.
+    fn queues(&self, now: Instant, rtt: Duration) -> bool {
+        let newest = self.send_span.map_or(self.started, |(_, last, _)| last);
+        let sending = now.min(self.last_sent + OVERDUE);
+        sending > newest + rtt + OVERDUE || self.growth().is_some_and(|(growth, _)| growth > 2 * QUEUE_GROWTH)
+    }
+
+    /// Judges a soak by its lower envelope, which jitter does not move.
+    fn soak_verdict(&self, inherent_loss: f64) -> Verdict {
+        let Some((growth, time)) = self.growth() else { return Verdict::Unproven };
+        let Some((first, last, last_size)) = self.send_span else { return Verdict::Unproven };
+        let resolved = self.received_packets + self.lost_packets;
+        let loss = f64::from(self.lost_packets) / f64::from(resolved.max(1));
+        let sent = Bitrate::of(self.received - last_size, last.saturating_duration_since(first))
+            .scale(1.0 / (1.0 - loss).max(0.5));
+        if resolved < 2 * MIN_PACKETS || loss > 1.5 * inherent_loss + 0.05 || sent < self.plan.rate.scale(0.6)
+        {
+            return Verdict::Unproven;
+        }
+        let sent = sent.min(self.plan.rate);
+        if growth < QUEUE_GROWTH {
+            // A few per cent below the plan is rounding of ticks and packets.
+            Verdict::Passed(if sent > self.plan.rate.scale(0.9) { self.plan.rate } else { sent })
+        } else {
+            let stretched = 1.0 + growth as f64 / time.as_micros().max(1) as f64;
+            Verdict::Saturated(sent.scale(0.95 / stretched))
+        }
     }
 
     /// Receive rate without the first size, send rate without the last (the usual packet-train estimate).
@@ -321,64 +389,84 @@ impl Prober {
         let goal = if first || (now < joined + JOIN && c.target >= self.start) {
             c.wanted.scale(1.15).min(self.start.scale(6.0)).max(next)
         } else {
-            let reach = if c.target < Bitrate::kbps(300) { 2.5 } else { 2.0 };
-            next.scale(1.03).min(c.target.scale(reach))
+            next.scale(1.03).min(c.target.scale(3.0))
         };
         let rate = if first { goal.min(self.start.scale(3.0)) } else { goal };
         self.begin_cluster(now, rate.min(c.target.scale(3.0)), goal, c.target);
     }
 
     fn watch(&mut self, now: Instant, stage: Stage, goal: Bitrate, c: Conditions) -> Option<Outcome> {
-        let soaking = stage.plan.cluster.kind == ProbeKind::Soak;
         let gone = c.next.is_none_or(|next| next <= c.target);
-        if soaking && (c.queue || gone) {
-            self.phase = Phase::Idle;
-            if gone && !c.queue {
-                return None; // no longer wanted: neither success nor failure
+        match stage.plan.cluster.kind {
+            ProbeKind::Soak if gone && !c.queue => {
+                self.phase = Phase::Idle; // no longer wanted: neither success nor failure
+                None
             }
-            self.fail(now, goal);
-            return match stage.verdict(c.inherent_loss) {
-                Verdict::Saturated(rate) => {
-                    Some(rate.scale(0.9)).filter(|&r| r > c.target).map(Outcome::Proven)
-                }
-                Verdict::Unproven | Verdict::Passed(_) => None,
-            };
-        }
-        if !stage.over(now, c.rtt) {
-            return None;
-        }
-        self.phase = Phase::Idle;
-        match (stage.plan.cluster.kind, stage.verdict(c.inherent_loss)) {
-            (_, Verdict::Unproven) => {
+            ProbeKind::Soak if c.queue || stage.queues(now, c.rtt) || stage.over(now, c.rtt) => {
+                self.after_soak(now, stage, goal, c)
+            }
+            ProbeKind::Cluster if c.queue => {
                 self.fail(now, goal);
                 None
             }
-            (ProbeKind::Cluster, Verdict::Passed(rate)) if stage.plan.rate < goal => {
+            ProbeKind::Cluster if stage.over(now, c.rtt) => self.after_cluster(now, stage, goal, c),
+            ProbeKind::Soak | ProbeKind::Cluster => None,
+        }
+    }
+
+    fn after_cluster(&mut self, now: Instant, stage: Stage, goal: Bitrate, c: Conditions) -> Option<Outcome> {
+        match stage.verdict(c.inherent_loss) {
+            Verdict::Passed(rate) if stage.plan.rate < goal => {
                 self.begin_cluster(now, goal.min(rate.scale(3.0)), goal, rate);
                 None
             }
-            (ProbeKind::Cluster, Verdict::Passed(_)) => {
-                self.begin_soak(now, stage.plan.rate, goal);
+            Verdict::Passed(_) => {
+                self.begin_soak(now, c.target.scale(self.soak_step(now)), goal);
                 None
             }
-            (ProbeKind::Cluster, Verdict::Saturated(rate)) if rate > c.target.scale(1.08) => {
-                self.begin_soak(now, rate.min(goal), rate.min(goal));
+            Verdict::Saturated(rate) if rate > c.target.scale(1.08) => {
+                self.begin_soak(now, c.target.scale(self.soak_step(now)), goal.min(rate));
                 None
             }
-            (ProbeKind::Cluster, Verdict::Saturated(rate)) => {
+            Verdict::Saturated(_) | Verdict::Unproven if c.jitter > RESTLESS => {
+                self.begin_soak(now, c.target.scale(SOAK_STEP_DOUBTFUL), goal);
+                None
+            }
+            Verdict::Saturated(rate) => {
                 let narrow = self.joining(now) && rate < c.target;
                 self.fail(now, goal);
                 narrow.then_some(Outcome::Narrow(rate))
             }
-            (ProbeKind::Soak, Verdict::Passed(_)) => {
-                self.succeed(now);
-                Some(Outcome::Proven(stage.plan.rate))
-            }
-            (ProbeKind::Soak, Verdict::Saturated(rate)) => {
+            Verdict::Unproven => {
                 self.fail(now, goal);
-                (rate > c.target).then_some(Outcome::Proven(rate))
+                None
             }
         }
+    }
+
+    fn after_soak(&mut self, now: Instant, stage: Stage, goal: Bitrate, c: Conditions) -> Option<Outcome> {
+        match stage.soak_verdict(c.inherent_loss) {
+            Verdict::Passed(rate) if !c.queue && stage.over(now, c.rtt) => {
+                if stage.plan.rate < goal {
+                    self.begin_soak(now, rate.scale(self.soak_step(now)), goal);
+                } else {
+                    self.succeed(now);
+                }
+                (rate > c.target).then_some(Outcome::Proven(rate))
+            }
+            Verdict::Saturated(rate) if !c.queue && rate > c.target => {
+                self.fail(now, goal);
+                Some(Outcome::Proven(rate))
+            }
+            Verdict::Passed(_) | Verdict::Saturated(_) | Verdict::Unproven => {
+                self.fail(now, goal);
+                None
+            }
+        }
+    }
+
+    fn soak_step(&self, now: Instant) -> f64 {
+        if self.joining(now) { SOAK_STEP_JOINING } else { SOAK_STEP }
     }
 
     fn begin_cluster(&mut self, now: Instant, rate: Bitrate, goal: Bitrate, believed: Bitrate) {
@@ -389,25 +477,27 @@ impl Prober {
     }
 
     fn begin_soak(&mut self, now: Instant, rate: Bitrate, goal: Bitrate) {
-        self.begin(now, ProbeKind::Soak, rate, goal, SOAK);
+        self.begin(now, ProbeKind::Soak, rate.min(goal), goal, SOAK);
     }
 
     fn begin(&mut self, now: Instant, kind: ProbeKind, rate: Bitrate, goal: Bitrate, time: Duration) {
         self.last_number = self.last_number.wrapping_add(1);
         let cluster = ClusterId { number: self.last_number, kind };
-        let size = rate.size_in(time);
+        let size = rate.size_in(time).max(SMALLEST_CLUSTER);
         let packet = DataSize::bytes((rate.size_in(time.min(CLUSTER)).as_bytes() / 8).clamp(200, 1200));
         let plan = ProbePlan { cluster, rate, size, min_packets: MIN_PACKETS, packet };
         self.phase = Phase::Probing { stage: Stage::new(now, plan), goal };
     }
 
     fn succeed(&mut self, now: Instant) {
+        self.phase = Phase::Idle;
         self.interval = INTERVAL;
         self.failed_goal = None;
         self.not_before = Some(now + Duration::from_millis(200));
     }
 
     fn fail(&mut self, now: Instant, goal: Bitrate) {
+        self.phase = Phase::Idle;
         self.failed_goal = Some(goal);
         self.back_off(now);
     }

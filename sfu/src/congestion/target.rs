@@ -33,8 +33,8 @@ const SLOWEST_GROWTH: f64 = 4000.0;
 /// Growth does not exceed what is delivered by more than this.
 const GROWTH_BOUND: f64 = 1.5;
 const GROWTH_SLACK: Bitrate = Bitrate::kbps(10);
-/// Share of the rate given up during a loss test, and kept if the test blames the rate.
-const TEST: f64 = 0.85;
+/// Share of the rate left during a loss test (low enough that a step goes at once), and kept if the test blames the rate.
+const TEST: f64 = 0.80;
 const BLAMED: f64 = 0.95;
 /// A standing queue that did not move by more than this while we halved is a longer route.
 const ROUTE_TOLERANCE: Duration = Duration::from_millis(5);
