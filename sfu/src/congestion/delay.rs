@@ -128,7 +128,9 @@ impl DelayDetector {
             }
             let usable = !cluster && self.excluded_until.is_none_or(|until| acked.sent > until);
             let sent = acked.sent.saturating_duration_since(self.origin).as_micros() as i64;
-            self.add(acked.sent, arrival, arrival.as_micros().saturating_sub(sent), usable);
+            // Far beyond any clock, and no sum of two of them overflows.
+            let arrival = Arrival::micros(arrival.as_micros().clamp(-(1 << 60), 1 << 60));
+            self.add(acked.sent, arrival, arrival.as_micros() - sent, usable);
         }
     }
 

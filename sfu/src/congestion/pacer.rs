@@ -517,7 +517,7 @@ impl<T: Copy> Pacer<T> {
         let keyframe = track.packets.iter().rev().find(|p| p.frame.keyframe).map(|p| p.frame.time);
         let mut replaced = keyframe.is_some();
         let mut last_dropped = None;
-        let mut skip_upper = track.skip_upper;
+        let mut skip_upper = false; // after the last packet that was looked at
         let begun = track.begun;
         track.packets.retain(|packet| {
             if Some(packet.frame.time) == keyframe {
@@ -533,8 +533,10 @@ impl<T: Copy> Pacer<T> {
             }
             !drop
         });
-        track.skip_upper = skip_upper;
-        track.dropped = last_dropped.or(track.dropped);
+        if last_dropped.is_some() {
+            track.skip_upper = skip_upper;
+            track.dropped = last_dropped;
+        }
         let dropped = before - track.packets.len();
         self.counters.dropped += dropped as u64;
         dropped

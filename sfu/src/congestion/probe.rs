@@ -47,6 +47,7 @@ const INTERVAL: Duration = Duration::from_millis(1500);
 const MAX_INTERVAL: Duration = Duration::from_secs(5);
 /// For this long after the first demand a probe may also lower the target: nothing else is known yet.
 const JOIN: Duration = Duration::from_secs(3);
+const JOIN_RETRY: Duration = Duration::from_millis(100);
 /// Reports older than this are not coming.
 const REPORT_WAIT: Duration = Duration::from_millis(600);
 
@@ -283,7 +284,8 @@ pub struct Prober {
     last_number: u32,
     interval: Duration,
     not_before: Option<Instant>,
-    failed_goal: Option<Bitrate>,
+    asked: Option<Bitrate>,  // the demand behind the last probe…
+    failed: Option<Bitrate>, // …and behind the last one that failed
     joined: Option<Instant>, // when something was first wanted
 }
 
@@ -296,7 +298,8 @@ impl Prober {
             last_number: 0,
             interval: INTERVAL,
             not_before: None,
-            failed_goal: None,
+            asked: None,
+            failed: None,
             joined: None,
         }
     }
@@ -376,7 +379,7 @@ impl Prober {
             return;
         };
         // A demand smaller than what failed is another question, and may be asked at once.
-        if self.failed_goal.is_some_and(|failed| next < failed.scale(0.8)) {
+        if self.failed.is_some_and(|failed| next < failed.scale(0.8)) {
             self.not_before = None;
             self.interval = INTERVAL;
         }
@@ -384,6 +387,7 @@ impl Prober {
             return;
         }
         self.not_before = None;
+        self.asked = Some(next);
         let first = self.joined.is_none();
         let joined = *self.joined.get_or_insert(now);
         let goal = if first || (now < joined + JOIN && c.target >= self.start) {
@@ -406,7 +410,7 @@ impl Prober {
                 self.after_soak(now, stage, goal, c)
             }
             ProbeKind::Cluster if c.queue => {
-                self.fail(now, goal);
+                self.fail(now);
                 None
             }
             ProbeKind::Cluster if stage.over(now, c.rtt) => self.after_cluster(now, stage, goal, c),
@@ -434,11 +438,12 @@ impl Prober {
             }
             Verdict::Saturated(rate) => {
                 let narrow = self.joining(now) && rate < c.target;
-                self.fail(now, goal);
+                self.fail(now);
                 narrow.then_some(Outcome::Narrow(rate))
             }
             Verdict::Unproven => {
-                self.fail(now, goal);
+                self.fail(now);
+                self.retry_soon(now);
                 None
             }
         }
@@ -455,11 +460,12 @@ impl Prober {
                 (rate > c.target).then_some(Outcome::Proven(rate))
             }
             Verdict::Saturated(rate) if !c.queue && rate > c.target => {
-                self.fail(now, goal);
+                self.fail(now);
                 Some(Outcome::Proven(rate))
             }
             Verdict::Passed(_) | Verdict::Saturated(_) | Verdict::Unproven => {
-                self.fail(now, goal);
+                self.fail(now);
+                self.retry_soon(now);
                 None
             }
         }
@@ -492,14 +498,22 @@ impl Prober {
     fn succeed(&mut self, now: Instant) {
         self.phase = Phase::Idle;
         self.interval = INTERVAL;
-        self.failed_goal = None;
+        self.failed = None;
         self.not_before = Some(now + Duration::from_millis(200));
     }
 
-    fn fail(&mut self, now: Instant, goal: Bitrate) {
+    fn fail(&mut self, now: Instant) {
         self.phase = Phase::Idle;
-        self.failed_goal = Some(goal);
+        self.failed = self.asked;
         self.back_off(now);
+    }
+
+    /// While joining an answer that is not a clear no is asked for again: somebody waits for a picture.
+    fn retry_soon(&mut self, now: Instant) {
+        if self.joining(now) {
+            self.not_before = Some(now + JOIN_RETRY);
+            self.interval = INTERVAL;
+        }
     }
 
     fn back_off(&mut self, now: Instant) {

@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_slower_path_shows_in_the_difference_of_sent_and_delivered() {
-        let start = Instant::now();
+        let start = sfu_testkit::clock::start();
         let mut meter = RateMeter::new(start);
         // 1000 bytes each 4 ms = 2 Mbit/s, drawn out to 8 ms each = 1 Mbit/s.
         let acks: Vec<Acked> = (0..200).map(|i| acked(start, i * 4, i as i64 * 8, 1000)).collect();
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn sending_little_is_the_applications_limit() {
-        let start = Instant::now();
+        let start = sfu_testkit::clock::start();
         let mut meter = RateMeter::new(start);
         let mut now = start;
         for _ in 0..100 {
