@@ -1,1 +1,12 @@
-//! To be written.
+//! One peer's packets: which protocol a datagram is, and the protocols below media.
+//!
+//! A datagram passes `demux` (which protocol?), then `ice` (may this address speak at all?) and only then
+//! `dtls`, SRTP or SCTP. Always: an address that no authenticated STUN request came from reaches no
+//! cryptography beyond STUN's own, and gets no answer but STUN's.
+//! Not here: sockets (the server's worker), what the packets mean (`wire`, `peer`).
+
+pub mod certificate;
+pub mod demux;
+pub mod dtls;
+pub mod ice;
+pub mod stun;

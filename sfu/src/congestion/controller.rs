@@ -1,0 +1,469 @@
+//! Everything that decides how much one subscriber gets, behind one set of verbs.
+//!
+//! The order of use, per subscriber transport: [`Controller::on_sent`] for every packet that leaves;
+//! [`Controller::on_feedback`] (or REMB and receiver reports) for what comes back; then, if
+//! [`Controller::allocation_due`], [`Controller::allocate`]; then `pacer.follow(now, controller.pacing())`.
+//! [`Controller::next_timeout`] says when to come back without news.
+//! Always: silence is not read as congestion, but freezes the target, and after a while stops video; a
+//! client that never sends transport-wide feedback is served by its receiver reports.
+
+use std::time::{Duration, Instant};
+
+use super::PacketClass;
+use super::allocate::{self, Allocation, Track};
+use super::delay::{DelayDetector, Queue};
+use super::loss::{LossObserver, LossVerdict};
+use super::pacer::Pacing;
+use super::probe::{ClusterId, Conditions, Prober};
+use super::rate::{RateMeter, SHORT_WINDOW, WINDOW};
+use super::target::{Cause, Estimator, Facts};
+use super::twcc::{Acked, SentLog, TwccError};
+use crate::ids::LayerId;
+use crate::units::{Bitrate, DataSize};
+
+/// Round trip before any is known.
+const INITIAL_RTT: Duration = Duration::from_millis(100);
+/// No probe this soon after a cut.
+const AFTER_CUT: Duration = Duration::from_secs(1);
+/// No probe begins above this queueing delay, and what arrives above it proves nothing.
+const CALM: Duration = Duration::from_millis(15);
+/// Silence that freezes the target and takes video to its lowest step, plus what three round trips need.
+const SILENT: Duration = Duration::from_millis(500);
+/// Silence that stops video.
+const OUTAGE: Duration = Duration::from_millis(1500);
+/// While video is stopped by an outage, one small packet this often: a controller that waits for evidence
+/// before it sends waits for ever.
+const OUTAGE_KEEPALIVE: Duration = Duration::from_millis(100);
+/// The same while a queue drains, where reports must go on.
+const DRAIN_KEEPALIVE: Duration = Duration::from_millis(20);
+/// A client that negotiated transport-wide feedback and sent none for this long does not send any.
+const NEVER_REPORTS: Duration = Duration::from_secs(3);
+/// The target changed by this much since the last allocation.
+const FELL: f64 = 0.95;
+const ROSE: f64 = 1.10;
+/// Allocations are renewed this often: prices change.
+const RENEW: Duration = Duration::from_secs(1);
+/// Headroom of the pacer over the target, usual and at most while a keyframe is queued.
+const PACE: f64 = 1.25;
+const PACE_KEYFRAME: f64 = 2.5;
+/// Share of the target kept for retransmission.
+const RTX_MIN: f64 = 0.02;
+const RTX_MAX: f64 = 0.25;
+
+/// How the subscriber reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FeedbackKind {
+    /// Transport-wide feedback was negotiated.
+    TransportWide,
+    /// REMB and receiver reports only.
+    ReceiverSide,
+}
+
+/// Bounds of one controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Target before anything is known.
+    pub start: Bitrate,
+    /// Least target.
+    pub min: Bitrate,
+    /// Largest target: the operator's or the subscriber's cap.
+    pub max: Bitrate,
+    /// How the subscriber reports.
+    pub feedback: FeedbackKind,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            start: Bitrate::kbps(600),
+            min: Bitrate::kbps(30),
+            max: Bitrate::kbps(50_000),
+            feedback: FeedbackKind::TransportWide,
+        }
+    }
+}
+
+/// What an operator may want to read of one subscriber.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Snapshot {
+    /// The target.
+    pub target: Bitrate,
+    /// Why it is what it is.
+    pub cause: Cause,
+    /// Delivered rate of the last 300 ms, if known.
+    pub delivered: Option<Bitrate>,
+    /// State of the path's queue.
+    pub queue: Queue,
+    /// Lower envelope of the queueing delay.
+    pub queue_delay: Duration,
+    /// Loss ratio, 0 to 1.
+    pub loss: f64,
+    /// Loss ratio held to be the path's own.
+    pub inherent_loss: f64,
+    /// Round trip.
+    pub rtt: Duration,
+    /// Feedback is overdue.
+    pub silent: bool,
+    /// A probe is under way.
+    pub probing: bool,
+    /// The target at which the next step would fit.
+    pub unmet: Option<Bitrate>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Silence {
+    None,
+    Overdue,
+    Outage,
+}
+
+/// Congestion control of one subscriber transport.
+#[derive(Debug)]
+pub struct Controller {
+    config: Config,
+    log: SentLog,
+    acked: Vec<Acked>, // reused
+    rate: RateMeter,
+    delay: DelayDetector,
+    loss: LossObserver,
+    target: Estimator,
+    prober: Prober,
+    rtt: Duration,
+    rtt_reported: bool,
+    remb: bool,
+    feedback: Option<Instant>,   // when the last report came
+    unanswered: Option<Instant>, // when the first packet left that no report has come after
+    silence: Silence,
+    allocation: Allocation,
+    allocated: Option<(Instant, Bitrate)>,
+    next: Option<Bitrate>, // target at which the next step fits
+    wanted: Bitrate,       // target at which everything fits
+}
+
+impl Controller {
+    /// A controller that knows nothing.
+    pub fn new(now: Instant, config: Config) -> Controller {
+        let target = Estimator::new(config.start, config.min, config.max);
+        Controller {
+            config,
+            log: SentLog::new(),
+            acked: Vec::new(),
+            rate: RateMeter::new(now),
+            delay: DelayDetector::new(now),
+            loss: LossObserver::new(),
+            prober: Prober::new(target.target()),
+            target,
+            rtt: INITIAL_RTT,
+            rtt_reported: false,
+            remb: false,
+            feedback: None,
+            unanswered: None,
+            silence: Silence::None,
+            allocation: Allocation::default(),
+            allocated: None,
+            next: None,
+            wanted: Bitrate::ZERO,
+        }
+    }
+
+    /// Records a packet at the moment it is taken from the pacer, and returns the transport-wide number to
+    /// write into it. `now` is the time of the flush, equal for all packets of one batch; `size` counts IP,
+    /// UDP and tag; `cluster` comes from the pacer's departure. Call it for padding and retransmissions
+    /// too, and for packets without the extension's room not at all.
+    pub fn on_sent(
+        &mut self,
+        now: Instant,
+        size: DataSize,
+        class: PacketClass,
+        cluster: Option<ClusterId>,
+    ) -> u16 {
+        self.unanswered.get_or_insert(now);
+        self.rate.on_sent(now, size);
+        if let Some(cluster) = cluster {
+            self.prober.on_sent(now, cluster, size);
+        }
+        self.log.on_sent(now, size, class, cluster)
+    }
+
+    /// Records a packet that bears no transport-wide number (none was negotiated).
+    pub fn on_sent_unnumbered(&mut self, now: Instant, size: DataSize) {
+        self.rate.on_sent(now, size);
+    }
+
+    /// Takes the payload of one transport-wide feedback packet: what follows the 12 bytes of header and SSRCs.
+    ///
+    /// # Errors
+    /// As [`SentLog::on_feedback`]; nothing changed then.
+    pub fn on_feedback(&mut self, now: Instant, fci: &[u8]) -> Result<(), TwccError> {
+        let mut acked = std::mem::take(&mut self.acked);
+        let result = self.log.on_feedback(now, fci, &mut acked);
+        if result.is_ok() {
+            self.on_acked(now, &acked);
+        }
+        self.acked = acked;
+        result
+    }
+
+    /// What the last report resolved, for retransmission rules: valid until the next report.
+    pub fn last_acked(&self) -> &[Acked] {
+        &self.acked
+    }
+
+    /// The receiver's estimate. Ignored once transport-wide feedback has come.
+    pub fn on_remb(&mut self, now: Instant, rate: Bitrate) {
+        if self.receiver_side(now) {
+            self.remb = true;
+            self.target.on_remb(now, rate);
+        }
+    }
+
+    /// One report block about what we send: the share lost, 0 to 1 (counts the publisher's losses too, and so
+    /// only used where there is nothing better), and the round trip if the report allows to compute it.
+    pub fn on_receiver_report(&mut self, now: Instant, loss: f64, rtt: Option<Duration>) {
+        if let Some(rtt) = rtt {
+            let rtt = rtt.clamp(Duration::from_millis(1), Duration::from_secs(3));
+            self.rtt = if self.rtt_reported { (self.rtt * 7 + rtt) / 8 } else { rtt };
+            self.rtt_reported = true;
+        }
+        if self.receiver_side(now) && loss.is_finite() {
+            let ceiling =
+                if self.remb { Bitrate::ZERO } else { self.wanted.scale(1.25).max(self.config.start) };
+            self.target.on_receiver_loss(now, loss, ceiling);
+        }
+    }
+
+    /// The path changed (ICE restart, new address): what was learned is void.
+    pub fn on_path_change(&mut self, now: Instant) {
+        self.prober.abort(now);
+        self.prober.restart();
+        self.delay = DelayDetector::new(now);
+        self.loss = LossObserver::new();
+        self.rate.disprove(now);
+    }
+
+    /// All bytes per second to this subscriber.
+    pub fn target(&self) -> Bitrate {
+        self.target.target()
+    }
+
+    /// The round trip, measured or assumed.
+    pub fn rtt(&self) -> Duration {
+        self.rtt
+    }
+
+    /// What the pacer must obey now.
+    pub fn pacing(&self, now: Instant) -> Pacing {
+        let target = self.target();
+        let rate = target.scale(PACE);
+        let burst = self.rate.proven(now).min(target.scale(PACE_KEYFRAME));
+        let hold = if self.silence == Silence::Outage {
+            Some(OUTAGE_KEEPALIVE)
+        } else {
+            self.target.draining().then_some(DRAIN_KEEPALIVE)
+        };
+        Pacing {
+            rate,
+            keyframe_rate: rate.max(burst),
+            hold,
+            probe: self.prober.plan().filter(|_| hold.is_none()),
+        }
+    }
+
+    /// Whether [`Controller::allocate`] should run: the target moved, a dwell time is over, or it is a second ago.
+    /// Tracks, asks and speakers that change are the caller's reason to run it too, as is a pacer's overshoot.
+    pub fn allocation_due(&self, now: Instant) -> bool {
+        let Some((at, target)) = self.allocated else { return true };
+        let current = self.target();
+        current < target.scale(FELL)
+            || current > target.scale(ROSE)
+            || self.allocation.revisit.is_some_and(|at| at <= now)
+            || now.saturating_duration_since(at) >= RENEW
+    }
+
+    /// Divides the target over `tracks`, after `audio` (all of it, redundancy and headers included) and the
+    /// share of retransmission are taken out.
+    pub fn allocate(&mut self, now: Instant, audio: Bitrate, tracks: &[Track<'_>]) -> &Allocation {
+        let media = self.target().saturating_sub(audio).scale(1.0 - self.rtx_share());
+        let lowest: Vec<Track<'_>>;
+        let tracks = if self.silence == Silence::None {
+            tracks
+        } else {
+            lowest = tracks.iter().map(|t| Track { ceiling: LayerId::default(), ..*t }).collect();
+            &lowest
+        };
+        self.allocation = allocate::allocate(media, tracks, &self.allocation, now);
+        let share = self.rtx_share();
+        let total = |media: Bitrate| media.scale(1.0 / (1.0 - share)) + audio;
+        self.next = self.allocation.unmet.map(total);
+        self.wanted = total(self.allocation.wanted);
+        self.allocated = Some((now, self.target()));
+        self.update_probe(now);
+        &self.allocation
+    }
+
+    /// The last result of [`Controller::allocate`].
+    pub fn allocation(&self) -> &Allocation {
+        &self.allocation
+    }
+
+    /// Share of the target that retransmission may need.
+    pub fn rtx_share(&self) -> f64 {
+        (1.2 * self.loss.inherent()).clamp(RTX_MIN, RTX_MAX)
+    }
+
+    /// When to call [`Controller::handle_timeout`] though nothing came.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        let probe = self.prober.next_timeout(self.rtt).filter(|_| self.next.is_some());
+        let allocation = self.allocated.map(|(at, _)| {
+            let renew = at + RENEW;
+            self.allocation.revisit.map_or(renew, |revisit| renew.min(revisit))
+        });
+        let silence = match self.silence {
+            Silence::None => self.feedback_due(SILENT),
+            Silence::Overdue => self.feedback_due(OUTAGE),
+            Silence::Outage => None,
+        };
+        [probe, allocation, silence, self.target.next_timeout()].into_iter().flatten().min()
+    }
+
+    /// Time passed: silence is noticed, probes end or begin. Look at `allocation_due` afterwards.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.target.handle_timeout(now);
+        let before = self.silence;
+        if self.feedback_due(OUTAGE).is_some_and(|at| at <= now) {
+            self.silence = Silence::Outage;
+        } else if self.feedback_due(SILENT).is_some_and(|at| at <= now) {
+            self.silence = Silence::Overdue;
+        }
+        if before == Silence::None && self.silence != before {
+            self.prober.abort(now);
+            self.allocated = None;
+        }
+        self.update_probe(now);
+    }
+
+    /// What an operator may read.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            target: self.target(),
+            cause: self.target.cause(),
+            delivered: self.rate.measure(WINDOW).map(|measured| measured.delivered),
+            queue: self.delay.state(),
+            queue_delay: self.delay.envelope(),
+            loss: self.loss.ratio(),
+            inherent_loss: self.loss.inherent(),
+            rtt: self.rtt,
+            silent: self.silence != Silence::None,
+            probing: self.prober.plan().is_some(),
+            unmet: self.next,
+        }
+    }
+
+    /// Nothing but receiver reports to go by.
+    fn receiver_side(&self, now: Instant) -> bool {
+        let never = self.feedback.is_none()
+            && self.unanswered.is_some_and(|at| now.saturating_duration_since(at) >= NEVER_REPORTS);
+        self.config.feedback == FeedbackKind::ReceiverSide || never
+    }
+
+    /// When feedback will have been missing for `silence`; `None` while none is expected.
+    fn feedback_due(&self, silence: Duration) -> Option<Instant> {
+        // Silence means something only from a client that has reported before.
+        let last = self.feedback?;
+        let unanswered = self.unanswered?;
+        Some(last.max(unanswered) + silence.max(self.rtt * 3))
+    }
+
+    fn on_acked(&mut self, now: Instant, acked: &[Acked]) {
+        let silent = self.feedback.map(|last| now.saturating_duration_since(last));
+        if self.silence == Silence::Outage
+            && let Some(silent) = silent
+        {
+            self.target.on_outage_over(now, silent);
+        }
+        if self.silence != Silence::None {
+            self.silence = Silence::None;
+            self.allocated = None;
+        }
+        self.feedback = Some(now);
+        self.unanswered = self.log.in_flight().then_some(now);
+
+        if !self.rtt_reported
+            && let Some(newest) = acked.iter().filter(|a| a.arrival.is_some()).map(|a| a.sent).max()
+        {
+            let rtt = now.saturating_duration_since(newest).clamp(Duration::from_millis(1), INITIAL_RTT * 5);
+            self.rtt = (self.rtt * 7 + rtt) / 8;
+        }
+        for acked in acked {
+            if let Some(cluster) = acked.cluster {
+                self.prober.on_acked(cluster, acked);
+            }
+        }
+        self.delay.on_acked(acked);
+        let envelope = self.delay.envelope();
+        self.rate.on_acked(now, acked, envelope < CALM);
+        let may_test = !self.target.draining()
+            && self.delay.state() == Queue::Normal
+            && self.prober.plan().is_none()
+            && self.target() > self.config.min.scale(4.0);
+        let loss = self.loss.on_acked(now, acked, envelope, self.rtt, may_test);
+        self.update_target(now, loss);
+        self.update_probe(now);
+    }
+
+    fn update_target(&mut self, now: Instant, loss: LossVerdict) {
+        let facts = Facts {
+            queue: self.delay.state(),
+            envelope: self.delay.envelope(),
+            latest_delay: self.delay.latest(),
+            all_late: self.delay.all_late(),
+            measured: self.rate.measure(WINDOW),
+            short: self.rate.measure(SHORT_WINDOW),
+            application_limited: self.rate.application_limited(now, self.target.target()),
+            sending: self.rate.sending(now),
+            recent_max: self.rate.recent_max(now),
+            loss,
+            rtt: self.rtt,
+        };
+        let cut = self.target.last_cut();
+        self.target.update(now, facts);
+        if self.target.take_route_change() {
+            self.delay.rebase();
+        }
+        if self.target.last_cut() != cut {
+            self.loss.end_test();
+            self.rate.disprove(now);
+        }
+    }
+
+    fn update_probe(&mut self, now: Instant) {
+        let since_cut = self.target.last_cut().map(|at| now.saturating_duration_since(at));
+        let calm = self.silence == Silence::None
+            && self.delay.state() == Queue::Normal
+            && self.delay.envelope() < CALM
+            && !self.target.draining()
+            && !self.loss.testing()
+            && since_cut.is_none_or(|since| since >= AFTER_CUT)
+            && !self.receiver_side(now);
+        let queue = self.delay.state() == Queue::Rising || self.target.draining();
+        let conditions = Conditions {
+            target: self.target(),
+            next: self.next,
+            wanted: self.wanted,
+            calm,
+            queue,
+            rtt: self.rtt,
+            inherent_loss: self.loss.inherent(),
+            jitter: self.delay.jitter(),
+        };
+        if let Some(outcome) = self.prober.update(now, conditions) {
+            if let super::probe::Outcome::Proven(rate) = outcome {
+                self.rate.prove(now, rate);
+            }
+            self.target.on_probe(now, outcome);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

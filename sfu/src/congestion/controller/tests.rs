@@ -1,0 +1,120 @@
+use super::*;
+use crate::congestion::allocate::{Priority, Step};
+use crate::congestion::feedback::FeedbackRecorder;
+use crate::congestion::probe::ProbeKind;
+use crate::ids::{Ssrc, TrackId};
+use sfu_testkit::clock;
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+const STEPS: [Step; 2] = [
+    Step { layer: LayerId { spatial: 0, temporal: 0 }, price: Bitrate::kbps(160) },
+    Step { layer: LayerId { spatial: 1, temporal: 0 }, price: Bitrate::kbps(1700) },
+];
+
+fn track() -> Track<'static> {
+    let ceiling = LayerId { spatial: 9, temporal: 9 };
+    Track { id: TrackId(1), priority: Priority::Visible, ceiling, steps: &STEPS }
+}
+
+/// Sends 100 kbit/s for `time`, each packet reported 50 ms later if `reports`.
+fn run(controller: &mut Controller, now: &mut Instant, time: Duration, reports: bool) {
+    let mut recorder = FeedbackRecorder::new(*now);
+    let end = *now + time;
+    while *now < end {
+        let number = controller.on_sent(*now, DataSize::bytes(250), PacketClass::Audio, None);
+        recorder.on_received(*now, number, 250);
+        let mut buf = [0; 1200];
+        if reports && let Some(len) = recorder.write(*now, &mut buf, Ssrc(1), Ssrc(2)) {
+            controller.on_feedback(*now, &buf[12..len]).expect("an honest report");
+        }
+        if controller.next_timeout().is_some_and(|at| at <= *now) {
+            controller.handle_timeout(*now);
+        }
+        if controller.allocation_due(*now) {
+            controller.allocate(*now, Bitrate::kbps(48), &[track()]);
+        }
+        *now += ms(20);
+    }
+}
+
+#[test]
+fn unmet_demand_asks_for_a_probe_at_once() {
+    let now = clock::start();
+    let mut controller = Controller::new(now, Config::default());
+    assert_eq!(controller.pacing(now).probe, None, "nothing is wanted yet");
+    assert!(controller.allocation_due(now));
+    controller.allocate(now, Bitrate::kbps(48), &[track()]);
+    let plan = controller.pacing(now).probe.expect("the second step does not fit");
+    assert_eq!((plan.cluster.kind, plan.rate), (ProbeKind::Cluster, Bitrate::kbps(1800)));
+    controller.allocate(now, Bitrate::kbps(48), &[]);
+    assert!(!controller.allocation_due(now));
+}
+
+#[test]
+fn silence_freezes_then_stops_video_and_news_resumes() {
+    let mut now = clock::start();
+    let mut controller = Controller::new(now, Config::default());
+    run(&mut controller, &mut now, ms(2000), true);
+    let target = controller.target();
+    assert!(!controller.snapshot().silent);
+
+    run(&mut controller, &mut now, ms(700), false);
+    assert!(controller.snapshot().silent);
+    assert_eq!(controller.pacing(now).hold, None, "the lowest layer goes on");
+    assert_eq!(controller.pacing(now).probe, None);
+    run(&mut controller, &mut now, ms(1200), false);
+    assert_eq!(controller.pacing(now).hold, Some(OUTAGE_KEEPALIVE));
+    assert_eq!(controller.target(), target, "silence is no congestion");
+
+    run(&mut controller, &mut now, ms(200), true);
+    assert_eq!(controller.pacing(now).hold, None);
+    assert_eq!(controller.snapshot().cause, Cause::Outage);
+    assert_eq!(controller.target(), target.scale(0.7));
+}
+
+#[test]
+fn a_client_that_never_reports_is_neither_silenced_nor_starved() {
+    let mut now = clock::start();
+    let mut controller = Controller::new(now, Config::default());
+    run(&mut controller, &mut now, ms(5000), false);
+    assert!(!controller.snapshot().silent);
+    assert_eq!(controller.pacing(now).hold, None);
+    for _ in 0..60 {
+        controller.on_receiver_report(now, 0.0, Some(ms(80)));
+        run(&mut controller, &mut now, ms(1000), false);
+    }
+    assert!(controller.target() > Bitrate::kbps(2000), "{}", controller.target());
+    assert_eq!(controller.rtt(), ms(80));
+}
+
+#[test]
+fn remb_rules_only_where_nothing_better_comes() {
+    let mut now = clock::start();
+    let mut controller = Controller::new(now, Config::default());
+    run(&mut controller, &mut now, ms(1000), true);
+    let target = controller.target();
+    controller.on_remb(now, Bitrate::kbps(100));
+    assert_eq!(controller.target(), target);
+
+    let config = Config { feedback: FeedbackKind::ReceiverSide, ..Config::default() };
+    let mut controller = Controller::new(now, config);
+    controller.on_remb(now, Bitrate::kbps(1500));
+    assert_eq!((controller.target(), controller.snapshot().cause), (Bitrate::kbps(1500), Cause::Receiver));
+    controller.on_remb(now, Bitrate::bps(u64::MAX));
+    assert_eq!(controller.target(), config.max);
+}
+
+#[test]
+fn broken_reports_change_nothing() {
+    let mut now = clock::start();
+    let mut controller = Controller::new(now, Config::default());
+    run(&mut controller, &mut now, ms(1000), true);
+    let before = controller.snapshot();
+    assert!(controller.on_feedback(now, &[]).is_err());
+    assert!(controller.on_feedback(now, &[0xff; 64]).is_err());
+    controller.on_receiver_report(now, f64::NAN, None);
+    assert_eq!(controller.snapshot(), before);
+}

@@ -1,0 +1,79 @@
+use super::*;
+use crate::congestion::PacketClass;
+use crate::congestion::twcc::Arrival;
+use crate::ids::SeqNo;
+use sfu_testkit::clock;
+
+/// 50 packets per 100 ms, lost with probability `loss(now)`; the verdicts that ask for something.
+fn run(
+    observer: &mut LossObserver,
+    seconds: u64,
+    envelope: Duration,
+    seed: u64,
+    mut loss: impl FnMut(bool) -> f64,
+) -> Vec<LossVerdict> {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut verdicts = Vec::new();
+    for step in 0..seconds * 10 {
+        let now = clock::start() + Duration::from_secs(1000) + Duration::from_millis(step * 100);
+        let p = loss(observer.testing());
+        let packet = |lost: bool| Acked {
+            number: SeqNo::first(1),
+            sent: now,
+            arrival: (!lost).then_some(Arrival::micros(0)),
+            late: false,
+            size: DataSize::bytes(1000),
+            class: PacketClass::Video,
+            cluster: None,
+        };
+        let acked: Vec<Acked> = (0..50).map(|_| packet(rng.f64() < p)).collect();
+        let verdict = observer.on_acked(now, &acked, envelope, Duration::from_millis(50), true);
+        if verdict != LossVerdict::Fine {
+            verdicts.push(verdict);
+        }
+    }
+    verdicts
+}
+
+#[test]
+fn small_random_loss_is_learnt_without_a_word() {
+    for seed in 0..5 {
+        let mut observer = LossObserver::new();
+        let verdicts = run(&mut observer, 60, Duration::ZERO, seed, |_| 0.05);
+        assert!(verdicts.is_empty(), "seed {seed}: {verdicts:?}");
+        assert!((observer.inherent() - 0.05).abs() < 0.02, "seed {seed}: {}", observer.inherent());
+    }
+}
+
+#[test]
+fn much_random_loss_costs_one_test() {
+    for seed in 0..5 {
+        let mut observer = LossObserver::new();
+        let verdicts = run(&mut observer, 30, Duration::ZERO, seed, |_| 0.20);
+        assert_eq!(verdicts, [LossVerdict::TestBegins, LossVerdict::TestClearsRate], "seed {seed}");
+        assert!((observer.inherent() - 0.20).abs() < 0.05, "seed {seed}: {}", observer.inherent());
+    }
+}
+
+#[test]
+fn loss_that_follows_the_rate_is_blamed_on_it() {
+    let mut observer = LossObserver::new();
+    let verdicts = run(&mut observer, 4, Duration::ZERO, 1, |testing| if testing { 0.01 } else { 0.15 });
+    assert_eq!(verdicts[..2], [LossVerdict::TestBegins, LossVerdict::TestBlamesRate]);
+    assert!(observer.inherent() < 0.05);
+}
+
+#[test]
+fn loss_with_a_queue_is_congestion_and_teaches_nothing() {
+    let mut observer = LossObserver::new();
+    let verdicts = run(&mut observer, 5, Duration::from_millis(80), 1, |_| 0.08);
+    assert!(verdicts.len() > 3 && verdicts.iter().all(|&v| v == LossVerdict::Congestion), "{verdicts:?}");
+    assert!(observer.inherent() < 0.03);
+}
+
+#[test]
+fn most_of_everything_lost_is_congestion_at_once() {
+    let mut observer = LossObserver::new();
+    let verdicts = run(&mut observer, 2, Duration::ZERO, 1, |_| 0.7);
+    assert_eq!(verdicts[0], LossVerdict::Congestion);
+}

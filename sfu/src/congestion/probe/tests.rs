@@ -1,0 +1,155 @@
+use super::*;
+use crate::congestion::PacketClass;
+use crate::ids::SeqNo;
+use sfu_testkit::clock;
+
+const RTT: Duration = Duration::from_millis(60);
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn conditions(target: u64, next: Option<u64>) -> Conditions {
+    Conditions {
+        target: Bitrate::kbps(target),
+        next: next.map(Bitrate::kbps),
+        wanted: Bitrate::kbps(2100),
+        calm: true,
+        queue: false,
+        rtt: RTT,
+        inherent_loss: 0.02,
+        jitter: Duration::ZERO,
+    }
+}
+
+/// Carries out the plan over a path of `link`, `lost` being the numbers of packets lost.
+fn carry_out(prober: &mut Prober, now: &mut Instant, link: Bitrate, lost: &[u64], packet: u64) {
+    let plan = prober.plan().expect("a plan");
+    let size = DataSize::bytes(packet);
+    let (mut sent, mut number, mut free) = (DataSize::ZERO, 0, Duration::ZERO);
+    let start = *now;
+    let mut acks = Vec::new();
+    while sent < plan.size || number < u64::from(plan.min_packets) {
+        let at = plan.rate.time_for(sent).expect("a rate");
+        prober.on_sent(start + at, plan.cluster, size);
+        free = free.max(at) + link.time_for(size).expect("a rate");
+        acks.push(Acked {
+            number: SeqNo::first(1).plus(number),
+            sent: start + at,
+            arrival: (!lost.contains(&number)).then_some(Arrival::micros(free.as_micros() as i64)),
+            late: false,
+            size,
+            class: PacketClass::Padding,
+            cluster: Some(plan.cluster),
+        });
+        sent += size;
+        number += 1;
+    }
+    for acked in &acks {
+        prober.on_acked(plan.cluster, acked);
+    }
+    *now = start + plan.duration() + RTT;
+}
+
+#[test]
+fn a_join_climbs_in_two_clusters_and_as_many_soaks_as_it_takes() {
+    let mut now = clock::start();
+    let mut prober = Prober::new(Bitrate::kbps(600));
+    let mut target = 600;
+    let mut stages = Vec::new();
+    assert_eq!(prober.update(now, conditions(target, Some(1300))), None);
+    while let Some(plan) = prober.plan() {
+        stages.push((plan.cluster.kind, plan.rate.as_bps() / 1000));
+        carry_out(&mut prober, &mut now, Bitrate::kbps(10_000), &[], 400);
+        if let Some(Outcome::Proven(rate)) = prober.update(now, conditions(target, Some(2050))) {
+            target = rate.as_bps() / 1000;
+        }
+    }
+    let (cluster, soak) = (ProbeKind::Cluster, ProbeKind::Soak);
+    assert_eq!(stages, [(cluster, 1800), (cluster, 2415), (soak, 1200), (soak, 2400), (soak, 2415)]);
+    assert_eq!(target, 2400, "the last one ended early: all that is wanted fits");
+}
+
+#[test]
+fn a_narrow_path_lowers_the_target_of_a_join() {
+    let mut now = clock::start();
+    let mut prober = Prober::new(Bitrate::kbps(600));
+    prober.update(now, conditions(600, Some(1300)));
+    carry_out(&mut prober, &mut now, Bitrate::kbps(400), &[], 400);
+    let outcome = prober.update(now, conditions(600, Some(1300)));
+    let Some(Outcome::Narrow(rate)) = outcome else { panic!("{outcome:?}") };
+    assert!((360_000..400_000).contains(&rate.as_bps()), "{rate}");
+}
+
+#[test]
+fn a_queue_in_the_soak_gives_what_the_path_carries() {
+    let mut now = clock::start();
+    let mut prober = Prober::new(Bitrate::kbps(600));
+    prober.update(now, conditions(600, Some(1000)));
+    carry_out(&mut prober, &mut now, Bitrate::kbps(10_000), &[], 400);
+    prober.update(now, conditions(600, Some(1000)));
+    carry_out(&mut prober, &mut now, Bitrate::kbps(10_000), &[], 400);
+    prober.update(now, conditions(600, Some(1000)));
+    assert_eq!(prober.plan().map(|plan| plan.cluster.kind), Some(ProbeKind::Soak));
+    carry_out(&mut prober, &mut now, Bitrate::kbps(900), &[], 400); // the bucket is empty
+    let outcome = prober.update(now, conditions(600, Some(1000)));
+    let Some(Outcome::Proven(rate)) = outcome else { panic!("{outcome:?}") };
+    assert!((780_000..=900_000).contains(&rate.as_bps()), "{rate}");
+}
+
+#[test]
+fn nothing_is_probed_without_need_or_calm() {
+    let now = clock::start();
+    for c in [
+        conditions(600, None),
+        conditions(600, Some(500)),
+        Conditions { calm: false, ..conditions(600, Some(1300)) },
+    ] {
+        let mut prober = Prober::new(Bitrate::kbps(600));
+        assert_eq!(prober.update(now, c), None);
+        assert_eq!(prober.plan(), None, "{c:?}");
+    }
+}
+
+#[test]
+fn a_failure_waits_and_each_one_longer() {
+    let mut now = clock::start();
+    let mut prober = Prober::new(Bitrate::kbps(600));
+    let mut waits = Vec::new();
+    for _ in 0..6 {
+        prober.update(now, conditions(600, Some(1300)));
+        assert!(prober.plan().is_some());
+        carry_out(&mut prober, &mut now, Bitrate::kbps(590), &[], 400);
+        prober.update(now, conditions(600, Some(1300)));
+        assert_eq!(prober.plan(), None);
+        let failed = now;
+        while prober.plan().is_none() {
+            now += ms(10);
+            prober.update(now, conditions(600, Some(1300)));
+        }
+        waits.push((now - failed).as_millis());
+        prober.abort(now);
+        now += ms(6000);
+    }
+    assert!(waits.is_sorted() && waits[0] >= 1500 && waits[5] <= 5010, "{waits:?}");
+}
+
+#[test]
+fn too_few_too_small_or_too_slow_proves_nothing() {
+    // Half of it lost.
+    let mut now = clock::start();
+    let mut prober = Prober::new(Bitrate::kbps(600));
+    prober.update(now, conditions(600, Some(1300)));
+    carry_out(&mut prober, &mut now, Bitrate::kbps(10_000), &[0, 2, 4, 6], 400);
+    assert_eq!(prober.update(now, conditions(600, Some(1300))), None);
+    assert_eq!(prober.plan(), None, "half of it lost");
+
+    // The sender had nothing to fill it with.
+    let mut prober = Prober::new(Bitrate::kbps(600));
+    prober.update(now, conditions(600, Some(1300)));
+    let plan = prober.plan().expect("a plan");
+    prober.on_sent(now, plan.cluster, DataSize::bytes(100));
+    now += ms(2000);
+    assert_eq!(prober.update(now, conditions(600, Some(1300))), None);
+    assert_eq!(prober.plan(), None);
+}
