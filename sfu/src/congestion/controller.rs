@@ -185,6 +185,11 @@ impl Controller {
         self.log.on_sent(now, size, class, cluster)
     }
 
+    /// The number that the next [`Controller::on_sent`] will return: a packet is built before it is known to leave.
+    pub fn peek_number(&self) -> u16 {
+        self.log.next_number()
+    }
+
     /// Records a packet that bears no transport-wide number (none was negotiated).
     pub fn on_sent_unnumbered(&mut self, now: Instant, size: DataSize) {
         self.rate.on_sent(now, size);

@@ -82,6 +82,12 @@ impl SentLog {
         Answer::Resend(*sent)
     }
 
+    /// The packet sent under number `wire`, if it is remembered.
+    pub fn get(&self, wire: u16) -> Option<&Sent> {
+        let seq = self.latest?.extend(wire);
+        self.slots[slot(seq)].as_ref().filter(|sent| sent.numbers.seq == seq)
+    }
+
     /// The last packets sent, newest first: what a probe can be made of.
     pub fn recent(&self) -> impl Iterator<Item = &Sent> {
         let latest = self.latest;

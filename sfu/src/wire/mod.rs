@@ -7,6 +7,7 @@ pub mod dependency_descriptor;
 pub mod description;
 pub mod extension;
 pub mod h264;
+pub mod red;
 pub mod rtcp;
 pub mod rtp;
 pub mod vp8;

@@ -1,0 +1,324 @@
+//! One track to one subscriber: what is wanted, how it was negotiated, and the packets as they leave.
+
+use std::time::{Duration, Instant};
+
+use crate::command::{Demand, MediaKind};
+use crate::forward::cache::CachedPacket;
+use crate::forward::rewrite::{Join, Numbers, Rewriter};
+use crate::forward::select::{Decision, Selector};
+use crate::forward::sent::SentLog;
+use crate::ids::{LayerId, Mid, SeqNo, Ssrc, TrackId};
+use crate::sdp::{Feedback, SendSection};
+use crate::track::{Ingested, Track};
+use crate::units::{NtpTime, RtpTime};
+use crate::wire::description::Codec;
+use crate::wire::extension::{self, ExtensionKind, ExtensionMap};
+use crate::wire::rtp::{FIXED_HEADER, FixedHeader};
+use crate::wire::{red, vp8};
+
+/// Two frames shown as one would upset decoders: a switch moves the clock by this at least.
+const MIN_STEP: Duration = Duration::from_millis(10);
+
+/// How packets are written, by the client's description.
+#[derive(Debug)]
+pub(crate) struct SendFormat {
+    pub(crate) mid: Mid,
+    pub(crate) payload_type: u8,
+    pub(crate) rtx_payload_type: Option<u8>,
+    pub(crate) red_payload_type: Option<u8>,
+    pub(crate) extensions: ExtensionMap,
+    pub(crate) transport_cc: bool,
+}
+
+impl SendFormat {
+    pub(crate) fn new(mid: Mid, section: &SendSection) -> Self {
+        let mut extensions = ExtensionMap::default();
+        for (id, uri) in &section.extensions {
+            if let Some(kind) = ExtensionKind::from_uri(uri) {
+                extensions.insert(*id, kind);
+            }
+        }
+        let transport_cc =
+            extensions.id_of(ExtensionKind::TransportCc).is_some() && section.feedback.has(Feedback::TransportCc);
+        SendFormat {
+            mid,
+            payload_type: section.pt,
+            rtx_payload_type: section.rtx_pt,
+            red_payload_type: section.red_pt,
+            extensions,
+            transport_cc,
+        }
+    }
+}
+
+/// What is written freshly into each packet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stamp {
+    pub(crate) transport_cc: Option<u16>,
+    pub(crate) ntp: NtpTime,
+}
+
+/// See the module's page.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    /// Tells this from others that had the slot before.
+    pub(crate) serial: u32,
+    pub(crate) track_id: TrackId,
+    pub(crate) track: usize,
+    pub(crate) kind: MediaKind,
+    pub(crate) stream_id: String,
+    pub(crate) label: String,
+    pub(crate) ssrc: Ssrc,
+    pub(crate) rtx_ssrc: Ssrc,
+    pub(crate) demand: Demand,
+    pub(crate) format: Option<SendFormat>,
+    /// Told to signalling once.
+    pub(crate) announced: bool,
+    pub(crate) unsupported: bool,
+    pub(crate) selector: Selector,
+    pub(crate) paused: bool,
+    rewriter: Rewriter,
+    pub(crate) sent: SentLog,
+    rtx_next: SeqNo,
+    /// The encoding that the numbers stand in; differs from the selector's while a switch waits in the pacer.
+    source: Option<u8>,
+    /// The packet sent last: when it came, and its capture time on the publisher's clock.
+    last: Option<(Instant, Option<i64>)>,
+    pub(crate) packets: u32,
+    pub(crate) octets: u32,
+}
+
+impl Subscription {
+    pub(crate) fn new(
+        serial: u32,
+        track_index: usize,
+        track: &Track,
+        (stream_id, label): (String, String),
+        demand: Demand,
+        rng: &mut fastrand::Rng,
+    ) -> Self {
+        Subscription {
+            serial,
+            track_id: track.id,
+            track: track_index,
+            kind: track.kind,
+            stream_id,
+            label,
+            ssrc: Ssrc(rng.u32(1..)),
+            rtx_ssrc: Ssrc(rng.u32(1..)),
+            demand,
+            format: None,
+            announced: false,
+            unsupported: false,
+            selector: Selector::new(track.layout),
+            paused: false,
+            rewriter: Rewriter::new(rng),
+            sent: SentLog::default(),
+            rtx_next: SeqNo::first(rng.u16(..0x7fff)),
+            source: None,
+            last: None,
+            packets: 0,
+            octets: 0,
+        }
+    }
+
+    /// Whether packets may be queued at all.
+    pub(crate) fn flows(&self) -> bool {
+        self.format.is_some() && self.demand.enabled
+    }
+
+    /// Whether a packet goes to this subscriber; what to set as its marker bit, and whether it starts another encoding.
+    pub(crate) fn select(&mut self, encoding: u8, packet: &Ingested) -> Option<(bool, bool)> {
+        if self.kind == MediaKind::Audio {
+            return Some((packet.meta.marker, false));
+        }
+        let meta = &packet.meta;
+        match self.selector.select(encoding, packet.seq, meta.timestamp, &meta.description) {
+            Decision::Forward { marker } => Some((marker, false)),
+            Decision::Switch { marker } => Some((marker, true)),
+            Decision::Drop => None,
+        }
+    }
+
+    /// Gives a packet that leaves its numbers; `None` if it must not leave any more.
+    pub(crate) fn number(
+        &mut self,
+        track: &Track,
+        encoding: u8,
+        packet: &CachedPacket<'_>,
+        switch: bool,
+    ) -> Option<Numbers> {
+        let meta = packet.meta;
+        let source = track.encodings.get(usize::from(encoding))?;
+        let capture = source.clock.capture_micros(meta.timestamp);
+        if switch || self.source.is_none() {
+            let rate = i64::from(source.clock.rate());
+            let ticks = |micros: i64| (micros.clamp(-10_000_000, 600_000_000) * rate / 1_000_000) as i32;
+            let since = self.last.map_or(0, |(arrival, last_capture)| match (last_capture, capture) {
+                // The publisher's clock tells how far apart two pictures are…
+                (Some(before), Some(now)) if (now - before).abs() < 5_000_000 => now - before,
+                // …and when it does not, their arrival.
+                _ => meta.arrival.saturating_duration_since(arrival).as_micros() as i64,
+            });
+            let at_least = ticks(MIN_STEP.as_micros() as i64);
+            self.rewriter.switch(
+                meta.timestamp,
+                Join { ticks: ticks(since), at_least },
+                meta.description.vp8.as_ref(),
+            );
+            self.source = Some(encoding);
+        } else if self.source != Some(encoding) {
+            return None; // of the layer before the switch, and late
+        }
+        let numbers =
+            self.rewriter.number(meta.seq, meta.timestamp, meta.description.vp8.as_ref(), &source.cache)?;
+        self.last = Some((meta.arrival, capture));
+        Some(numbers)
+    }
+
+    /// Continues under fresh numbers, whatever comes next.
+    pub(crate) fn interrupt(&mut self) {
+        self.selector.restart();
+        self.source = None;
+    }
+
+    /// Writes a media packet in plain; its length, or `None` if it does not fit.
+    pub(crate) fn write(
+        &mut self,
+        out: &mut [u8],
+        packet: &CachedPacket<'_>,
+        codec: Codec,
+        numbers: &Numbers,
+        marker: bool,
+        stamp: Stamp,
+    ) -> Option<usize> {
+        let format = self.format.as_ref()?;
+        let (payload_type, payload) = match (codec, format.red_payload_type) {
+            (Codec::Red, Some(red)) => (red, packet.payload),
+            (Codec::Red, None) => (format.payload_type, red::primary(packet.payload)?.1),
+            _ => (format.payload_type, packet.payload),
+        };
+        let header = FixedHeader {
+            marker,
+            payload_type,
+            sequence_number: numbers.seq.wire(),
+            timestamp: numbers.timestamp,
+            ssrc: self.ssrc,
+        };
+        let start = write_header(out, &header, format, Some(packet), stamp, false)?;
+        let end = start + payload.len();
+        let body = out.get_mut(start..end)?;
+        body.copy_from_slice(payload);
+        if let Some(at) = &packet.meta.description.vp8 {
+            vp8::rewrite(body, at, numbers.picture_id, numbers.tl0_pic_idx);
+        }
+        self.packets = self.packets.wrapping_add(1);
+        self.octets = self.octets.wrapping_add(payload.len() as u32);
+        Some(end)
+    }
+
+    /// Writes the retransmission of a packet (RFC 4588 §4).
+    pub(crate) fn write_retransmission(
+        &mut self,
+        out: &mut [u8],
+        packet: &CachedPacket<'_>,
+        numbers: &Numbers,
+        marker: bool,
+        stamp: Stamp,
+    ) -> Option<usize> {
+        let format = self.format.as_ref()?;
+        let header = FixedHeader {
+            marker,
+            payload_type: format.rtx_payload_type?,
+            sequence_number: self.rtx_next.wire(),
+            timestamp: numbers.timestamp,
+            ssrc: self.rtx_ssrc,
+        };
+        let start = write_header(out, &header, format, Some(packet), stamp, false)?;
+        let end = start + 2 + packet.payload.len();
+        let body = out.get_mut(start..end)?;
+        body[..2].copy_from_slice(&numbers.seq.wire().to_be_bytes());
+        body[2..].copy_from_slice(packet.payload);
+        if let Some(at) = &packet.meta.description.vp8 {
+            vp8::rewrite(&mut body[2..], at, numbers.picture_id, numbers.tl0_pic_idx);
+        }
+        self.rtx_next = self.rtx_next.plus(1);
+        Some(end)
+    }
+
+    /// Writes a packet of padding alone on the retransmission stream, which receivers count but do not show.
+    pub(crate) fn write_padding(&mut self, out: &mut [u8], stamp: Stamp) -> Option<usize> {
+        const PADDING: usize = 224;
+        let format = self.format.as_ref()?;
+        let timestamp = self.rewriter.last_timestamp()?;
+        let header = FixedHeader {
+            marker: false,
+            payload_type: format.rtx_payload_type?,
+            sequence_number: self.rtx_next.wire(),
+            timestamp,
+            ssrc: self.rtx_ssrc,
+        };
+        let start = write_header(out, &header, format, None, stamp, true)?;
+        let padding = out.get_mut(start..start + PADDING)?;
+        padding.fill(0);
+        padding[PADDING - 1] = PADDING as u8;
+        self.rtx_next = self.rtx_next.plus(1);
+        Some(start + PADDING)
+    }
+
+    /// The media time for a sender report of `ntp`; `None` before the first packet.
+    pub(crate) fn report_time(
+        &self,
+        now: Instant,
+        ntp: NtpTime,
+        track: &Track,
+        clock_offset: Option<i64>,
+    ) -> Option<RtpTime> {
+        let source = track.encodings.get(usize::from(self.source.unwrap_or(0)))?;
+        self.rewriter.last_timestamp()?;
+        Some(self.rewriter.map(source.clock.report_at(now, clock_offset, ntp)?))
+    }
+
+    /// The layer that leaves now.
+    pub(crate) fn layer(&self) -> Option<LayerId> {
+        self.selector.current()
+    }
+}
+
+fn write_header(
+    out: &mut [u8],
+    header: &FixedHeader,
+    format: &SendFormat,
+    packet: Option<&CachedPacket<'_>>,
+    stamp: Stamp,
+    padding: bool,
+) -> Option<usize> {
+    let transport_cc = stamp.transport_cc.unwrap_or(0).to_be_bytes();
+    let send_time = extension::abs_send_time(stamp.ntp);
+    let carried = packet.map(|packet| packet.meta.carried).unwrap_or_default();
+    let level = carried.audio_level.map(|byte| [byte]);
+    let orientation = carried.video_orientation.map(|byte| [byte]);
+    let descriptor = packet.map_or(&[][..], |packet| packet.dependency_descriptor);
+
+    let values: [(ExtensionKind, Option<&[u8]>); 8] = [
+        (ExtensionKind::Mid, Some(format.mid.as_str().as_bytes())),
+        (ExtensionKind::TransportCc, stamp.transport_cc.is_some().then_some(&transport_cc)),
+        (ExtensionKind::AbsSendTime, Some(&send_time)),
+        (ExtensionKind::AudioLevel, level.as_ref().map(|bytes| &bytes[..])),
+        (ExtensionKind::VideoOrientation, orientation.as_ref().map(|bytes| &bytes[..])),
+        (ExtensionKind::PlayoutDelay, carried.playout_delay.as_ref().map(|bytes| &bytes[..])),
+        (ExtensionKind::AbsCaptureTime, carried.capture_time.as_ref().map(|bytes| &bytes[..])),
+        (ExtensionKind::DependencyDescriptor, (!descriptor.is_empty()).then_some(descriptor)),
+    ];
+    let mut elements: [(u8, &[u8]); 8] = [(0, &[]); 8];
+    let mut count = 0;
+    for (kind, value) in values {
+        if let (Some(id), Some(value)) = (format.extensions.id_of(kind), value) {
+            elements[count] = (id, value);
+            count += 1;
+        }
+    }
+    let (fixed, rest) = out.split_first_chunk_mut::<FIXED_HEADER>()?;
+    header.write(fixed, count > 0, padding);
+    Some(FIXED_HEADER + extension::write(rest, &elements[..count])?)
+}

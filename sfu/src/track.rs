@@ -1,0 +1,287 @@
+//! A published track: its encodings, and who gets it.
+//!
+//! A packet that came is placed in its encoding, counted, described and kept; who gets it is for the caller to ask
+//! its subscriptions. Nothing here assumes that the publisher is a local socket.
+
+use std::time::{Duration, Instant};
+
+use crate::command::{AnnouncedLayer, MediaKind};
+use crate::forward::cache::{Carried, PacketCache, PacketMeta};
+use crate::forward::keyframe::KeyframeGate;
+use crate::forward::select::Layout;
+use crate::ids::{Mid, Rid, SeqNo, Ssrc, TrackId};
+use crate::sdp::TrackCodec;
+use crate::units::{Bitrate, DataSize, NtpTime};
+use crate::uplink::audio::Loudness;
+use crate::uplink::clock::MediaClock;
+use crate::uplink::meter::LayerMeter;
+use crate::uplink::nack::NackGenerator;
+use crate::uplink::reception::{Order, Reception};
+use crate::wire::dependency_descriptor;
+use crate::wire::description::{Codec, describe};
+use crate::wire::extension::Extensions;
+use crate::wire::rtp::RtpHeader;
+
+/// IP, UDP, RTP and extensions around a payload, for prices.
+const OVERHEAD: usize = 20 + 8 + 12 + 12 + 16;
+/// Assumed for encodings that were not measured yet and announced nothing, smallest first.
+const PRESET: [Bitrate; 3] = [Bitrate::kbps(160), Bitrate::kbps(450), Bitrate::kbps(1700)];
+
+/// One encoding of a track.
+#[derive(Debug)]
+pub(crate) struct Encoding {
+    pub(crate) rid: Option<Rid>,
+    pub(crate) ssrc: Option<Ssrc>,
+    pub(crate) announced: Bitrate,
+    pub(crate) announced_size: (u32, u32),
+    pub(crate) cache: PacketCache,
+    pub(crate) reception: Reception,
+    pub(crate) nack: NackGenerator,
+    pub(crate) meter: LayerMeter,
+    pub(crate) clock: MediaClock,
+    pub(crate) gate: KeyframeGate,
+    descriptors: dependency_descriptor::Reader,
+}
+
+impl Encoding {
+    fn new(clock_rate: u32, rid: Option<Rid>) -> Self {
+        Encoding {
+            rid,
+            ssrc: None,
+            announced: Bitrate::ZERO,
+            announced_size: (0, 0),
+            cache: PacketCache::default(),
+            reception: Reception::new(clock_rate),
+            nack: NackGenerator::default(),
+            meter: LayerMeter::default(),
+            clock: MediaClock::new(clock_rate),
+            gate: KeyframeGate::default(),
+            descriptors: dependency_descriptor::Reader::default(),
+        }
+    }
+
+    /// The picture's size, measured or announced; zero when unknown.
+    pub(crate) fn size(&self) -> (u32, u32) {
+        self.meter.size().map_or(self.announced_size, |(w, h)| (u32::from(w), u32::from(h)))
+    }
+}
+
+/// A packet that is to be forwarded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ingested {
+    pub(crate) seq: SeqNo,
+    pub(crate) meta: PacketMeta,
+    pub(crate) size: DataSize,
+}
+
+/// See the module's page.
+#[derive(Debug)]
+pub(crate) struct Track {
+    pub(crate) id: TrackId,
+    pub(crate) owner: usize,
+    pub(crate) mid: Mid,
+    pub(crate) kind: MediaKind,
+    pub(crate) codec: TrackCodec,
+    pub(crate) red_payload_type: Option<u8>,
+    pub(crate) muted: bool,
+    /// Smallest picture first: the index is the spatial layer.
+    pub(crate) encodings: Vec<Encoding>,
+    pub(crate) layout: Layout,
+    /// Spatial and temporal layers seen inside one stream.
+    pub(crate) svc_spatial: u8,
+    /// Peer and slot of each subscription.
+    pub(crate) subscribers: Vec<(usize, u16)>,
+    pub(crate) loudness: Loudness,
+    pub(crate) started: bool,
+}
+
+impl Track {
+    pub(crate) fn new(
+        id: TrackId,
+        owner: usize,
+        mid: Mid,
+        kind: MediaKind,
+        codec: TrackCodec,
+        rids: &[Rid],
+        streams: usize,
+        announced: &[AnnouncedLayer],
+    ) -> Self {
+        let mut rids = rids.to_vec();
+        rids.sort_by_key(|rid| rank(*rid, announced));
+        let count = if rids.is_empty() { streams.max(1) } else { rids.len() };
+        let mut encodings: Vec<Encoding> =
+            (0..count).map(|index| Encoding::new(codec.clock_rate, rids.get(index).copied())).collect();
+        for (index, encoding) in encodings.iter_mut().enumerate() {
+            let by_rid = announced.iter().find(|layer| layer.rid.is_some() && layer.rid == encoding.rid);
+            if let Some(layer) = by_rid.or_else(|| announced.get(index)) {
+                encoding.announced = layer.bitrate;
+                encoding.announced_size = layer.size;
+            }
+        }
+        // One stream of a codec with spatial layers may have them inside.
+        let svc = count == 1 && matches!(codec.codec, Codec::Vp9 | Codec::Av1);
+        Track {
+            id,
+            owner,
+            mid,
+            kind,
+            codec,
+            red_payload_type: None,
+            muted: false,
+            encodings,
+            layout: if svc { Layout::Svc } else { Layout::Simulcast },
+            svc_spatial: 0,
+            subscribers: Vec::new(),
+            loudness: Loudness::default(),
+            started: false,
+        }
+    }
+
+    /// The encoding with this `rid`; the only one for a stream without.
+    pub(crate) fn encoding_of(&self, rid: Option<Rid>) -> Option<u8> {
+        match rid {
+            Some(rid) => self.encodings.iter().position(|e| e.rid == Some(rid)).map(|at| at as u8),
+            None => (self.encodings.len() == 1).then_some(0),
+        }
+    }
+
+    /// Takes a media packet in plain. `resent` gives the original number and payload of a retransmission. `None`: it is
+    /// not to be forwarded (padding, a duplicate, unreadable).
+    pub(crate) fn ingest(
+        &mut self,
+        now: Instant,
+        index: u8,
+        codec: Codec,
+        header: &RtpHeader,
+        extensions: &Extensions<'_>,
+        wire: u16,
+        payload: &[u8],
+        resent: bool,
+    ) -> Option<Ingested> {
+        let encoding = self.encodings.get_mut(usize::from(index))?;
+        let seq = if resent {
+            encoding.reception.place(wire)?
+        } else {
+            match encoding.reception.handle_packet(now, wire, header.timestamp) {
+                Order::Restarted(seq) => {
+                    encoding.nack.reset();
+                    seq
+                }
+                Order::Newest(seq) | Order::Late(seq) => seq,
+            }
+        };
+        encoding.nack.handle_packet(now, seq, resent);
+        if encoding.cache.contains(seq) {
+            return None;
+        }
+        let mut meta = PacketMeta {
+            seq,
+            marker: header.marker,
+            payload_type: header.payload_type,
+            timestamp: header.timestamp,
+            arrival: now,
+            description: Default::default(),
+            carried: carried(extensions),
+        };
+        if payload.is_empty() {
+            // Padding: its number is closed, since the cache knows it, but nobody gets it.
+            encoding.cache.insert(meta, &[], &[]);
+            encoding.meter.handle_padding(now);
+            return None;
+        }
+        let mut description = describe(codec, payload, header.marker)?;
+        let descriptor = extensions.dependency_descriptor.unwrap_or_default();
+        if !descriptor.is_empty()
+            && let Some(read) = encoding.descriptors.read(descriptor)
+        {
+            description.apply(&read);
+        }
+        if self.layout == Layout::Simulcast {
+            // The encoding is the layer, whatever the stream calls it inside.
+            description.spatial = 0;
+        } else {
+            self.svc_spatial = self.svc_spatial.max(description.spatial.min(3));
+        }
+        meta.description = description;
+        encoding.cache.insert(meta, descriptor, payload);
+        encoding.clock.handle_packet(now, header.timestamp);
+        let size = DataSize::bytes((payload.len() + descriptor.len() + OVERHEAD) as u64);
+        encoding.meter.handle_packet(now, size, header.timestamp, &description);
+        if description.keyframe && description.frame_start && self.kind == MediaKind::Video {
+            encoding.gate.handle_keyframe(now);
+        }
+        if let Some(level) = extensions.audio_level {
+            self.loudness.handle_level(level.dbov);
+        }
+        Some(Ingested { seq, meta, size })
+    }
+
+    /// Whether packets of this payload type are redundant audio.
+    pub(crate) fn is_red(&self, payload_type: u8) -> bool {
+        self.red_payload_type == Some(payload_type)
+    }
+
+    /// A sender report on one encoding.
+    pub(crate) fn handle_sender_report(
+        &mut self,
+        now: Instant,
+        index: u8,
+        ntp: NtpTime,
+        rtp: crate::units::RtpTime,
+    ) {
+        if let Some(encoding) = self.encodings.get_mut(usize::from(index)) {
+            encoding.reception.handle_sender_report(now, ntp);
+            encoding.clock.handle_sender_report(ntp, rtp);
+        }
+    }
+
+    /// What forwarding an encoding up to a temporal layer costs.
+    pub(crate) fn price(&self, index: u8, temporal: u8) -> Bitrate {
+        let Some(encoding) = self.encodings.get(usize::from(index)) else { return Bitrate::ZERO };
+        let measured = encoding.meter.price(temporal);
+        if measured != Bitrate::ZERO {
+            return measured;
+        }
+        let whole = if encoding.announced == Bitrate::ZERO {
+            // A single encoding is as large as the largest of several.
+            let from_top = self.encodings.len() - 1 - usize::from(index);
+            PRESET[PRESET.len() - 1 - from_top.min(PRESET.len() - 1)]
+        } else {
+            encoding.announced
+        };
+        if temporal == 0 && encoding.meter.highest_temporal() > 0 { whole.scale(0.6) } else { whole }
+    }
+
+    /// Whether anything of the track came lately.
+    pub(crate) fn alive(&self, now: Instant) -> bool {
+        self.encodings.iter().any(|encoding| encoding.meter.alive(now))
+    }
+
+    /// When a gate or a missing packet wants attention. `rtt` is the publisher's.
+    pub(crate) fn next_timeout(&self, rtt: Duration) -> Option<Instant> {
+        let of = |e: &Encoding| [e.nack.next_timeout(), e.gate.due(rtt)].into_iter().flatten().min();
+        self.encodings.iter().filter_map(of).min()
+    }
+}
+
+/// Where a rid stands among its like: as announced, else by the names that clients use, else in order of the SDP.
+fn rank(rid: Rid, announced: &[AnnouncedLayer]) -> usize {
+    if let Some(at) = announced.iter().position(|layer| layer.rid == Some(rid)) {
+        return at;
+    }
+    match rid.as_str() {
+        "q" | "2" | "l" | "low" => 0,
+        "h" | "1" | "m" | "mid" | "medium" => 1,
+        "f" | "0" | "high" => 2,
+        _ => 3,
+    }
+}
+
+fn carried(extensions: &Extensions<'_>) -> Carried {
+    Carried {
+        audio_level: extensions.audio_level.map(|level| level.dbov | u8::from(level.voice) << 7),
+        video_orientation: extensions.video_orientation,
+        playout_delay: extensions.playout_delay.and_then(|bytes| bytes.try_into().ok()),
+        capture_time: extensions.abs_capture_time.and_then(|bytes| bytes.first_chunk().copied()),
+    }
+}
