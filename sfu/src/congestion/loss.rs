@@ -38,7 +38,7 @@ const TEST_PACKETS: u32 = 60;
 const BLAMED: f64 = 0.6;
 /// Pause between tests, and after one that cleared the rate.
 const BETWEEN_TESTS: Duration = Duration::from_secs(5);
-const AFTER_CLEARED: Duration = Duration::from_secs(60);
+const AFTER_CLEARED: Duration = Duration::from_mins(1);
 /// Above this loss nothing else matters.
 const OUTRAGEOUS: f64 = 0.50;
 

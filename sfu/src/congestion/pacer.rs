@@ -176,7 +176,8 @@ pub struct Pacer<T> {
     hold_works: bool,
     budget: i64, // bytes; may be negative by what the last packet was too large
     credited: Instant,
-    flush: Option<Instant>, // when video left last
+    flush: Option<Instant>,    // when video left last
+    enforced: Option<Instant>, // when limits were looked at last
     departed: Instant,
     events: VecDeque<PacerEvent>,
     counters: Counters,
@@ -198,6 +199,7 @@ impl<T: Copy> Pacer<T> {
             budget: ONE_PACKET,
             credited: now,
             flush: None,
+            enforced: None,
             departed: now,
             events: VecDeque::new(),
             counters: Counters::default(),
@@ -315,7 +317,9 @@ impl<T: Copy> Pacer<T> {
             }
             return Some(self.pad(now, KEEPALIVE_SIZE, None));
         }
-        self.enforce_limits(now);
+        if self.enforced.replace(now) != Some(now) {
+            self.enforce_limits(now);
+        }
         if let Some(packet) = self.video_rtx.pop_front() {
             self.flush = Some(now);
             return Some(self.depart(now, packet, PacketClass::VideoRtx));

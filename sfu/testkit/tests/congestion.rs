@@ -152,7 +152,7 @@ impl Call {
             let number = self.controller.on_sent(now, size, class, cluster);
             self.down.send(now, size, Packet { number, size, class });
         }
-        if self.time().as_millis() % 100 == 0 {
+        if self.time().as_millis().is_multiple_of(100) {
             self.trace();
             self.history.push((self.time(), self.controller.target(), self.layer));
         }
@@ -231,7 +231,7 @@ impl Call {
     }
 
     fn media_rate(&self, last: Duration) -> u64 {
-        let from = self.now - last;
+        let from = self.start + self.time().saturating_sub(last);
         let bytes: u64 = self.delivered_media.iter().filter(|(at, _)| *at >= from).map(|(_, b)| b).sum();
         (bytes as f64 * 8.0 / last.as_secs_f64() / 1000.0) as u64
     }
@@ -240,7 +240,7 @@ impl Call {
         self.history
             .iter()
             .find(|(at, _, l)| *at >= after && l.is_some_and(|l| l.spatial >= layer))
-            .map(|(at, ..)| *at - after)
+            .map(|(at, ..)| at.saturating_sub(after))
     }
 
     fn share_at(&self, layer: u8, after: Duration) -> f64 {
@@ -251,12 +251,12 @@ impl Call {
 
     fn first_below(&self, layer: u8, after: Duration) -> Option<Duration> {
         let mut later = self.history.iter().filter(|(at, ..)| *at >= after);
-        later.find(|(_, _, l)| l.is_none_or(|l| l.spatial < layer)).map(|(at, ..)| *at - after)
+        later.find(|(_, _, l)| l.is_none_or(|l| l.spatial < layer)).map(|(at, ..)| at.saturating_sub(after))
     }
 
     fn first_target_below(&self, rate: Bitrate, after: Duration) -> Option<Duration> {
         let mut later = self.history.iter().filter(|(at, ..)| *at >= after);
-        later.find(|(_, target, _)| *target < rate).map(|(at, ..)| *at - after)
+        later.find(|(_, target, _)| *target < rate).map(|(at, ..)| at.saturating_sub(after))
     }
 }
 
@@ -282,7 +282,7 @@ fn a_good_link_shows_the_top_layer_soon_after_the_join() {
         call.run_for(secs(20.0));
         let top = call.first_at(2, Duration::ZERO);
         assert!(top.is_some_and(|top| top <= secs(2.0)), "seed {seed}: {top:?}"); // measured 1.1 to 1.2 s
-        assert_eq!(call.share_at(2, secs(3.0)), 1.0, "seed {seed}");
+        assert!(call.share_at(2, secs(3.0)) > 0.999, "seed {seed}");
         let overhead = call.padding as f64 / (call.padding + call.media) as f64;
         assert!(overhead < 0.04, "seed {seed}: {overhead}"); // measured 2 %
     }
@@ -316,7 +316,7 @@ fn a_cliff_takes_the_layer_down_and_its_end_brings_it_back() {
             let wide = LinkConfig::narrow(Bitrate::kbps(2500));
             let mut call = Call::new(LinkConfig { bucket: DataSize::bytes(bucket), ..wide }, seed);
             call.run_for(secs(15.0));
-            assert_eq!(call.share_at(2, secs(5.0)), 1.0, "seed {seed}: the top layer fits at first");
+            assert!(call.share_at(2, secs(5.0)) > 0.999, "seed {seed}: the top layer fits at first");
 
             let low = call.time();
             call.down.set_rate(call.now, Some(Bitrate::kbps(300)));
@@ -401,7 +401,7 @@ fn jitter_without_a_queue_is_no_congestion() {
         let top = call.first_at(2, Duration::ZERO);
         assert!(top.is_some_and(|top| top < secs(6.0)), "seed {seed}: {top:?}"); // 30 seeds: median 1.1, worst 5.1 s
         let share = call.share_at(1, secs(4.0));
-        assert_eq!(share, 1.0, "seed {seed}: never the lowest layer");
+        assert!(share > 0.999, "seed {seed}: never the lowest layer");
         let share = call.share_at(2, secs(8.0));
         assert!(share > 0.5, "seed {seed}: {share:.2}"); // 30 seeds: median 1.0, worst 0.55
     }
@@ -425,7 +425,7 @@ fn an_outage_is_survived() {
             call.down.reconfigure(call.now, config);
             call.run_for(secs(10.0));
             let picture = call.delivered_media.iter().map(|(at, _)| *at - call.start).find(|at| *at > back);
-            let wait = picture.map(|at| at - back);
+            let wait = picture.map(|at| at.saturating_sub(back));
             assert!(wait.is_some_and(|wait| wait < secs(0.8)), "seed {seed}: {wait:?}");
             assert!(call.first_at(2, back).is_some(), "seed {seed}: the top layer returns");
         }

@@ -224,7 +224,7 @@ proptest! {
     fn order_does_not_matter_and_an_answer_is_its_own_answer(room in rooms(), kbps in 0_u64..6000) {
         let mut tracks = tracks(&room);
         let once = fresh(kbps, &tracks);
-        let again = allocate(Bitrate::kbps(kbps), &tracks, &once, clock::start() + Duration::from_secs(60));
+        let again = allocate(Bitrate::kbps(kbps), &tracks, &once, clock::start() + Duration::from_mins(1));
         prop_assert_eq!(layers(&once), layers(&again));
         tracks.reverse();
         let mut reversed = layers(&fresh(kbps, &tracks));

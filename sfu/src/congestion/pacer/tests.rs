@@ -246,7 +246,7 @@ proptest! {
                 let passed = matches!(first, Some(Departure::Packet { class: PacketClass::Audio, .. }));
                 prop_assert!(passed);
             }
-            let keyframe = number % 20 == 0;
+            let keyframe = number.is_multiple_of(20);
             let temporal = if keyframe { 0 } else { temporal };
             for packet in 0..packets {
                 video(&mut pacer, now, number * 8 + packet, frame(number, keyframe, temporal));

@@ -1,5 +1,6 @@
 use super::*;
 use crate::congestion::PacketClass;
+use crate::congestion::twcc::Arrival;
 use crate::ids::SeqNo;
 use sfu_testkit::clock;
 

@@ -68,7 +68,7 @@ fn each_packet_is_reported_once_and_a_loss_only_after_a_while() {
     send(&mut log, now, 10);
     let mut sink = Vec::new();
     // 1, 2, 4 and 5 arrive, 3 does not.
-    let first = report(1, 5, 10, &[0x8000 | 0b11_0110_0000_0000], &[0, 4, 4, 4]);
+    let first = report(1, 5, 10, &[0b1011_0110_0000_0000], &[0, 4, 4, 4]);
     log.on_feedback(now, &first, &mut sink).expect("valid");
     assert_eq!(sink.iter().map(|a| a.number.wire()).collect::<Vec<_>>(), [1, 2, 4, 5]);
     assert_eq!(sink[1].arrival, Some(Arrival::micros(641_000)));
@@ -94,7 +94,7 @@ fn numbers_and_reference_times_wrap() {
         let base = log.next_number();
         send(&mut log, now, 4000);
         let reference = (0x00ff_fff0 + round) & 0x00ff_ffff;
-        let fci = report(base, 4000, reference, &[0x2000 | 4000], &[0; 4000]);
+        let fci = report(base, 4000, reference, &[0x2fa0], &[0; 4000]);
         log.on_feedback(now, &fci, &mut sink).expect("valid");
         assert_eq!(sink.len(), 4000, "round {round}");
         let arrival = sink[0].arrival.expect("received");
