@@ -1,1 +1,5 @@
-//! To be written.
+//! One peer's packets.
+
+pub mod dcep;
+pub mod sctp;
+pub mod srtp;
