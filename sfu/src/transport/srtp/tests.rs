@@ -244,7 +244,7 @@ fn packets_under_other_keys_are_refused() {
 #[test]
 fn the_plain_packet_is_no_srtcp_whatever_its_flag() {
     for profile in PROFILES {
-        let (mut sender, mut receiver) = pair(profile);
+        let (sender, mut receiver) = pair(profile);
         // Unauthenticated, flag clear: what some stacks let through.
         let mut bare = rtcp(5);
         bare.resize(bare.len() + profile.rtcp_overhead(), 0);
