@@ -41,7 +41,7 @@ fn rtp(c: &mut Criterion) {
         let mut sender = keys(profile).sender(DtlsRole::Server);
         let mut receiver = keys(profile).receiver(DtlsRole::Client);
         let mut count = 0;
-        let sealed = || {
+        let mut sealed = || {
             let mut packet = vec![0; PACKET_LEN + MAX_OVERHEAD];
             write_header(&mut packet, count);
             count += 1;
@@ -51,7 +51,7 @@ fn rtp(c: &mut Criterion) {
         };
         group.bench_function(format!("unprotect/{profile:?}"), |b| {
             let open = |packet: &mut Vec<u8>| receiver.unprotect_rtp(packet).expect("a genuine packet");
-            b.iter_batched_ref(sealed, open, BatchSize::SmallInput);
+            b.iter_batched_ref(&mut sealed, open, BatchSize::SmallInput);
         });
     }
     group.finish();

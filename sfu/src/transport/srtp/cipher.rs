@@ -1,12 +1,16 @@
 //! Seals and opens one packet with session keys, in place: AES-128-GCM (RFC 7714), or AES-128 in counter
 //! mode with an 80-bit HMAC-SHA1 tag (RFC 3711 §4).
 //!
+//! GCM is `ring`'s. Its HMAC-SHA1 does not use the processor's SHA instructions and took 3.1 µs for a packet of
+//! 1200 bytes, where that of the `hmac` and `sha1` crates takes 0.7 µs.
 //! Callers have parsed the header and know the index; nothing here remembers a packet.
 
 use aes::Aes128Enc;
 use aes::cipher::generic_array::GenericArray;
 use aes::cipher::{BlockEncrypt, KeyInit};
-use ring::{aead, hmac};
+use hmac::{Hmac, Mac};
+use ring::aead;
+use sha1::Sha1;
 
 use super::{RTCP_ENCRYPTED, RTCP_HEADER_LEN, SrtpError};
 
@@ -20,7 +24,7 @@ pub(super) const RTCP_INDEX_LEN: usize = 4;
 /// The session keys of one direction, for either RTP or RTCP.
 pub(super) enum Cipher {
     Gcm { key: Box<aead::LessSafeKey>, salt: [u8; 12] },
-    Cm { counter: Box<AesCounter>, auth: hmac::Key, salt: [u8; 14] },
+    Cm { counter: Box<AesCounter>, auth: Hmac<Sha1>, salt: [u8; 14] },
 }
 
 impl Cipher {
@@ -161,10 +165,14 @@ impl AesCounter {
                 next = next.wrapping_add(1);
             }
             self.0.encrypt_blocks(&mut stream[..blocks]);
-            for (bytes, key) in run.chunks_mut(16).zip(&stream) {
-                for (byte, key) in bytes.iter_mut().zip(key) {
-                    *byte ^= key;
-                }
+            let (whole, rest) = run.as_chunks_mut::<16>();
+            let (keys, last) = stream.split_at(whole.len());
+            for (bytes, &key) in whole.iter_mut().zip(keys) {
+                let mixed = u128::from_ne_bytes(*bytes) ^ u128::from_ne_bytes(key.into());
+                *bytes = mixed.to_ne_bytes();
+            }
+            for (byte, key) in rest.iter_mut().zip(last.iter().flatten()) {
+                *byte ^= key;
             }
         }
     }
@@ -230,12 +238,13 @@ fn open(
         .map_err(|_| SrtpError::AuthenticationFailed)
 }
 
-fn hmac_of(key: &hmac::Key, parts: &[&[u8]]) -> [u8; CM_TAG_LEN] {
-    let mut context = hmac::Context::with_key(key);
+/// `key` is a fresh state under the key; copying it spares its two blocks of hashing for every packet.
+fn hmac_of(key: &Hmac<Sha1>, parts: &[&[u8]]) -> [u8; CM_TAG_LEN] {
+    let mut mac = key.clone();
     for part in parts {
-        context.update(part);
+        mac.update(part);
     }
-    *context.sign().as_ref().first_chunk().expect("SHA-1 has 20 bytes")
+    *mac.finalize().into_bytes().first_chunk().expect("SHA-1 has 20 bytes")
 }
 
 /// Compares all bytes, wherever the first difference is.

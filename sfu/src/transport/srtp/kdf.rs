@@ -2,7 +2,8 @@
 //!
 //! The key derivation rate is zero, as DTLS-SRTP has it: derived once, for the life of the connection.
 
-use ring::{aead, hmac};
+use hmac::{Hmac, Mac};
+use ring::aead;
 
 use super::cipher::{AesCounter, Cipher};
 use super::{MasterKey, SrtpProfile};
@@ -34,7 +35,7 @@ fn cipher(profile: SrtpProfile, master: &MasterKey, labels: [u8; 3]) -> Cipher {
             let mut salt = [0; 14];
             derive(master, auth_label, &mut auth);
             derive(master, salt_label, &mut salt);
-            let auth = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &auth);
+            let auth = Hmac::new_from_slice(&auth).expect("HMAC takes keys of any length");
             Cipher::Cm { counter: Box::new(AesCounter::new(&key)), auth, salt }
         }
     }
