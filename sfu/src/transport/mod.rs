@@ -6,7 +6,10 @@
 //! Not here: sockets (the server's worker), what the packets mean (`wire`, `peer`).
 
 pub mod certificate;
+pub mod dcep;
 pub mod demux;
 pub mod dtls;
 pub mod ice;
+pub mod sctp;
+pub mod srtp;
 pub mod stun;
