@@ -1,0 +1,101 @@
+//! Data messages: checked, signed with the true sender's name, and passed on.
+
+use bytes::Bytes;
+use livekit_protocol::participant_info::Kind;
+use sfu::command::Command;
+use sfu::ids::PeerId;
+
+use super::output::{DataRefusal, Notice};
+use super::packet::{NotAPacket, Packet};
+use super::participant::Seat;
+use super::room::Room;
+
+/// Channel of ordered, resent packets.
+pub(super) const RELIABLE: &str = "_reliable";
+/// Channel of unordered packets that are never resent.
+pub(super) const LOSSY: &str = "_lossy";
+/// Channel of data tracks.
+pub(super) const TRACKS: &str = "_data_track";
+
+/// The largest message that is passed on: what browsers announce in `a=max-message-size` (Chromium's 262144).
+const MAX_MESSAGE: usize = 256 << 10;
+/// What a packet may grow by when it is signed: two names and their tags.
+const SIGNATURE: usize = 512;
+/// Bytes of an application's channel label.
+const MAX_LABEL: usize = 256;
+
+impl Room {
+    pub(super) fn data_arrived(&mut self, peer: PeerId, label: String, binary: bool, payload: Bytes) {
+        let Some(seat) = self.seat_of(peer) else { return };
+        if let Err(refusal) = self.forward(seat, label, binary, payload) {
+            self.notice(Notice::DataRefused(refusal));
+        }
+    }
+
+    fn forward(
+        &mut self,
+        seat: Seat,
+        label: String,
+        binary: bool,
+        payload: Bytes,
+    ) -> Result<(), DataRefusal> {
+        let Some(who) = self.people.get_mut(&seat) else { return Ok(()) };
+        if !who.permission.can_publish_data {
+            return Err(DataRefusal::NotAllowed);
+        }
+        if payload.len() > MAX_MESSAGE {
+            return Err(DataRefusal::TooLarge);
+        }
+        let (to, binary, payload) = match label.as_str() {
+            RELIABLE | LOSSY => {
+                let packet = Packet::parse(&payload).map_err(|NotAPacket| DataRefusal::Malformed)?;
+                if packet.transcription && who.kind != Kind::Agent {
+                    return Err(DataRefusal::Unsupported);
+                }
+                // Zero from clients that do not count; what was sent again after a reconnect came before.
+                if label == RELIABLE && packet.sequence > 0 {
+                    if packet.sequence <= who.last_reliable {
+                        return Err(DataRefusal::Repeated);
+                    }
+                    who.last_reliable = packet.sequence;
+                }
+                let identity = if who.is_hidden() { "" } else { &who.identity };
+                let (identity, sid) = (identity.to_owned(), who.sid.clone());
+                let to = if packet.destinations.is_empty() {
+                    self.everybody_else(seat)
+                } else {
+                    self.named(seat, &packet.destinations)
+                };
+                let signed = packet.signed(&identity, &sid);
+                if signed.len() > MAX_MESSAGE + SIGNATURE {
+                    return Err(DataRefusal::TooLarge);
+                }
+                (to, true, Bytes::from(signed))
+            }
+            // Its packets name a receiver's handle, which only a server that keeps data tracks can write.
+            TRACKS => return Err(DataRefusal::Unsupported),
+            _ if label.len() > MAX_LABEL => return Err(DataRefusal::Unsupported),
+            _ => (self.everybody_else(seat), binary, payload),
+        };
+        if !to.is_empty() {
+            self.command(Command::SendData { to: to.into(), label, binary, payload });
+        }
+        Ok(())
+    }
+
+    fn everybody_else(&self, seat: Seat) -> Vec<PeerId> {
+        self.people.values().filter(|who| who.seat != seat).map(|who| who.link.subscriber()).collect()
+    }
+
+    /// The connections of those named; the sender is never among them, and nobody is twice.
+    fn named(&self, seat: Seat, identities: &[String]) -> Vec<PeerId> {
+        let mut seats: Vec<Seat> = identities
+            .iter()
+            .filter_map(|name| self.by_identity.get(name).copied())
+            .filter(|to| *to != seat)
+            .collect();
+        seats.sort_unstable();
+        seats.dedup();
+        seats.iter().filter_map(|seat| self.people.get(seat)).map(|who| who.link.subscriber()).collect()
+    }
+}

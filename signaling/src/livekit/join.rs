@@ -1,0 +1,308 @@
+//! Coming in: the join response, the tokens that follow, and the moment when the media transport is up.
+
+use std::time::Duration;
+
+use livekit_protocol::participant_info::State;
+use livekit_protocol::signal_response::Message as Response;
+use livekit_protocol::{
+    ClientConfigSetting, ClientConfiguration, Codec, IceServer, JoinResponse, ServerInfo,
+    server_info::Edition,
+};
+use sfu::command::{AddPeer, ChannelSpec, Command, NegotiationRole, Reliability};
+use sfu::ids::PeerId;
+
+use super::connect::{Admission, Mode, Refusal};
+use super::leave::Leaving;
+use super::output::{Clock, Notice, SessionId};
+use super::participant::{Link, Participant, Seat};
+use super::permission::Allowance;
+use super::room::{Phase, Room};
+use super::{data, sid};
+use crate::access;
+
+/// The version of LiveKit's server whose behaviour clients may count on. They refuse what is not strict semver
+/// and switch features by it, so our own version must not stand here. From 1.13.6 on JS would use SVC in
+/// simulcast slots.
+pub const SERVER_VERSION: &str = "1.13.5";
+
+/// The level of the client protocol that the server speaks.
+const PROTOCOL: i32 = 17;
+
+/// Seconds between a client's pings. Zero would end Rust clients.
+const PING_INTERVAL_S: i32 = 5;
+/// Seconds without an answer after which a client takes the connection for lost.
+const PING_TIMEOUT_S: i32 = 15;
+
+/// A participant whose transport is not up by then is removed (the reference server's time).
+const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Between two refreshed tokens, as in the reference server.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(300);
+/// The least that a refreshed token is good for, twice the interval.
+const REFRESH_TTL_S: i64 = 600;
+
+/// What may be published, in order of preference. JS takes the first when the application's choice is missing.
+const PUBLISH_CODECS: [&str; 6] =
+    ["video/VP8", "video/H264", "video/VP9", "video/AV1", "audio/opus", "audio/red"];
+
+/// Why somebody with a good token cannot come in now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JoinError {
+    /// As many as it may hold are in it.
+    #[error("room is full: {limit} participants")]
+    Full {
+        /// The limit.
+        limit: usize,
+    },
+    /// It ended meanwhile: make a new one and join that.
+    #[error("room has ended")]
+    Ended,
+}
+
+impl JoinError {
+    /// The HTTP answer, for a join before the upgrade.
+    pub fn refusal(&self) -> Refusal {
+        let status = match self {
+            JoinError::Full { .. } | JoinError::Ended => 503,
+        };
+        Refusal { status, body: self.to_string() }
+    }
+}
+
+impl Room {
+    /// Lets somebody in. The first output for `session` is its `join`, or, when it asked to resume, the `leave`
+    /// that makes it join anew (a resume is not possible yet); an older participant of the same identity is sent
+    /// away. `session` must be new.
+    ///
+    /// # Errors
+    /// [`JoinError`]; then nothing has changed and nothing is sent.
+    pub fn join(&mut self, clock: Clock, session: SessionId, admission: Admission) -> Result<(), JoinError> {
+        if self.phase == Phase::Ended {
+            return Err(JoinError::Ended);
+        }
+        if admission.resume.is_some() {
+            self.refuse_resume_of(session);
+            return Ok(());
+        }
+        let double = self.by_identity.get(&admission.identity).copied();
+        if self.people.len() - usize::from(double.is_some()) >= self.max_participants {
+            return Err(JoinError::Full { limit: self.max_participants });
+        }
+        if let Some(double) = double {
+            self.depart(clock, double, Leaving::REPLACED);
+        }
+
+        let (offer, requests) = (admission.publisher_offer.clone(), admission.add_track_requests.clone());
+        let seat = self.take_seat(clock, session, admission);
+        let join = self.join_response(seat);
+        self.send(seat, Response::Join(join));
+        self.notice(Notice::ParticipantJoined);
+        self.make_peers(seat);
+        self.set_state(seat, State::Joined);
+        // One that takes another's place is shown at once, or others would miss it for a moment.
+        if double.is_some() {
+            self.announce_now(seat)
+        } else {
+            self.announce_soon(clock, seat)
+        }
+        self.counts_changed(clock);
+        if self.quality_at.is_none() {
+            self.quality_at = Some(clock.now + super::status::QUALITY_INTERVAL);
+        }
+
+        self.reconcile_all(clock, seat);
+        for request in requests {
+            self.add_track(clock, seat, request);
+        }
+        if let Some(offer) = offer {
+            self.client_offers(seat, offer);
+        }
+        self.refresh_token(clock, seat);
+        Ok(())
+    }
+
+    fn take_seat(&mut self, clock: Clock, session: SessionId, admission: Admission) -> Seat {
+        let seat = Seat(self.next_seat);
+        self.next_seat += 1;
+        let mut peer = || PeerId(self.rng.u64(..));
+        let link = match admission.mode {
+            Mode::Single => Link::Single(peer()),
+            Mode::Dual => Link::Dual { publisher: Some(peer()), subscriber: peer() },
+        };
+        for peer in link.peers() {
+            self.by_peer.insert(peer, seat);
+        }
+        self.by_session.insert(session, seat);
+        self.by_identity.insert(admission.identity.clone(), seat);
+        let participant = Participant {
+            seat,
+            session: Some(session),
+            sid: sid::participant(&mut self.rng),
+            identity: admission.identity,
+            name: admission.name,
+            metadata: admission.metadata,
+            attributes: admission.attributes,
+            kind: admission.kind,
+            permission: admission.permission,
+            recorder: admission.recorder,
+            client: admission.client,
+            claims: admission.claims,
+            link,
+            auto_subscribe: admission.auto_subscribe,
+            adaptive_stream: admission.adaptive_stream,
+            state: State::Joining,
+            version: 1,
+            joined_at: clock.now,
+            joined_unix_ms: clock.unix_ms,
+            active_by: Some(clock.now + JOIN_TIMEOUT),
+            gone_at: None,
+            answer_by: None,
+            refresh_at: clock.now + REFRESH_INTERVAL,
+            sections: Vec::new(),
+            has_offered: false,
+            tracks: Vec::new(),
+            allowance: Allowance::Everyone,
+            last_reliable: 0,
+            subscriptions: std::collections::BTreeMap::new(),
+            preferences: std::collections::HashMap::new(),
+            missing_until: None,
+            denied: std::collections::BTreeSet::new(),
+            heard: std::collections::BTreeMap::new(),
+            told_quality: std::collections::BTreeMap::new(),
+            link_quality: std::collections::BTreeMap::new(),
+            silent_reports: 0,
+        };
+        self.people.insert(seat, participant);
+        self.phase = Phase::Open;
+        seat
+    }
+
+    fn make_peers(&mut self, seat: Seat) {
+        let Some(link) = self.people.get(&seat).map(|who| who.link) else { return };
+        match link {
+            Link::Single(peer) => self.add_peer(peer, NegotiationRole::Answerer),
+            Link::Dual { publisher, subscriber } => {
+                // The subscriber first: its offer is what the client waits for.
+                self.add_peer(subscriber, NegotiationRole::Offerer);
+                if let Some(publisher) = publisher {
+                    self.add_peer(publisher, NegotiationRole::Answerer);
+                }
+            }
+        }
+    }
+
+    /// Makes a connection in the core. Only an offerer opens channels: its first offer must have a section for
+    /// them, or mobile SDKs never get data.
+    pub(super) fn add_peer(&mut self, peer: PeerId, role: NegotiationRole) {
+        let channel = |label: &str, reliability| ChannelSpec { label: label.to_owned(), reliability };
+        let channels = match role {
+            NegotiationRole::Answerer => Vec::new(),
+            NegotiationRole::Offerer => vec![
+                channel(data::RELIABLE, Reliability::Reliable),
+                channel(data::LOSSY, Reliability::Lossy),
+                channel(data::TRACKS, Reliability::Lossy),
+            ],
+        };
+        self.command(Command::AddPeer(AddPeer { peer, room: self.id, role, channels }));
+    }
+
+    fn join_response(&self, seat: Seat) -> JoinResponse {
+        let who = &self.people[&seat];
+        let others = self.people.values().filter(|other| other.seat != seat && !other.is_hidden());
+        let settings = &self.settings;
+        JoinResponse {
+            room: Some(self.room_info()),
+            participant: Some(self.info(who)),
+            other_participants: others.map(|other| self.info(other)).collect(),
+            server_version: SERVER_VERSION.to_owned(),
+            ice_servers: ice_servers(settings),
+            subscriber_primary: who.subscriber_primary(),
+            alternative_url: String::new(),
+            client_configuration: Some(ClientConfiguration {
+                video: None,
+                screen: None,
+                // Until resumes are possible clients save the attempt.
+                resume_connection: ClientConfigSetting::Disabled as i32,
+                disabled_codecs: None,
+                force_relay: ClientConfigSetting::Unset as i32,
+            }),
+            server_region: settings.region.clone(),
+            ping_timeout: PING_TIMEOUT_S,
+            ping_interval: PING_INTERVAL_S,
+            server_info: Some(ServerInfo {
+                edition: Edition::Standard as i32,
+                version: SERVER_VERSION.to_owned(),
+                protocol: PROTOCOL,
+                region: settings.region.clone(),
+                node_id: settings.node_id.clone(),
+                debug_info: String::new(),
+                agent_protocol: 0,
+            }),
+            sif_trailer: self.sif_trailer.clone(),
+            enabled_publish_codecs: publish_codecs(),
+            fast_publish: true,
+        }
+    }
+
+    /// Sends a token with which the client can come back later; the next is due in [`REFRESH_INTERVAL`].
+    pub(super) fn refresh_token(&mut self, clock: Clock, seat: Seat) {
+        let Some(who) = self.people.get_mut(&seat) else { return };
+        who.refresh_at = clock.now + REFRESH_INTERVAL;
+        let Some(secret) = self.settings.keys.secret(&who.claims.iss) else { return };
+        let mut claims = who.claims.clone();
+        claims.name.clone_from(&who.name);
+        claims.metadata.clone_from(&who.metadata);
+        claims.attributes = who.attributes.clone().into_iter().collect();
+        let unix_s = clock.unix_ms.div_euclid(1000);
+        let left = claims.exp.unwrap_or(unix_s).saturating_sub(unix_s).max(REFRESH_TTL_S);
+        let key = claims.iss.clone();
+        match access::mint(&key, secret, claims, Duration::from_secs(left.unsigned_abs()), unix_s) {
+            Ok(token) => self.send(seat, Response::RefreshToken(token)),
+            Err(error) => tracing::error!(%error, "token not refreshed"),
+        }
+    }
+
+    /// The core has a transport up; if it is the primary one, the participant is there.
+    pub(super) fn peer_connected(&mut self, clock: Clock, peer: PeerId) {
+        let Some(seat) = self.seat_of(peer) else { return };
+        let Some(who) = self.people.get_mut(&seat) else { return };
+        if who.primary() != Some(peer) || who.is_active() {
+            return;
+        }
+        who.active_by = None;
+        let after = who.stay(clock.now);
+        self.set_state(seat, State::Active);
+        self.announce_soon(clock, seat);
+        self.notice(Notice::ParticipantActive { after });
+        self.reconcile_all(clock, seat);
+    }
+
+    pub(super) fn first_media(&mut self, clock: Clock, peer: PeerId) {
+        if let Some(who) = self.seat_of(peer).and_then(|seat| self.people.get(&seat)) {
+            let after = who.stay(clock.now);
+            self.notice(Notice::FirstMedia { after });
+        }
+    }
+
+    pub(super) fn set_state(&mut self, seat: Seat, state: State) {
+        if let Some(who) = self.people.get_mut(&seat) {
+            who.state = state;
+        }
+    }
+}
+
+/// What may be published, as `join` and `room_update` have it.
+pub(super) fn publish_codecs() -> Vec<Codec> {
+    PUBLISH_CODECS.iter().map(|mime| Codec { mime: (*mime).to_owned(), fmtp_line: String::new() }).collect()
+}
+
+fn ice_servers(settings: &super::Settings) -> Vec<IceServer> {
+    let servers = settings.ice_servers.servers().iter();
+    servers
+        .map(|server| IceServer {
+            urls: server.urls.iter().map(ToString::to_string).collect(),
+            username: server.username.clone(),
+            credential: server.credential.clone(),
+        })
+        .collect()
+}

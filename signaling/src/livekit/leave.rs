@@ -1,0 +1,248 @@
+//! Going: by the client's wish, by ours, by a lost socket or transport; and the end of the room.
+
+use std::time::Duration;
+
+use livekit_protocol::leave_request::Action;
+use livekit_protocol::participant_info::State;
+use livekit_protocol::signal_response::Message as Response;
+use livekit_protocol::simulate_scenario::Scenario;
+use livekit_protocol::{
+    DisconnectReason, LeaveRequest, RequestResponse, SignalResponse, SimulateScenario, request_response,
+};
+use sfu::command::{Command, PeerEnd};
+use sfu::ids::PeerId;
+
+use super::frame::FrameError;
+use super::output::{Clock, Notice, Output, SessionId};
+use super::participant::{Link, Seat};
+use super::room::{Phase, Room};
+
+/// How long somebody whose socket is lost stays: shorter than the 20 s in which others must see a killed client
+/// gone, longer than a client needs to open a new socket.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// From this level on clients take a new sid under a known identity for a replacement by themselves.
+const REPLACES_BY_IDENTITY: i32 = 12;
+
+/// How somebody goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Leaving {
+    /// Why, for the others and the client.
+    pub(super) reason: DisconnectReason,
+    /// What the client shall do; `None`: it is not told anything.
+    pub(super) action: Option<Action>,
+    /// Somebody of the same identity follows at once.
+    pub(super) replaced: bool,
+}
+
+impl Leaving {
+    /// Somebody of the same identity comes in.
+    pub(super) const REPLACED: Leaving = Leaving {
+        reason: DisconnectReason::DuplicateIdentity,
+        action: Some(Action::Disconnect),
+        replaced: true,
+    };
+
+    const fn silent(reason: DisconnectReason) -> Leaving {
+        Leaving { reason, action: None, replaced: false }
+    }
+
+    const fn told(reason: DisconnectReason, action: Action) -> Leaving {
+        Leaving { reason, action: Some(action), replaced: false }
+    }
+}
+
+/// What a client that wants to resume is told when its participant is not there: the first and only message on
+/// the new socket, never an HTTP status (JS would take that for a server without v1). All SDKs join anew.
+pub fn refuse_resume() -> SignalResponse {
+    SignalResponse {
+        message: Some(Response::Leave(leave_request(DisconnectReason::StateMismatch, Action::Reconnect))),
+    }
+}
+
+/// `can_reconnect` is what clients below level 13 look at.
+fn leave_request(reason: DisconnectReason, action: Action) -> LeaveRequest {
+    LeaveRequest {
+        can_reconnect: action != Action::Disconnect,
+        reason: reason as i32,
+        action: action as i32,
+        regions: None,
+    }
+}
+
+impl Room {
+    /// The socket is gone, whoever closed it. Its participant stays for a moment, if its transport ever was up.
+    pub fn socket_closed(&mut self, clock: Clock, session: SessionId) {
+        let Some(seat) = self.by_session.remove(&session) else { return };
+        let Some(who) = self.people.get_mut(&seat) else { return };
+        who.session = None;
+        if who.is_active() {
+            who.gone_at = Some(clock.now + GRACE);
+        } else {
+            self.depart(clock, seat, Leaving::silent(DisconnectReason::SignalClose));
+        }
+    }
+
+    /// A frame could not be read: the client is told why, and this one session ends.
+    pub fn bad_frame(&mut self, clock: Clock, session: SessionId, error: FrameError) {
+        let Some(&seat) = self.by_session.get(&session) else { return };
+        self.notice(Notice::BadFrame);
+        self.refuse(seat, request_response::Reason::InvalidRequest, error.to_string(), None);
+        self.depart(clock, seat, Leaving::told(DisconnectReason::StateMismatch, Action::Disconnect));
+    }
+
+    /// Sends everybody away and ends the room.
+    pub fn shutdown(&mut self, clock: Clock) {
+        let seats: Vec<Seat> = self.people.keys().copied().collect();
+        for seat in seats {
+            self.depart(clock, seat, Leaving::told(DisconnectReason::ServerShutdown, Action::Disconnect));
+        }
+        self.end();
+    }
+
+    pub(super) fn refuse_resume_of(&mut self, session: SessionId) {
+        self.outbox.push_back(Output::Send { session, response: refuse_resume() });
+        self.outbox.push_back(Output::Close { session });
+        self.notice(Notice::ResumeRefused);
+    }
+
+    pub(super) fn client_leaves(&mut self, clock: Clock, seat: Seat) {
+        self.depart(clock, seat, Leaving::silent(DisconnectReason::ClientInitiated));
+    }
+
+    pub(super) fn join_timed_out(&mut self, clock: Clock, seat: Seat) {
+        self.depart(clock, seat, Leaving::told(DisconnectReason::JoinFailure, Action::Disconnect));
+    }
+
+    pub(super) fn stayed_away(&mut self, clock: Clock, seat: Seat) {
+        self.depart(clock, seat, Leaving::silent(DisconnectReason::SignalClose));
+    }
+
+    pub(super) fn answer_timed_out(&mut self, clock: Clock, seat: Seat) {
+        self.depart(clock, seat, Leaving::told(DisconnectReason::ConnectionTimeout, Action::Reconnect));
+    }
+
+    pub(super) fn agreement_failed(&mut self, clock: Clock, seat: Seat) {
+        self.depart(clock, seat, Leaving::told(DisconnectReason::StateMismatch, Action::Reconnect));
+    }
+
+    /// The core ended a connection. The client, if it still has a socket, builds everything anew.
+    pub(super) fn peer_ended(&mut self, clock: Clock, peer: PeerId, why: PeerEnd) {
+        let Some(seat) = self.seat_of(peer) else { return };
+        let Some(who) = self.people.get_mut(&seat) else { return };
+        if let Link::Dual { publisher, .. } = &mut who.link
+            && *publisher == Some(peer)
+            && !who.has_offered
+        {
+            // It never had anything to connect for. The first offer makes a new one.
+            *publisher = None;
+            self.by_peer.remove(&peer);
+            return;
+        }
+        let was_active = who.is_active();
+        let leaving = match why {
+            PeerEnd::NeverConnected if !was_active => {
+                Leaving::told(DisconnectReason::JoinFailure, Action::Disconnect)
+            }
+            PeerEnd::ConsentExpired => Leaving::told(DisconnectReason::ConnectionTimeout, Action::Reconnect),
+            PeerEnd::NeverConnected | PeerEnd::FingerprintMismatch | PeerEnd::HandshakeFailed => {
+                Leaving::told(DisconnectReason::MediaFailure, Action::Reconnect)
+            }
+            PeerEnd::ClosedByPeer => Leaving::told(DisconnectReason::ClientInitiated, Action::Reconnect),
+        };
+        self.depart(clock, seat, leaving);
+    }
+
+    /// What SDK test suites ask for. Only the asking client is concerned.
+    pub(super) fn simulate(&mut self, clock: Clock, seat: Seat, scenario: &SimulateScenario) {
+        let leaving = match scenario.scenario {
+            Some(Scenario::ServerLeave(true)) => {
+                Leaving::told(DisconnectReason::ServerShutdown, Action::Disconnect)
+            }
+            Some(Scenario::NodeFailure(true)) => Leaving::silent(DisconnectReason::ServerShutdown),
+            Some(Scenario::Migration(true)) => Leaving::told(DisconnectReason::Migration, Action::Reconnect),
+            Some(Scenario::LeaveRequestFullReconnect(true)) => {
+                Leaving::told(DisconnectReason::UnknownReason, Action::Reconnect)
+            }
+            Some(
+                Scenario::ServerLeave(false)
+                | Scenario::NodeFailure(false)
+                | Scenario::Migration(false)
+                | Scenario::LeaveRequestFullReconnect(false)
+                | Scenario::SpeakerUpdate(_)
+                | Scenario::SwitchCandidateProtocol(_)
+                | Scenario::SubscriberBandwidth(_)
+                | Scenario::DisconnectSignalOnResume(_)
+                | Scenario::DisconnectSignalOnResumeNoMessages(_),
+            )
+            | None => return,
+        };
+        self.depart(clock, seat, leaving);
+    }
+
+    /// Removes a participant and all that hangs on it, and tells those who must know.
+    pub(super) fn depart(&mut self, clock: Clock, seat: Seat, leaving: Leaving) {
+        if let Some(action) = leaving.action {
+            self.send(seat, Response::Leave(leave_request(leaving.reason, action)));
+        }
+        let Some(mut who) = self.people.remove(&seat) else { return };
+        if let Some(session) = who.session {
+            self.by_session.remove(&session);
+            self.outbox.push_back(Output::Close { session });
+        }
+        self.by_identity.remove(&who.identity);
+        for peer in who.link.peers() {
+            self.by_peer.remove(&peer);
+            self.command(Command::RemovePeer { peer });
+        }
+        for track in &who.subscriptions {
+            if let Some(track) = self.tracks.get(track.0) {
+                self.outbox.push_back(Output::Notice(Notice::Unsubscribed { kind: track.kind }));
+            }
+        }
+        let was_publisher = who.tracks.iter().any(|id| self.tracks.get(id).is_some_and(|t| t.is_published()));
+        for track in std::mem::take(&mut who.tracks) {
+            self.forget_track(track);
+        }
+        self.changed.remove(&seat);
+        self.loudness.remove(&seat);
+        for other in self.people.values_mut() {
+            other.heard.remove(&seat);
+            other.told_quality.remove(&seat);
+        }
+        self.notice(Notice::ParticipantLeft { reason: leaving.reason, after: who.stay(clock.now) });
+
+        who.state = State::Disconnected;
+        who.version += 1;
+        if !who.is_hidden() {
+            let mut info = who.info(Vec::new());
+            info.disconnect_reason = leaving.reason as i32;
+            if leaving.replaced {
+                self.tell_of_departure(&[info], |level| level < REPLACES_BY_IDENTITY);
+            } else if was_publisher {
+                self.tell_of_departure(&[info], |_| true);
+            } else {
+                self.announce_departure_soon(clock, info);
+            }
+        }
+        self.counts_changed(clock);
+        if self.people.is_empty() && self.phase == Phase::Open {
+            self.phase = Phase::Empty { until: clock.now + self.departure_timeout };
+            // Nobody is there to be told anything.
+            self.departed.clear();
+            (self.announce_at, self.room_update_at, self.quality_at) = (None, None, None);
+        }
+    }
+
+    /// Refuses one request, with the request copied in so that the client can tell which.
+    pub(super) fn refuse(
+        &mut self,
+        seat: Seat,
+        reason: request_response::Reason,
+        message: String,
+        request: Option<request_response::Request>,
+    ) {
+        let refusal = RequestResponse { request_id: 0, reason: reason as i32, message, request };
+        self.send(seat, Response::RequestResponse(refusal));
+    }
+}

@@ -1,0 +1,47 @@
+//! How large a room and what its people say of themselves may grow.
+
+use std::time::Duration;
+
+/// Limits and times of a room; an operator can change them. The defaults are LiveKit's where it has one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoomLimits {
+    /// People in a room at once. A smaller limit of the room's own goes first.
+    pub participants: usize,
+    /// Tracks of one participant, those announced and not yet sent included.
+    pub tracks_per_participant: usize,
+    /// Tracks about which one participant may have said what it wants, subscribed or not.
+    pub preferences_per_participant: usize,
+    /// Entries in a publisher's list of who may subscribe, track sids included.
+    pub permission_entries: usize,
+    /// Bytes of an identity, a name or a room's name.
+    pub name_bytes: usize,
+    /// Bytes of a participant's metadata.
+    pub metadata_bytes: usize,
+    /// Bytes of a participant's attributes, keys and values together.
+    pub attributes_bytes: usize,
+    /// How long a room waits for the first to join.
+    pub empty_timeout: Duration,
+    /// How long a room stays after the last has left.
+    pub departure_timeout: Duration,
+}
+
+impl Default for RoomLimits {
+    fn default() -> RoomLimits {
+        RoomLimits {
+            participants: 1000,
+            tracks_per_participant: 32,
+            preferences_per_participant: 4096,
+            permission_entries: 8192,
+            name_bytes: 256,
+            metadata_bytes: 512 << 10,
+            attributes_bytes: 64 << 10,
+            empty_timeout: Duration::from_secs(300),
+            departure_timeout: Duration::from_secs(20),
+        }
+    }
+}
+
+/// Bytes of all keys and values of a set of attributes.
+pub(super) fn attributes_bytes<'a>(attributes: impl IntoIterator<Item = (&'a String, &'a String)>) -> usize {
+    attributes.into_iter().map(|(key, value)| key.len() + value.len()).sum()
+}

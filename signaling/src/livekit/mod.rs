@@ -1,0 +1,39 @@
+//! The LiveKit client protocol, v0 and v1.
+//!
+//! A client's way in: [`connect`] checks the HTTP request, [`Room::join`] lets it into its room, [`frame`]
+//! carries its signal messages, and the room turns them into commands to the media core, and the core's events
+//! into signal messages.
+//!
+//! What a room does is spread by theme over files that each add methods to [`Room`]: `join` and `leave` for
+//! who is there, `announce` for telling the others, `publish` and `subscribe` for tracks, `negotiate` for SDP,
+//! `data` for messages, `status` for speakers, quality and counts.
+
+mod announce;
+pub mod connect;
+mod data;
+pub mod frame;
+mod join;
+mod leave;
+mod limits;
+mod metadata;
+mod negotiate;
+mod output;
+mod packet;
+mod participant;
+mod permission;
+mod publish;
+mod room;
+mod sid;
+mod status;
+mod subscribe;
+mod track;
+
+pub use self::frame::pong_for;
+pub use self::join::{JoinError, SERVER_VERSION};
+pub use self::leave::refuse_resume;
+pub use self::limits::RoomLimits;
+pub use self::output::{Clock, DataRefusal, Notice, Output, SessionId};
+pub use self::room::{Room, Settings};
+
+#[cfg(test)]
+mod tests;

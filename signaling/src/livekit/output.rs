@@ -1,0 +1,110 @@
+//! What goes into a room with every input, and what comes out.
+
+use std::time::{Duration, Instant};
+
+use livekit_protocol::{DisconnectReason, SignalResponse};
+use sfu::command::{Command, MediaKind};
+
+/// The time of an input, on both clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clock {
+    /// For deadlines.
+    pub now: Instant,
+    /// For what clients are told: milliseconds since the Unix epoch.
+    pub unix_ms: i64,
+}
+
+/// One WebSocket. Chosen by whoever owns the sockets; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(pub u64);
+
+/// What the caller must do next.
+#[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "most outputs are of the large kind, and none is kept")]
+pub enum Output {
+    /// Write this to the socket, in this order.
+    Send {
+        /// The socket.
+        session: SessionId,
+        /// The message.
+        response: SignalResponse,
+    },
+    /// Close the socket once all before it was written. The room knows it no more.
+    Close {
+        /// The socket.
+        session: SessionId,
+    },
+    /// Tell the media core.
+    Media(Command),
+    /// Something worth counting or logging.
+    Notice(Notice),
+    /// The room is over: no input is of use any more. Comes once, last.
+    Ended,
+}
+
+/// Something worth counting or logging. Names and texts of clients are left out on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// Somebody came in.
+    ParticipantJoined,
+    /// Somebody's media transport is up.
+    ParticipantActive {
+        /// Since the join.
+        after: Duration,
+    },
+    /// Somebody's first media packet crossed.
+    FirstMedia {
+        /// Since the join.
+        after: Duration,
+    },
+    /// Somebody is gone.
+    ParticipantLeft {
+        /// Why.
+        reason: DisconnectReason,
+        /// How long the stay was.
+        after: Duration,
+    },
+    /// A track can be subscribed to.
+    TrackPublished {
+        /// Its kind.
+        kind: MediaKind,
+    },
+    /// It no longer can.
+    TrackUnpublished {
+        /// Its kind.
+        kind: MediaKind,
+    },
+    /// A subscription began.
+    Subscribed {
+        /// The track's kind.
+        kind: MediaKind,
+    },
+    /// A subscription ended.
+    Unsubscribed {
+        /// The track's kind.
+        kind: MediaKind,
+    },
+    /// A resume was refused; the client will join anew.
+    ResumeRefused,
+    /// A client sent a frame that could not be read.
+    BadFrame,
+    /// A description of a client's was refused.
+    DescriptionRefused,
+    /// A data message was not forwarded.
+    DataRefused(DataRefusal),
+}
+
+/// Why a data message was not forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DataRefusal {
+    /// The sender may not send data.
+    NotAllowed,
+    /// Not a `DataPacket`.
+    Malformed,
+    /// Above the size that channels carry.
+    TooLarge,
+    /// A reliable packet that came before.
+    Repeated,
+    /// A kind of packet that only agents may send, or a channel that is not forwarded.
+    Unsupported,
+}

@@ -1,0 +1,211 @@
+//! One participant's stay in a room: who it is, how it is connected, what it wants and what it was told.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::{Duration, Instant};
+
+use livekit_protocol::participant_info::{Kind, State};
+use livekit_protocol::{
+    ClientInfo, ConnectionQuality, DisconnectReason, ParticipantInfo, ParticipantPermission, SignalTarget,
+};
+use sfu::command::{Demand, LinkQuality, RemoteSection};
+use sfu::ids::{PeerId, TrackId};
+
+use super::connect::Mode;
+use super::output::SessionId;
+use super::permission::Allowance;
+use crate::access::Claims;
+
+/// Names one stay; never used twice in a room. Ordered by time of joining.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Seat(pub(super) u64);
+
+/// The peer connections of a participant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Link {
+    /// v1: one for both directions, where the client offers.
+    Single(PeerId),
+    /// v0: one a direction.
+    Dual {
+        /// Where the client offers. `None` after it ended without ever having been offered anything.
+        publisher: Option<PeerId>,
+        /// Where we offer.
+        subscriber: PeerId,
+    },
+}
+
+impl Link {
+    pub(super) fn mode(self) -> Mode {
+        match self {
+            Link::Single(_) => Mode::Single,
+            Link::Dual { .. } => Mode::Dual,
+        }
+    }
+
+    /// The connection that the client's tracks and data come on.
+    pub(super) fn publisher(self) -> Option<PeerId> {
+        match self {
+            Link::Single(peer) => Some(peer),
+            Link::Dual { publisher, .. } => publisher,
+        }
+    }
+
+    /// The connection that others' tracks and data go out on.
+    pub(super) fn subscriber(self) -> PeerId {
+        match self {
+            Link::Single(peer) => peer,
+            Link::Dual { subscriber, .. } => subscriber,
+        }
+    }
+
+    /// The connection that a trickled candidate is for. In v1 there is but one, whatever the client writes.
+    pub(super) fn target(self, target: SignalTarget) -> Option<PeerId> {
+        match target {
+            SignalTarget::Publisher => self.publisher(),
+            SignalTarget::Subscriber => Some(self.subscriber()),
+        }
+    }
+
+    /// All of them.
+    pub(super) fn peers(self) -> impl Iterator<Item = PeerId> {
+        let first = self.publisher();
+        let second = Some(self.subscriber()).filter(|peer| Some(*peer) != first);
+        [first, second].into_iter().flatten()
+    }
+}
+
+/// A track that is forwarded to a participant.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Subscription {
+    pub(super) demand: Demand,
+}
+
+/// What a participant said of a track, subscribed or not, there or not.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Preference {
+    /// Subscribe or not; `None`: as the participant does with all tracks.
+    pub(super) subscribe: Option<bool>,
+    /// What is wanted of it.
+    pub(super) demand: Option<Demand>,
+    /// Since when it was asked for and is not there.
+    pub(super) missing_since: Option<Instant>,
+}
+
+/// One participant.
+#[derive(Debug)]
+pub(super) struct Participant {
+    pub(super) seat: Seat,
+    /// `None` after the socket was lost, until the participant is taken for gone.
+    pub(super) session: Option<SessionId>,
+    pub(super) sid: String,
+    pub(super) identity: String,
+    pub(super) name: String,
+    pub(super) metadata: String,
+    pub(super) attributes: HashMap<String, String>,
+    pub(super) kind: Kind,
+    pub(super) permission: ParticipantPermission,
+    pub(super) recorder: bool,
+    pub(super) client: ClientInfo,
+    pub(super) claims: Claims,
+    pub(super) link: Link,
+    pub(super) auto_subscribe: bool,
+    pub(super) adaptive_stream: bool,
+
+    pub(super) state: State,
+    /// Grows with every change that others see.
+    pub(super) version: u32,
+    pub(super) joined_at: Instant,
+    pub(super) joined_unix_ms: i64,
+
+    /// Removed if not active by then; `None` once it is.
+    pub(super) active_by: Option<Instant>,
+    /// Removed then, unless it comes back; `None` while it has a socket.
+    pub(super) gone_at: Option<Instant>,
+    /// Our offer must be answered by then; `None` while none is out.
+    pub(super) answer_by: Option<Instant>,
+    /// When the next token is due.
+    pub(super) refresh_at: Instant,
+
+    /// The sections of its latest offer.
+    pub(super) sections: Vec<RemoteSection>,
+    /// It made an offer at some time.
+    pub(super) has_offered: bool,
+    /// Its tracks, in order of announcement.
+    pub(super) tracks: Vec<TrackId>,
+    /// Who may subscribe to them.
+    pub(super) allowance: Allowance,
+    /// The number of its last reliable data packet.
+    pub(super) last_reliable: u32,
+
+    pub(super) subscriptions: BTreeMap<TrackId, Subscription>,
+    /// By track sid.
+    pub(super) preferences: HashMap<String, Preference>,
+    /// When the next preference has waited long enough for its track.
+    pub(super) missing_until: Option<Instant>,
+    /// Wanted tracks that their publishers do not let it have, and it was told so.
+    pub(super) denied: BTreeSet<TrackId>,
+
+    /// The loudness that it was last told of others, in eighths.
+    pub(super) heard: BTreeMap<Seat, u8>,
+    /// The quality that it was last told of others and itself.
+    pub(super) told_quality: BTreeMap<Seat, ConnectionQuality>,
+    /// The last figures of its connections.
+    pub(super) link_quality: BTreeMap<PeerId, LinkQuality>,
+    /// Reports in a row in which an unmuted publisher moved no packet at all.
+    pub(super) silent_reports: u32,
+}
+
+impl Participant {
+    /// Whether others know of it.
+    pub(super) fn is_hidden(&self) -> bool {
+        self.permission.hidden
+    }
+
+    pub(super) fn is_active(&self) -> bool {
+        self.state == State::Active
+    }
+
+    /// The level of the protocol that its client speaks.
+    pub(super) fn protocol(&self) -> i32 {
+        self.client.protocol
+    }
+
+    /// The connection whose coming up makes it active.
+    pub(super) fn primary(&self) -> Option<PeerId> {
+        if self.subscriber_primary() { Some(self.link.subscriber()) } else { self.link.publisher() }
+    }
+
+    /// As told to the client: never in v1, which has but one connection.
+    pub(super) fn subscriber_primary(&self) -> bool {
+        self.link.mode() == Mode::Dual && self.permission.can_subscribe
+    }
+
+    /// Seconds and milliseconds as clients read them, and how long ago that was.
+    pub(super) fn stay(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.joined_at)
+    }
+
+    /// What others are told of it. `tracks` are those that are published.
+    pub(super) fn info(&self, tracks: Vec<livekit_protocol::TrackInfo>) -> ParticipantInfo {
+        ParticipantInfo {
+            sid: self.sid.clone(),
+            identity: self.identity.clone(),
+            state: self.state as i32,
+            is_publisher: !tracks.is_empty(),
+            tracks,
+            metadata: self.metadata.clone(),
+            joined_at: self.joined_unix_ms.div_euclid(1000),
+            joined_at_ms: self.joined_unix_ms,
+            name: self.name.clone(),
+            version: self.version,
+            permission: Some(self.permission.clone()),
+            region: String::new(),
+            kind: self.kind as i32,
+            attributes: self.attributes.clone(),
+            disconnect_reason: DisconnectReason::UnknownReason as i32,
+            kind_details: Vec::new(),
+            data_tracks: Vec::new(),
+            client_protocol: self.client.client_protocol,
+            capabilities: self.client.capabilities.clone(),
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! One room: the people in it, their tracks, and who gets what.
+//!
+//! Always: a client's first message is `join` (or the `leave` that refuses a resume); a participant is announced
+//! before any description that carries its tracks; a track is announced before anybody is subscribed to it; sids
+//! and versions never go back. Every map that a client can grow has a limit in [`RoomLimits`](super::RoomLimits).
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use livekit_protocol::signal_request::Message as Request;
+use livekit_protocol::signal_response::Message as Response;
+use livekit_protocol::{ParticipantInfo, RoomConfiguration, SignalRequest, SignalResponse};
+use sfu::command::{Command, Event};
+use sfu::ids::{PeerId, RoomId, TrackId};
+use turn_config::IceServerList;
+
+use super::limits::RoomLimits;
+use super::output::{Clock, Notice, Output, SessionId};
+use super::participant::{Participant, Seat};
+use super::sid;
+use super::track::Track;
+use crate::access::Keys;
+
+/// What all rooms of a server have in common.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// For refreshed tokens.
+    pub keys: Keys,
+    /// For every join.
+    pub ice_servers: IceServerList,
+    /// This node's name, such as `ND_…`, for the logs of clients.
+    pub node_id: String,
+    /// This node's region; may be empty.
+    pub region: String,
+    /// How large a room may grow.
+    pub limits: RoomLimits,
+}
+
+/// One room's state machine. After every input drain [`Room::poll_output`], then see [`Room::next_timeout`].
+#[derive(Debug)]
+pub struct Room {
+    pub(super) settings: Arc<Settings>,
+    pub(super) rng: fastrand::Rng,
+    pub(super) id: RoomId,
+    pub(super) sid: String,
+    pub(super) name: String,
+    pub(super) metadata: String,
+    pub(super) max_participants: usize,
+    pub(super) empty_timeout: Duration,
+    pub(super) departure_timeout: Duration,
+    pub(super) created_unix_ms: i64,
+    /// Ends every frame that the server makes, so that receivers of encrypted media can tell.
+    pub(super) sif_trailer: Vec<u8>,
+
+    pub(super) phase: Phase,
+    pub(super) next_seat: u64,
+    pub(super) people: BTreeMap<Seat, Participant>,
+    pub(super) by_session: HashMap<SessionId, Seat>,
+    pub(super) by_identity: HashMap<String, Seat>,
+    pub(super) by_peer: HashMap<PeerId, Seat>,
+    pub(super) tracks: BTreeMap<TrackId, Track>,
+    pub(super) by_track_sid: HashMap<String, TrackId>,
+
+    /// Changed in a way that may wait for `announce_at`.
+    pub(super) changed: BTreeSet<Seat>,
+    /// Gone without having published; told with the next announcement.
+    pub(super) departed: Vec<ParticipantInfo>,
+    pub(super) announce_at: Option<Instant>,
+    pub(super) room_update_at: Option<Instant>,
+    pub(super) room_updated_at: Option<Instant>,
+    pub(super) quality_at: Option<Instant>,
+    /// How loud each speaker is, in eighths, never 0.
+    pub(super) loudness: BTreeMap<Seat, u8>,
+
+    pub(super) outbox: VecDeque<Output>,
+}
+
+/// Where a room is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Somebody is in it.
+    Open,
+    /// Nobody is; it ends then.
+    Empty {
+        /// The end.
+        until: Instant,
+    },
+    /// It is over.
+    Ended,
+}
+
+impl Room {
+    /// An empty room, which waits for its first participant. `config` is that of the token that makes it.
+    pub fn new(
+        clock: Clock,
+        settings: Arc<Settings>,
+        name: String,
+        config: Option<&RoomConfiguration>,
+        mut rng: fastrand::Rng,
+    ) -> Room {
+        let limits = &settings.limits;
+        let seconds = |configured: Option<u32>, default| match configured {
+            None | Some(0) => default,
+            Some(seconds) => Duration::from_secs(u64::from(seconds)),
+        };
+        let empty_timeout = seconds(config.map(|config| config.empty_timeout), limits.empty_timeout);
+        let departure_timeout =
+            seconds(config.map(|config| config.departure_timeout), limits.departure_timeout);
+        let max_participants = match config.map(|config| config.max_participants) {
+            None | Some(0) => limits.participants,
+            Some(own) => limits.participants.min(usize::try_from(own).unwrap_or(usize::MAX)),
+        };
+        let metadata = config.map_or("", |config| config.metadata.as_str());
+        Room {
+            id: RoomId(rng.u64(..)),
+            sid: sid::room(&mut rng),
+            name,
+            metadata: if metadata.len() <= limits.metadata_bytes {
+                metadata.to_owned()
+            } else {
+                String::new()
+            },
+            max_participants,
+            empty_timeout,
+            departure_timeout,
+            created_unix_ms: clock.unix_ms,
+            sif_trailer: (0..16).map(|_| rng.u8(..)).collect(),
+            phase: Phase::Empty { until: clock.now + empty_timeout },
+            next_seat: 0,
+            people: BTreeMap::new(),
+            by_session: HashMap::new(),
+            by_identity: HashMap::new(),
+            by_peer: HashMap::new(),
+            tracks: BTreeMap::new(),
+            by_track_sid: HashMap::new(),
+            changed: BTreeSet::new(),
+            departed: Vec::new(),
+            announce_at: None,
+            room_update_at: None,
+            room_updated_at: None,
+            quality_at: None,
+            loudness: BTreeMap::new(),
+            outbox: VecDeque::new(),
+            settings,
+            rng,
+        }
+    }
+
+    /// The room's id in the media core.
+    pub fn id(&self) -> RoomId {
+        self.id
+    }
+
+    /// The room's sid, `RM_…`; new each time a room of a name is made.
+    pub fn sid(&self) -> &str {
+        &self.sid
+    }
+
+    /// The room's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// People in it, those who lost their socket and may come back included.
+    pub fn participants(&self) -> usize {
+        self.people.len()
+    }
+
+    /// Whether [`Output::Ended`] was given, or waits to be.
+    pub fn is_ended(&self) -> bool {
+        self.phase == Phase::Ended
+    }
+
+    /// One message of a client's, as [`frame::decode`](super::frame::decode) gave it. From a session that is
+    /// not (or no longer) in the room it is ignored.
+    pub fn frame(&mut self, clock: Clock, session: SessionId, request: SignalRequest) {
+        let Some(&seat) = self.by_session.get(&session) else { return };
+        // An unknown kind of request, skipped as the protocol asks.
+        let Some(message) = request.message else { return };
+        match message {
+            Request::Offer(offer) => self.client_offers(seat, offer),
+            Request::Answer(answer) => self.client_answers(seat, answer),
+            Request::Trickle(trickle) => self.client_trickles(seat, &trickle),
+            Request::AddTrack(request) => self.add_track(clock, seat, request),
+            Request::Mute(request) => self.mute(clock, seat, &request),
+            Request::Subscription(request) => self.update_subscription(clock, seat, request),
+            Request::TrackSetting(request) => self.update_track_settings(clock, seat, &request),
+            Request::Leave(_) => self.client_leaves(clock, seat),
+            Request::SubscriptionPermission(list) => self.update_allowance(clock, seat, list),
+            Request::Simulate(scenario) => self.simulate(clock, seat, &scenario),
+            Request::UpdateMetadata(request) => self.update_metadata(clock, seat, request),
+            Request::UpdateAudioTrack(request) => self.update_audio_track(clock, seat, request),
+            Request::UpdateVideoTrack(request) => self.update_video_track(clock, seat, &request),
+            Request::PublishDataTrackRequest(request) => self.refuse_data_track(seat, request),
+            // Deprecated, and sent by nobody.
+            #[expect(deprecated, reason = "a full match")]
+            Request::UpdateLayers(_) => {}
+            // Answered by the socket (`pong_for`), of no use here (sync_state belongs to a resume), or asking for
+            // what has not been built.
+            Request::Ping(_)
+            | Request::PingReq(_)
+            | Request::SyncState(_)
+            | Request::UnpublishDataTrackRequest(_)
+            | Request::UpdateDataSubscription(_)
+            | Request::StoreDataBlobRequest(_)
+            | Request::GetDataBlobRequest(_) => {}
+        }
+    }
+
+    /// An event of the media core. One for a peer or track that is no more is ignored.
+    pub fn media(&mut self, clock: Clock, event: Event) {
+        match event {
+            Event::RemoteSections { peer, sections } => self.sections_arrived(clock, peer, sections),
+            Event::Answer { peer, id, sdp, tracks } => self.core_answers(peer, id, sdp, &tracks),
+            Event::DescriptionRefused { peer, id: _, reason } => {
+                self.description_refused(clock, peer, &reason)
+            }
+            Event::Offer { peer, id, sdp, tracks } => self.core_offers(clock, peer, id, sdp, &tracks),
+            Event::SectionsNeeded { peer, audio, video } => self.sections_needed(peer, audio, video),
+            Event::Connected { peer } => self.peer_connected(clock, peer),
+            Event::Ended { peer, reason } => self.peer_ended(clock, peer, reason),
+            Event::TrackMedia { track, media } => self.track_media(clock, track, &media),
+            Event::SubscriptionBound { peer, track } => self.subscription_bound(peer, track),
+            Event::SubscriptionUnsupported { peer, track } => self.subscription_unsupported(peer, track),
+            Event::SubscriptionPaused { peer, track, paused } => {
+                self.subscription_paused(peer, track, paused)
+            }
+            Event::Data { peer, label, binary, payload } => self.data_arrived(peer, label, binary, payload),
+            Event::Speakers { room: _, levels } => self.speakers(&levels),
+            Event::Quality { peer, quality } => self.quality_arrived(peer, quality),
+            Event::FirstMedia { peer } => self.first_media(clock, peer),
+        }
+    }
+
+    /// Time has come to [`Room::next_timeout`]; early and late calls do no harm.
+    pub fn handle_timeout(&mut self, clock: Clock) {
+        let seats: Vec<Seat> = self.people.keys().copied().collect();
+        for seat in seats {
+            self.participant_timeout(clock, seat);
+        }
+        if is_due(self.announce_at, clock.now) {
+            self.announce();
+        }
+        if is_due(self.room_update_at, clock.now) {
+            self.send_room_update(clock);
+        }
+        if is_due(self.quality_at, clock.now) {
+            self.send_quality(clock);
+        }
+        if let Phase::Empty { until } = self.phase
+            && until <= clock.now
+        {
+            self.end();
+        }
+    }
+
+    /// When to call [`Room::handle_timeout`]; `None`: only news can wake the room.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        let room = match self.phase {
+            Phase::Open => None,
+            Phase::Empty { until } => Some(until),
+            Phase::Ended => return None,
+        };
+        let own = [room, self.announce_at, self.room_update_at, self.quality_at];
+        let theirs = self.people.values().flat_map(|who| {
+            [who.active_by, who.gone_at, who.answer_by, Some(who.refresh_at), who.missing_until]
+        });
+        own.into_iter().chain(theirs).flatten().min()
+    }
+
+    /// What the caller must do next, in this order; `None` when there is nothing left.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outbox.pop_front()
+    }
+
+    fn participant_timeout(&mut self, clock: Clock, seat: Seat) {
+        let Some(who) = self.people.get(&seat) else { return };
+        let (active_by, gone_at, answer_by) = (who.active_by, who.gone_at, who.answer_by);
+        let (refresh_at, missing_until) = (Some(who.refresh_at), who.missing_until);
+        if is_due(active_by, clock.now) {
+            self.join_timed_out(clock, seat);
+        } else if is_due(gone_at, clock.now) {
+            self.stayed_away(clock, seat);
+        } else if is_due(answer_by, clock.now) {
+            self.answer_timed_out(clock, seat);
+        } else {
+            if is_due(refresh_at, clock.now) {
+                self.refresh_token(clock, seat);
+            }
+            if is_due(missing_until, clock.now) {
+                self.give_up_missing(clock, seat);
+            }
+        }
+    }
+
+    /// Sends to whoever sits there, if there is a socket.
+    pub(super) fn send(&mut self, seat: Seat, message: Response) {
+        if let Some(session) = self.people.get(&seat).and_then(|who| who.session) {
+            self.outbox
+                .push_back(Output::Send { session, response: SignalResponse { message: Some(message) } });
+        }
+    }
+
+    pub(super) fn command(&mut self, command: Command) {
+        self.outbox.push_back(Output::Media(command));
+    }
+
+    pub(super) fn notice(&mut self, notice: Notice) {
+        self.outbox.push_back(Output::Notice(notice));
+    }
+
+    /// The participant that has this connection.
+    pub(super) fn seat_of(&self, peer: PeerId) -> Option<Seat> {
+        self.by_peer.get(&peer).copied()
+    }
+
+    /// The published tracks of a participant, as others are told of them.
+    pub(super) fn track_infos(&self, who: &Participant) -> Vec<livekit_protocol::TrackInfo> {
+        let tracks = who.tracks.iter().filter_map(|track| self.tracks.get(track));
+        tracks.filter(|track| track.is_published()).map(|track| track.info.clone()).collect()
+    }
+
+    /// What others are told of a participant.
+    pub(super) fn info(&self, who: &Participant) -> ParticipantInfo {
+        who.info(self.track_infos(who))
+    }
+
+    /// Everybody else.
+    pub(super) fn others(&self, seat: Seat) -> Vec<Seat> {
+        self.people.keys().copied().filter(|other| *other != seat).collect()
+    }
+
+    pub(super) fn end(&mut self) {
+        if self.phase != Phase::Ended {
+            self.phase = Phase::Ended;
+            self.outbox.push_back(Output::Ended);
+        }
+    }
+}
+
+/// Whether that time has come.
+pub(super) fn is_due(at: Option<Instant>, now: Instant) -> bool {
+    at.is_some_and(|at| at <= now)
+}
+
+/// Whether a name of a client's is one of ours at all, before it is kept anywhere.
+pub(super) fn is_sid(text: &str) -> bool {
+    text.len() <= 64
+}
