@@ -54,7 +54,7 @@ def pictures(width: int, height: int, colour):
         rows = (np.arange(height) * 8 // height + step // 3)[:, None]
         bands = np.stack([(rows * 97) % 200 + 20, (rows * 57) % 200 + 20, (rows * 31) % 200 + 20], axis=-1)
         picture = np.broadcast_to(bands, (height, width, 3)).astype(np.int16).copy()
-        picture += noise.integers(-18, 19, (height, width, 1), np.int16)
+        picture += noise.integers(-6, 7, (height, width, 1), np.int16)
         # A block that moves, so that the picture changes everywhere over time.
         left = step * width // 24
         picture[height // 4 : height // 2, left : left + width // 6] = 235

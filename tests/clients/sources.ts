@@ -19,7 +19,7 @@ function noiseTiles(size: number): HTMLCanvasElement[] {
     const image = context.createImageData(size, size);
     for (let at = 0; at < image.data.length; at += 4) {
       const grey = Math.random() * 255;
-      image.data.set([grey, grey, grey, 36], at);
+      image.data.set([grey, grey, grey, 12], at);
     }
     context.putImageData(image, 0, 0);
     return tile;
