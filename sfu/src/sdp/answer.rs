@@ -1,13 +1,16 @@
 //! Answering: which of the offered payload types, extensions and directions we take, and which of our tracks
 //! goes where.
 
+use std::collections::HashSet;
+
 use super::codec::{Format, OpusWishes, Payload, kind_word, parameter};
 use super::extension;
-use super::read::{Content, Direction, Media, Offered, Remote};
+use super::media::{Content, Direction, Media, Offered};
+use super::read::Remote;
 use super::section::{Accepted, ReceiveSection, RemoteTransport, Section, SendSection, SendTrack};
 use super::write::{RtpSection, Session, Source, WirePayload, rejected};
 use crate::command::{MediaKind, PublishHint};
-use crate::ids::{Mid, TrackId};
+use crate::ids::{Mid, Rid, TrackId};
 
 /// What is remembered of a section from one offer to the next.
 #[derive(Clone, Debug)]
@@ -101,7 +104,7 @@ pub(super) fn answer(
                 accepted.data = Some(data);
                 session.data(mid, media.protos.clone())
             }
-            _ => rejected(&media.media, media.protos.clone(), media.formats.clone(), media.mid),
+            _ => rejected(&media.name, media.protos.clone(), media.formats.clone(), media.mid),
         };
         media_descriptions.push(description);
     }
@@ -144,7 +147,7 @@ fn place<'a>(
         let format = Format::of_track(track.kind, &track.codec)?;
         remote.media[i].best_for(format).map(|offered| offered.pt)
     };
-    let had = |i: usize| old.get(i).filter(|o| o.mid == lines_mid(remote, i)).and_then(|o| o.track);
+    let had = |i: usize| old.get(i).filter(|o| o.mid == remote.media[i].mid).and_then(|o| o.track);
     for i in order.iter().copied() {
         let Some(track) = had(i) else { continue };
         let Some(track) = send.iter().find(|t| t.track == track && lines[i].kind == Some(t.kind)) else {
@@ -156,14 +159,14 @@ fn place<'a>(
         }
     }
     let (mut unplaced, mut unsupported) = (Vec::new(), Vec::new());
-    let mut seen: std::collections::HashSet<TrackId> = lines.iter().filter_map(|l| l.track).collect();
+    let mut seen: HashSet<TrackId> = lines.iter().filter_map(|l| l.track).collect();
     for track in send {
         if !seen.insert(track.track) {
             continue;
         }
         let same_kind = || order.iter().copied().filter(|i| lines[*i].kind == Some(track.kind));
-        let free = same_kind().filter(|i| lines[*i].track.is_none() && had(*i).is_none());
-        if let Some((i, pt)) = free.filter_map(|i| Some((i, pt_in(i, track)?))).next() {
+        let mut free = same_kind().filter(|i| lines[*i].track.is_none() && had(*i).is_none());
+        if let Some((i, pt)) = free.find_map(|i| Some((i, pt_in(i, track)?))) {
             placements[i] = Some(Placement { track, pt });
             lines[i].track = Some(track.track);
         } else if same_kind().next().is_some() && same_kind().all(|i| pt_in(i, track).is_none()) {
@@ -173,10 +176,6 @@ fn place<'a>(
         }
     }
     (placements, unplaced, unsupported)
-}
-
-fn lines_mid(remote: &Remote, i: usize) -> Option<Mid> {
-    remote.media[i].mid
 }
 
 /// Stereo as soon as one track wants it, DTX only while none of them objects.
@@ -241,7 +240,7 @@ impl<'a> Agreed<'a> {
     }
 
     /// Encodings by name need the extension that says the name.
-    fn rids(&self) -> &'a [crate::ids::Rid] {
+    fn rids(&self) -> &'a [Rid] {
         let named = self.extensions().any(|(_, uri, _)| uri == extension::RID);
         if named && self.media.direction.sends() { &self.media.rids } else { &[] }
     }

@@ -351,7 +351,7 @@ impl OwnPayload {
             Format::Av1 { profile: 0 } => video(35, "AV1/90000", "level-idx=5;profile=0;tier=0"),
             Format::H264 { profile: H264Profile::Baseline, mode } => {
                 let constrained = parameter(&track.fmtp, "profile-level-id")
-                    .is_none_or(|id| !id.get(..4).is_some_and(|id| id == "4200"));
+                    .is_none_or(|id| id.get(..4).is_none_or(|id| id != "4200"));
                 match (constrained, mode) {
                     (true, 0) => h264(125, 0, "42e01f"),
                     (true, _) => h264(108, 1, "42e01f"),

@@ -2,7 +2,7 @@
 //!
 //! [`Negotiation`] turns a client's description and the list of tracks that the client is to get into our
 //! description and into plain values: the client's transport, and for each section what may be received and
-//! sent there under which numbers. `read` parses and bounds, `write` prints, `answer` and `offer` are the two
+//! sent there under which numbers. `read` and `media` parse and bound, `write` prints, `answer` and `offer` are the two
 //! roles, `codec` and `extension` know what we forward.
 //!
 //! Always: one transport for all sections (BUNDLE and rtcp-mux are required); in answers payload types and
@@ -18,6 +18,7 @@ mod candidate;
 mod codec;
 mod error;
 pub mod extension;
+mod media;
 mod offer;
 mod read;
 mod section;

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use super::codec::{Feedback, FeedbackSet, Format, OwnPayload, TrackCodec, kind_word};
 use super::error::DescriptionError;
 use super::extension;
-use super::read::{Content, Direction, MAX_MEDIA_LINES, Remote};
+use super::media::{Content, Direction};
+use super::read::{MAX_MEDIA_LINES, Remote};
 use super::section::{Accepted, LocalOffer, RemoteTransport, Section, SendSection, SendTrack};
 use super::write::{RtpSection, Session, Source, WirePayload, rejected};
 use crate::command::MediaKind;
@@ -14,7 +15,7 @@ use crate::ids::{Mid, TrackId};
 /// The sections, which only ever grow in number.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
-    lines: Vec<Line>,
+    all: Vec<Line>,
     next_mid: u32,
     outstanding: bool,
     /// Tracks that the client rejected, with the codec that it rejected them in.
@@ -58,16 +59,16 @@ impl Lines {
     /// Members of the BUNDLE group: all that are not rejected.
     pub(super) fn bundle(&self) -> Vec<Mid> {
         let rejected = |l: &Line| matches!(l.what, What::Media { state: State::Rejected, .. });
-        self.lines.iter().filter(|l| !rejected(l)).map(|l| l.mid).collect()
+        self.all.iter().filter(|l| !rejected(l)).map(|l| l.mid).collect()
     }
 
     /// Gives each track a section and takes it from those that are no longer sent.
     pub(super) fn plan(&mut self, send: &[SendTrack], data_channels: bool) {
         self.outstanding = true;
-        let has_data = self.lines.iter().any(|l| matches!(l.what, What::Data));
-        if data_channels && !has_data && self.lines.len() < MAX_MEDIA_LINES {
+        let has_data = self.all.iter().any(|l| matches!(l.what, What::Data));
+        if data_channels && !has_data && self.all.len() < MAX_MEDIA_LINES {
             let mid = self.new_mid();
-            self.lines.push(Line { mid, what: What::Data });
+            self.all.push(Line { mid, what: What::Data });
         }
         self.refused.retain(|(refused, codec)| send.iter().any(|t| t.track == *refused && t.codec == *codec));
         let mut wanted: HashMap<TrackId, &SendTrack> = send
@@ -76,7 +77,7 @@ impl Lines {
             .filter(|t| !self.refused.iter().any(|(refused, _)| *refused == t.track))
             .map(|t| (t.track, t))
             .collect();
-        for line in &mut self.lines {
+        for line in &mut self.all {
             let What::Media { kind, codec, state } = &mut line.what else { continue };
             let State::Taken(track) = *state else { continue };
             match wanted.get(&track).filter(|t| t.kind == *kind) {
@@ -109,13 +110,13 @@ impl Lines {
             codec: codec.clone(),
             state: State::Taken(track.track),
         };
-        if let Some(i) = find(&self.lines, State::Free) {
-            self.lines[i].what = media(&track.codec);
-        } else if let Some(i) = find(&self.lines, State::Rejected) {
-            self.lines[i] = Line { mid: self.new_mid(), what: media(&track.codec) };
-        } else if self.lines.len() < MAX_MEDIA_LINES {
+        if let Some(i) = find(&self.all, State::Free) {
+            self.all[i].what = media(&track.codec);
+        } else if let Some(i) = find(&self.all, State::Rejected) {
+            self.all[i] = Line { mid: self.new_mid(), what: media(&track.codec) };
+        } else if self.all.len() < MAX_MEDIA_LINES {
             let mid = self.new_mid();
-            self.lines.push(Line { mid, what: media(&track.codec) });
+            self.all.push(Line { mid, what: media(&track.codec) });
         }
     }
 
@@ -131,8 +132,8 @@ impl Lines {
         let sctp = ["UDP", "DTLS", "SCTP"].map(str::to_owned);
         let by_id: HashMap<TrackId, &SendTrack> = send.iter().map(|t| (t.track, t)).collect();
         let mut tracks = Vec::new();
-        let mut media = Vec::with_capacity(self.lines.len());
-        for line in &self.lines {
+        let mut media = Vec::with_capacity(self.all.len());
+        for line in &self.all {
             let What::Media { kind, codec, state } = &line.what else {
                 media.push(session.data(line.mid, sctp.to_vec()));
                 continue;
@@ -166,18 +167,18 @@ impl Lines {
 
     /// Whether an answer has the sections of the offer.
     pub(super) fn check(&self, answer: &Remote) -> Result<(), DescriptionError> {
-        if answer.media.len() < self.lines.len() {
-            let (got, had) = (answer.media.len(), self.lines.len());
+        if answer.media.len() < self.all.len() {
+            let (got, had) = (answer.media.len(), self.all.len());
             return Err(DescriptionError::MediaLinesMissing { got, had });
         }
         for (m_line, media) in answer.media.iter().enumerate() {
-            let fits = self.lines.get(m_line).is_some_and(|line| {
+            let fits = self.all.get(m_line).is_some_and(|line| {
                 let same_kind = match (&line.what, media.content) {
                     (What::Data, Content::Data(_)) => true,
                     (What::Media { kind, .. }, Content::Rtp(answered)) => *kind == answered,
                     // What is rejected says little (RFC 3264 §6).
-                    (What::Data, _) => media.rejected && media.media == "application",
-                    (What::Media { kind, .. }, _) => media.rejected && media.media == kind_word(*kind),
+                    (What::Data, _) => media.rejected && media.name == "application",
+                    (What::Media { kind, .. }, _) => media.rejected && media.name == kind_word(*kind),
                 };
                 let same_name = media.mid == Some(line.mid) || (media.rejected && media.mid.is_none());
                 let offered = !matches!(line.what, What::Media { state: State::Rejected, .. });
@@ -202,7 +203,7 @@ impl Lines {
             unsupported: Vec::new(),
             data: None,
         };
-        for (line, media) in self.lines.iter_mut().zip(&answer.media) {
+        for (line, media) in self.all.iter_mut().zip(&answer.media) {
             let (kind, codec, state) = match (&mut line.what, media.content) {
                 (What::Media { kind, codec, state }, _) => (*kind, codec, state),
                 (What::Data, Content::Data(data)) if !media.rejected => {

@@ -8,7 +8,7 @@ use rtc_sdp::description::session::{Origin, SessionDescription, TimeDescription}
 
 use super::candidate::candidate_lines;
 use super::codec::{Feedback, FeedbackSet};
-use super::read::Direction;
+use super::media::Direction;
 use super::section::{LocalTransport, SendTrack};
 use crate::ids::{Mid, Rid};
 
