@@ -3,18 +3,21 @@
 
 pub mod command;
 pub mod congestion;
+mod core;
 pub mod egress;
 pub mod forward;
 pub mod ids;
-pub mod peer;
-pub mod room;
+mod peer;
 pub mod sdp;
 pub mod stats;
 mod timers;
+mod track;
 pub mod transport;
 pub mod units;
 pub mod uplink;
 pub mod wire;
+
+pub use crate::core::{Sfu, SfuConfig, SfuError};
 
 /// A moment to count from, for tests: only they may look at a clock, and once.
 #[cfg(test)]

@@ -8,14 +8,14 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::command::{Path, PeerEnd};
+use crate::command::{Path, PeerEnd, Reliability};
 use crate::egress::{Egress, MAX_DATAGRAM};
 use crate::stats::{DropReason, Stats};
 use crate::transport::certificate::Fingerprint;
-use crate::transport::dtls::{Dtls, DtlsConfig, DtlsEvent, DtlsFailure, DtlsRole, EarlyDatagrams, RtcDtls};
+use crate::transport::dtls::{Dtls, DtlsConfig, DtlsEvent, DtlsFailure, EarlyDatagrams, RtcDtls};
 use crate::transport::ice::{IceConfig, IceEvent, IceLite, IceOutcome, RemoteCredentials};
-use crate::transport::sctp::{ChannelEvent, DataTransport};
-use crate::transport::srtp::{SrtpReceiver, SrtpSender};
+use crate::transport::sctp::{ChannelEvent, DataConfig, DataTransport};
+use crate::transport::srtp::{DtlsRole, SrtpReceiver, SrtpSender};
 
 /// A client that is not connected this long after its description was agreed on will not be.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -44,7 +44,10 @@ pub(crate) enum ConnectionEvent {
 enum Cipher {
     /// Nothing agreed yet.
     None,
-    Srtp { sender: Box<SrtpSender>, receiver: Box<SrtpReceiver> },
+    Srtp {
+        sender: Box<SrtpSender>,
+        receiver: Box<SrtpReceiver>,
+    },
     /// Simulations only: nothing is encrypted, and the path is given.
     #[cfg(feature = "null-cipher")]
     Null(Path),
@@ -57,6 +60,9 @@ pub(crate) struct Connection {
     early: EarlyDatagrams,
     cipher: Cipher,
     pub(crate) data: Option<DataTransport>,
+    data_config: DataConfig,
+    /// Channels to open when SCTP is up.
+    pub(crate) wanted_channels: Vec<(String, Reliability)>,
     data_due: Option<Instant>,
     give_up: Option<Instant>,
     up: bool,
@@ -72,6 +78,8 @@ impl Connection {
             early: EarlyDatagrams::default(),
             cipher: Cipher::None,
             data: None,
+            data_config: DataConfig::default(),
+            wanted_channels: Vec::new(),
             data_due: None,
             give_up: None,
             up: false,
@@ -116,7 +124,6 @@ impl Connection {
                 session.handle_datagram(now, &datagram);
             }
             self.dtls = Some(session);
-            self.data = Some(DataTransport::new(role));
             if self.ice.handshake_path().is_some()
                 && let Some(session) = &mut self.dtls
             {
@@ -124,6 +131,11 @@ impl Connection {
             }
         }
         self.pump(now, egress);
+    }
+
+    /// The client takes messages up to this size.
+    pub(crate) fn set_max_message_size(&mut self, size: usize) {
+        self.data_config.max_send_message = self.data_config.max_send_message.min(size);
     }
 
     /// Media flows over `path` in the clear from now on.
@@ -271,16 +283,20 @@ impl Connection {
         let Some(dtls) = &mut self.dtls else { return };
         while let Some(event) = dtls.poll_event() {
             match event {
-                DtlsEvent::Connected(keys, role) => {
+                DtlsEvent::Connected(keys) => {
+                    let role = dtls.role();
                     let sender = Box::new(keys.sender(role));
                     let receiver = Box::new(keys.receiver(role));
                     self.cipher = Cipher::Srtp { sender, receiver };
                     if let Some(path) = from {
                         self.ice.handle_handshake_complete(path);
                     }
-                    if let Some(data) = &mut self.data {
-                        data.start(now);
+                    let mut data = DataTransport::new(role, self.data_config.clone());
+                    for (label, reliability) in self.wanted_channels.drain(..) {
+                        // A fresh transport is below its cap, and the labels are ours.
+                        let _ = data.open(&label, reliability);
                     }
+                    self.data = Some(data);
                 }
                 DtlsEvent::ApplicationData(packet) => {
                     if let Some(data) = &mut self.data {

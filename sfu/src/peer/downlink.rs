@@ -8,8 +8,8 @@ use super::subscription::{Stamp, Subscription};
 use crate::command::MediaKind;
 use crate::congestion::allocate::Reason;
 use crate::congestion::{
-    self, Config, Controller, Departure, Enqueued, FeedbackKind, Frame, PacketClass, Pacer, PacerEvent, Priority,
-    Step, TrackSlot, ceiling_for,
+    self, Config, Controller, Departure, Enqueued, FeedbackKind, Frame, Pacer, PacerEvent, PacketClass,
+    Priority, Step, TrackSlot, ceiling_for,
 };
 use crate::egress::{Egress, MAX_DATAGRAM};
 use crate::forward::select::Layout;
@@ -135,8 +135,16 @@ impl Downlink {
     }
 
     /// Queues a packet that has just come, if the subscription takes it. Says whether that starts another encoding.
-    pub(crate) fn offer(&mut self, now: Instant, slot: u16, encoding: u8, packet: &Ingested, stats: &mut Stats) -> bool {
-        let Some(subscription) = self.subscriptions.get_mut(usize::from(slot)).and_then(Option::as_mut) else {
+    pub(crate) fn offer(
+        &mut self,
+        now: Instant,
+        slot: u16,
+        encoding: u8,
+        packet: &Ingested,
+        stats: &mut Stats,
+    ) -> bool {
+        let Some(subscription) = self.subscriptions.get_mut(usize::from(slot)).and_then(Option::as_mut)
+        else {
             return false;
         };
         if !subscription.flows() {
@@ -173,7 +181,13 @@ impl Downlink {
     }
 
     /// A NACK of the client: queues what it misses.
-    pub(crate) fn handle_nack(&mut self, now: Instant, media: Ssrc, lost: impl Iterator<Item = u16>, stats: &mut Stats) {
+    pub(crate) fn handle_nack(
+        &mut self,
+        now: Instant,
+        media: Ssrc,
+        lost: impl Iterator<Item = u16>,
+        stats: &mut Stats,
+    ) {
         let Some(&(slot, false)) = self.by_ssrc.get(&media) else { return };
         let rtt = self.controller.rtt();
         let Some(subscription) = self.subscriptions[usize::from(slot)].as_deref_mut() else { return };
@@ -207,7 +221,12 @@ impl Downlink {
     }
 
     /// Divides what may be sent over the video tracks.
-    pub(crate) fn allocate(&mut self, now: Instant, tracks: &[Option<Box<Track>>], changes: &mut Vec<Change>) {
+    pub(crate) fn allocate(
+        &mut self,
+        now: Instant,
+        tracks: &[Option<Box<Track>>],
+        changes: &mut Vec<Change>,
+    ) {
         let mut audio = Bitrate::ZERO;
         let mut asked: Vec<(TrackId, Priority, LayerId, Vec<Step>)> = Vec::new();
         for subscription in self.subscriptions.iter().flatten() {
@@ -258,7 +277,8 @@ impl Downlink {
     /// Which encodings some subscription waits for.
     pub(crate) fn wanted_keyframes(&self, tracks: &[Option<Box<Track>>], changes: &mut Vec<Change>) {
         for subscription in self.subscriptions.iter().flatten() {
-            let muted = tracks.get(subscription.track).and_then(Option::as_ref).is_none_or(|track| track.muted);
+            let muted =
+                tracks.get(subscription.track).and_then(Option::as_ref).is_none_or(|track| track.muted);
             if subscription.flows()
                 && !muted
                 && subscription.kind == MediaKind::Video
@@ -316,7 +336,9 @@ impl Downlink {
             match departure {
                 Departure::Packet { item, class, size: _, cluster } => {
                     let out = egress.space();
-                    if let Some(len) = self.build(now, item, class, cluster, connection, tracks, ntp, out, stats) {
+                    if let Some(len) =
+                        self.build(now, item, class, cluster, connection, tracks, ntp, out, stats)
+                    {
                         egress.commit(path, len);
                     }
                 }

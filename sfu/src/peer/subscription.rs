@@ -38,8 +38,8 @@ impl SendFormat {
                 extensions.insert(*id, kind);
             }
         }
-        let transport_cc =
-            extensions.id_of(ExtensionKind::TransportCc).is_some() && section.feedback.has(Feedback::TransportCc);
+        let transport_cc = extensions.id_of(ExtensionKind::TransportCc).is_some()
+            && section.feedback.has(Feedback::TransportCc);
         SendFormat {
             mid,
             payload_type: section.pt,
@@ -120,6 +120,11 @@ impl Subscription {
             packets: 0,
             octets: 0,
         }
+    }
+
+    /// Tracks of one publisher share it, so that they are played in sync (RFC 3550 §6.5.1).
+    pub(crate) fn cname(&self) -> &str {
+        self.stream_id.split('|').next().unwrap_or(&self.stream_id)
     }
 
     /// Whether packets may be queued at all.

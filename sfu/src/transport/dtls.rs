@@ -17,13 +17,14 @@ mod reassembly;
 mod record;
 mod session;
 
-use std::fmt;
 use std::time::Instant;
 
 use bytes::Bytes;
 pub use config::{DtlsConfig, DtlsConfigError};
 pub use early::EarlyDatagrams;
 pub use session::RtcDtls;
+
+use crate::transport::srtp::SrtpKeys;
 
 /// No handshake datagram of ours is longer, in bytes of UDP payload.
 pub const DTLS_MTU: usize = 1200;
@@ -32,118 +33,8 @@ pub const MAX_DATAGRAM: usize = 1500;
 /// The longest application data of one record. A record adds 37 bytes, and one goes into each datagram.
 pub const MAX_APPLICATION_DATA: usize = MAX_DATAGRAM - 64;
 
-/// Which side of the handshake we are (RFC 5763 §5: `a=setup` decides).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum DtlsRole {
-    /// `a=setup:active`: sends the first flight.
-    Client,
-    /// `a=setup:passive`: waits for it.
-    Server,
-}
-
-/// How media is protected (RFC 5764 §4.1.2, RFC 7714 §14.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum SrtpProfile {
-    /// SRTP_AEAD_AES_128_GCM: 16 bytes of key, 12 of salt.
-    AeadAes128Gcm,
-    /// SRTP_AES128_CM_HMAC_SHA1_80: 16 bytes of key, 14 of salt.
-    Aes128CmHmacSha1_80,
-}
-
-impl SrtpProfile {
-    /// Bytes of master salt.
-    pub const fn salt_len(self) -> usize {
-        match self {
-            SrtpProfile::AeadAes128Gcm => 12,
-            SrtpProfile::Aes128CmHmacSha1_80 => 14,
-        }
-    }
-}
-
-/// One direction's master key and salt (RFC 3711 §8.2). Does not print.
-#[derive(Clone, PartialEq, Eq)]
-pub struct SrtpMasterKey {
-    key: [u8; 16],
-    salt: [u8; 14],
-    salt_len: usize,
-}
-
-impl SrtpMasterKey {
-    /// 16 bytes.
-    pub fn key(&self) -> &[u8; 16] {
-        &self.key
-    }
-
-    /// 12 or 14 bytes, as the profile has it.
-    pub fn salt(&self) -> &[u8] {
-        &self.salt[..self.salt_len]
-    }
-}
-
-impl fmt::Debug for SrtpMasterKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SrtpMasterKey")
-    }
-}
-
-/// What the handshake agreed on for media.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SrtpKeys {
-    /// The profile.
-    pub profile: SrtpProfile,
-    /// Protects what the DTLS client sends.
-    pub client: SrtpMasterKey,
-    /// Protects what the DTLS server sends.
-    pub server: SrtpMasterKey,
-    /// Which of the two we are.
-    pub role: DtlsRole,
-}
-
-impl SrtpKeys {
-    /// Exporter label of RFC 5764 §4.2.
-    const LABEL: &'static str = "EXTRACTOR-dtls_srtp";
-
-    /// Bytes of keying material that a profile takes.
-    const fn material_len(profile: SrtpProfile) -> usize {
-        2 * (16 + profile.salt_len())
-    }
-
-    /// Cuts keying material up: client key, server key, client salt, server salt (RFC 5764 §4.2). `None` if it is short.
-    fn cut(profile: SrtpProfile, role: DtlsRole, material: &[u8]) -> Option<SrtpKeys> {
-        let salt_len = profile.salt_len();
-        let (client_key, rest) = material.split_first_chunk::<16>()?;
-        let (server_key, rest) = rest.split_first_chunk::<16>()?;
-        let (client_salt, rest) = rest.split_at_checked(salt_len)?;
-        let server_salt = rest.get(..salt_len)?;
-        let one = |key: &[u8; 16], from: &[u8]| {
-            let mut salt = [0; 14];
-            salt[..salt_len].copy_from_slice(from);
-            SrtpMasterKey { key: *key, salt, salt_len }
-        };
-        Some(SrtpKeys {
-            profile,
-            client: one(client_key, client_salt),
-            server: one(server_key, server_salt),
-            role,
-        })
-    }
-
-    /// Protects what we send.
-    pub fn local(&self) -> &SrtpMasterKey {
-        match self.role {
-            DtlsRole::Client => &self.client,
-            DtlsRole::Server => &self.server,
-        }
-    }
-
-    /// Protects what the peer sends.
-    pub fn remote(&self) -> &SrtpMasterKey {
-        match self.role {
-            DtlsRole::Client => &self.server,
-            DtlsRole::Server => &self.client,
-        }
-    }
-}
+/// Exporter label of RFC 5764 §4.2.
+const SRTP_LABEL: &str = "EXTRACTOR-dtls_srtp";
 
 /// Why a handshake came to nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -306,6 +306,11 @@ impl IceLite {
         IceOutcome::Validated
     }
 
+    /// Whether a signed request came over `path`.
+    pub fn knows(&self, path: Path) -> bool {
+        self.paths.get(path).is_some()
+    }
+
     /// Tells that a datagram of `bytes` came over `path` that is not STUN. `false`: nobody signed a request there, so
     /// it must be dropped before any cryptography.
     pub fn admit(&mut self, path: Path, bytes: usize) -> bool {

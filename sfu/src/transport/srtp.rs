@@ -160,7 +160,7 @@ pub struct KeyingError {
 }
 
 /// The master keys and salts of both directions, as exported from DTLS (RFC 5764 §4.2).
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct SrtpKeys {
     profile: SrtpProfile,
     client: MasterKey,
@@ -168,7 +168,7 @@ pub struct SrtpKeys {
 }
 
 /// One direction's master key and salt; the 12-byte salt of GCM is followed by two zero bytes.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 struct MasterKey {
     key: [u8; MASTER_KEY_LEN],
     salt: [u8; 14],

@@ -8,8 +8,9 @@ use rtc_dtls::cipher_suite::CipherSuiteId;
 use rtc_dtls::config::{ClientAuthType, ConfigBuilder, ExtendedMasterSecretType, HandshakeConfig};
 use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile;
 
-use super::{DTLS_MTU, SrtpProfile};
+use super::DTLS_MTU;
 use crate::transport::certificate::Certificate;
+use crate::transport::srtp::SrtpProfile;
 
 /// `rtc-dtls` cuts messages, not datagrams, to this length; headers and the cipher's overhead come on top.
 const FRAGMENT_LEN: usize = DTLS_MTU - 64;

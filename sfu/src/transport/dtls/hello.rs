@@ -1,6 +1,6 @@
 //! What we look for in handshake messages before `rtc-dtls` sees them.
 
-use super::SrtpProfile;
+use crate::transport::srtp::SrtpProfile;
 
 /// RFC 5764 §4.1.1.
 const USE_SRTP: u16 = 14;

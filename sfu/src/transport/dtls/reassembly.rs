@@ -5,8 +5,9 @@
 //! dropped, at most 32 kB are kept, and the next message always finds room.
 
 use super::hello;
+use super::record;
 use super::record::HANDSHAKE_HEADER_LEN;
-use super::{DtlsRole, record};
+use crate::transport::srtp::DtlsRole;
 
 /// A chain of certificates has a few kB.
 pub(super) const MAX_MESSAGE: usize = 16 * 1024;

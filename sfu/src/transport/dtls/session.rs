@@ -20,11 +20,9 @@ use super::flight::Flight;
 use super::hello::choose_srtp_profile;
 use super::reassembly::{Message, Reassembly, Verdict};
 use super::record::{self, PlaintextNumbers, Record, Records};
-use super::{
-    Dtls, DtlsConfig, DtlsEvent, DtlsFailure, DtlsRole, DtlsSendError, MAX_APPLICATION_DATA, SrtpKeys,
-    SrtpProfile,
-};
+use super::{Dtls, DtlsConfig, DtlsEvent, DtlsFailure, DtlsSendError, MAX_APPLICATION_DATA, SRTP_LABEL};
 use crate::transport::certificate::Fingerprint;
+use crate::transport::srtp::{DtlsRole, SrtpKeys, SrtpProfile};
 
 /// What `rtc-dtls` believes the peer's address to be: always the same, since ICE may move the peer.
 const REMOTE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
@@ -307,9 +305,9 @@ impl RtcDtls {
             _ => return Err(DtlsFailure::NoSrtpProfile),
         };
         let material = state
-            .export_keying_material(SrtpKeys::LABEL, &[], SrtpKeys::material_len(profile))
+            .export_keying_material(SRTP_LABEL, &[], profile.keying_material_len())
             .map_err(|_| DtlsFailure::Refused)?;
-        SrtpKeys::cut(profile, self.role, material.as_ref()).ok_or(DtlsFailure::Refused)
+        SrtpKeys::from_exporter(profile, material.as_ref()).map_err(|_| DtlsFailure::Refused)
     }
 
     /// Ends a handshake; the peer is told by whatever alert `rtc-dtls` has for it, at least a close_notify.

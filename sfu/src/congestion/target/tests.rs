@@ -1,0 +1,197 @@
+use super::*;
+use proptest::prelude::*;
+use sfu_testkit::clock;
+
+fn kbps(rate: u64) -> Bitrate {
+    Bitrate::kbps(rate)
+}
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn estimator(target: u64) -> Estimator {
+    Estimator::new(kbps(target), kbps(30), kbps(10_000))
+}
+
+/// A calm path on which everything that is sent arrives.
+fn facts(delivered: u64, application_limited: bool) -> Facts {
+    let measured = Some(Measured { delivered: kbps(delivered), sent: kbps(delivered) });
+    Facts {
+        queue: Queue::Normal,
+        envelope: Duration::ZERO,
+        latest_delay: Duration::ZERO,
+        all_late: false,
+        measured,
+        short: measured,
+        application_limited,
+        sending: kbps(delivered),
+        recent_max: kbps(delivered),
+        loss: LossVerdict::Fine,
+        rtt: ms(60),
+    }
+}
+
+#[test]
+fn sending_little_neither_raises_nor_lowers() {
+    let mut estimator = estimator(2000);
+    for step in 0..1000 {
+        estimator.update(clock::start() + ms(step * 50), facts(100, true));
+    }
+    assert_eq!((estimator.target(), estimator.cause()), (kbps(2000), Cause::Start));
+}
+
+#[test]
+fn a_used_target_grows_by_eight_percent_a_second_within_its_bound() {
+    let mut estimator = estimator(1000);
+    for step in 0..=100 {
+        estimator.update(clock::start() + ms(step * 50), facts(900, false));
+    }
+    let target = estimator.target().as_bps();
+    assert!(target > 1_330_000, "{target}: five seconds would give 1469 without a bound");
+    assert!(target <= 900_000 * 3 / 2 + 10_000, "{target}");
+    assert_eq!(estimator.cause(), Cause::Growth);
+}
+
+#[test]
+fn a_growing_queue_cuts_to_less_than_is_delivered() {
+    let mut estimator = estimator(2000);
+    let measured = Some(Measured { delivered: kbps(1000), sent: kbps(1800) });
+    let rising = Facts { queue: Queue::Rising, envelope: ms(40), measured, ..facts(1800, false) };
+    estimator.update(clock::start(), rising);
+    assert_eq!((estimator.target(), estimator.cause()), (kbps(850), Cause::QueueRising));
+    assert!(!estimator.draining());
+    estimator.update(clock::start() + ms(30), rising);
+    assert_eq!(estimator.target(), kbps(850), "once a round trip");
+}
+
+#[test]
+fn an_idle_link_is_not_talked_down_to_nothing() {
+    let mut estimator = estimator(3000);
+    let rising = Facts { queue: Queue::Rising, envelope: ms(20), ..facts(200, true) };
+    estimator.update(clock::start(), rising);
+    assert_eq!(estimator.target(), kbps(2550), "what is sent arrives: 15 % less, not 94 %");
+}
+
+#[test]
+fn a_cliff_drains_first() {
+    let mut estimator = estimator(2000);
+    let short = Some(Measured { delivered: kbps(300), sent: kbps(1900) });
+    let cliff =
+        Facts { short, all_late: true, latest_delay: ms(150), envelope: ms(60), ..facts(1500, false) };
+    estimator.update(clock::start(), cliff);
+    assert_eq!((estimator.target(), estimator.cause()), (kbps(255), Cause::Cliff));
+    assert!(estimator.draining());
+    estimator.update(clock::start() + ms(100), Facts { envelope: ms(80), ..facts(100, true) });
+    assert!(estimator.draining());
+    estimator.update(clock::start() + ms(200), facts(100, true));
+    assert!(!estimator.draining(), "the queue is gone");
+
+    let mut estimator = self::estimator(2000);
+    estimator.update(clock::start(), cliff);
+    estimator.handle_timeout(clock::start() + ms(3000));
+    assert!(!estimator.draining(), "never for ever");
+}
+
+#[test]
+fn a_longer_route_is_recognised_and_the_target_restored() {
+    let mut estimator = estimator(2000);
+    let mut restored = None;
+    for step in 0..100 {
+        let now = clock::start() + ms(step * 50);
+        let sent = estimator.target().as_bps() / 1000;
+        let standing = Facts { queue: Queue::Standing, envelope: ms(80), ..facts(sent, false) };
+        estimator.update(now, standing);
+        if estimator.take_route_change() {
+            restored = Some((now - clock::start(), estimator.target()));
+            break;
+        }
+    }
+    let (after, target) = restored.expect("within five seconds");
+    assert!(after < ms(2000), "{after:?}");
+    assert_eq!(target, kbps(2000));
+}
+
+#[test]
+fn a_loss_test_borrows_and_gives_back() {
+    let mut estimator = estimator(2000);
+    let with = |loss| Facts { loss, ..facts(1500, true) };
+    estimator.update(clock::start(), with(LossVerdict::TestBegins));
+    assert_eq!((estimator.target(), estimator.cause()), (kbps(1200), Cause::LossTest));
+    estimator.update(clock::start() + ms(500), with(LossVerdict::TestClearsRate));
+    assert_eq!((estimator.target(), estimator.cause()), (kbps(2000), Cause::LossTestCleared));
+    estimator.update(clock::start() + ms(900), with(LossVerdict::TestBegins));
+    estimator.update(clock::start() + ms(1500), with(LossVerdict::TestBlamesRate));
+    assert!(estimator.target() <= kbps(1200));
+}
+
+#[test]
+fn an_outage_is_resumed_carefully() {
+    let mut short = estimator(2000);
+    short.on_outage_over(clock::start(), ms(3000));
+    assert_eq!((short.target(), short.cause()), (kbps(1400), Cause::Outage));
+    let mut long = estimator(2000);
+    long.on_outage_over(clock::start(), ms(30_000));
+    assert_eq!(long.target(), kbps(1000));
+}
+
+#[test]
+fn a_receivers_estimate_is_bounded_before_it_counts() {
+    let mut estimator = estimator(600);
+    estimator.on_remb(clock::start(), Bitrate::bps(1 << 63));
+    assert_eq!(estimator.target(), kbps(10_000));
+    estimator.on_remb(clock::start(), Bitrate::ZERO);
+    assert_eq!(estimator.target(), kbps(30));
+    estimator.on_receiver_loss(clock::start(), 0.0, kbps(5000));
+    for second in 1..100 {
+        estimator.on_receiver_loss(clock::start() + ms(second * 1000), 0.01, kbps(5000));
+    }
+    assert_eq!(estimator.target(), kbps(5000));
+    estimator.on_receiver_loss(clock::start() + ms(101_000), 0.5, kbps(5000));
+    assert_eq!(estimator.target(), kbps(3750));
+}
+
+fn any_facts() -> impl Strategy<Value = Facts> {
+    let queues = prop::sample::select(vec![Queue::Normal, Queue::Rising, Queue::Standing, Queue::Draining]);
+    let losses = prop::sample::select(vec![
+        LossVerdict::Fine,
+        LossVerdict::Congestion,
+        LossVerdict::TestBegins,
+        LossVerdict::TestBlamesRate,
+        LossVerdict::TestClearsRate,
+    ]);
+    let rates = (0_u64..u64::MAX / 16, 0_u64..u64::MAX / 16);
+    (queues, losses, rates, any::<bool>(), any::<bool>(), 0_u64..5000, any::<bool>()).prop_map(
+        |(queue, loss, (delivered, sent), limited, all_late, delay, known)| {
+            let measured =
+                known.then_some(Measured { delivered: Bitrate::bps(delivered), sent: Bitrate::bps(sent) });
+            Facts {
+                queue,
+                envelope: ms(delay),
+                latest_delay: ms(delay),
+                all_late,
+                measured,
+                short: measured,
+                application_limited: limited,
+                sending: Bitrate::bps(sent),
+                recent_max: Bitrate::bps(delivered),
+                loss,
+                rtt: ms(delay),
+            }
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn no_facts_take_the_target_out_of_its_bounds(all in prop::collection::vec(any_facts(), 1..100)) {
+        let mut estimator = estimator(600);
+        for (step, facts) in all.into_iter().enumerate() {
+            let before = estimator.target();
+            estimator.update(clock::start() + ms(step as u64 * 50), facts);
+            let target = estimator.target();
+            prop_assert!(target >= kbps(30) && target <= kbps(10_000));
+            prop_assert!(target == before || estimator.cause() != Cause::Start);
+        }
+    }
+}

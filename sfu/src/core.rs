@@ -1,0 +1,369 @@
+//! The dispatch between datagrams, commands, time and the peers, tracks and rooms they concern.
+
+mod commands;
+mod media;
+mod negotiation;
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::command::{Command, Event, MediaKind, Path, PeerEnd, SpeakerLevel};
+use crate::egress::Egress;
+use crate::ids::{PeerId, RoomId, TrackId};
+use crate::peer::Peer;
+use crate::peer::connection::ConnectionEvent;
+use crate::peer::downlink::Change;
+use crate::stats::{DropReason, Stats};
+use crate::timers::Timers;
+use crate::track::Track;
+use crate::transport::certificate::{Certificate, CertificateError};
+use crate::transport::demux::{PacketClass, classify};
+use crate::transport::dtls::{DtlsConfig, DtlsConfigError};
+use crate::transport::ice::{IceConfig, IceSecret};
+use crate::transport::sctp::ChannelEvent;
+use crate::transport::stun;
+use crate::units::WallClock;
+
+/// How often speakers are told.
+const SPEAKER_WINDOW: Duration = Duration::from_millis(400);
+
+/// What a core needs to begin.
+#[derive(Clone, Debug)]
+pub struct SfuConfig {
+    /// Addresses that go into descriptions as host candidates, best first.
+    pub announced: Vec<SocketAddr>,
+    /// Ties `Instant` to wall-clock time.
+    pub wall: WallClock,
+    /// Seed of everything random that is not a secret.
+    pub seed: u64,
+    /// Secret of the process, from the system's generator.
+    pub secret: [u8; 32],
+}
+
+/// Why a core cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum SfuError {
+    /// No key pair could be made.
+    #[error("cannot make a DTLS certificate: {0}")]
+    Certificate(#[from] CertificateError),
+    /// DTLS refuses its settings.
+    #[error("cannot set up DTLS: {0}")]
+    Dtls(#[from] DtlsConfigError),
+}
+
+#[derive(Default)]
+struct Room {
+    peers: Vec<usize>,
+    tracks: Vec<usize>,
+    spoke: bool,
+}
+
+/// All rooms of one worker: bytes, commands and time in; bytes, events and a deadline out.
+///
+/// One thread owns it. After each batch of datagrams and commands, call [`Sfu::flush`], send what
+/// [`Sfu::egress`] has, drain [`Sfu::poll_event`], and come back at [`Sfu::next_timeout`].
+pub struct Sfu {
+    announced: Vec<SocketAddr>,
+    fingerprint: String,
+    wall: WallClock,
+    ice: IceConfig,
+    dtls: DtlsConfig,
+    rng: fastrand::Rng,
+    rooms: HashMap<RoomId, Room>,
+    peers: Vec<Option<Box<Peer>>>,
+    tracks: Vec<Option<Box<Track>>>,
+    peer_ids: HashMap<PeerId, usize>,
+    track_ids: HashMap<TrackId, usize>,
+    by_ufrag: HashMap<String, usize>,
+    /// Where media of a path belongs: the peer that selected it, before that the first that signed a request there.
+    by_path: HashMap<Path, usize>,
+    /// Who signed a request on a path last: the answers to our checks are for it.
+    claims: HashMap<Path, usize>,
+    timers: Timers,
+    /// Peers whose pacer has got something since the last flush.
+    dirty: Vec<usize>,
+    speakers_due: Option<Instant>,
+    egress: Egress,
+    events: VecDeque<Event>,
+    stats: Stats,
+    changes: Vec<Change>,
+    lost: Vec<u16>,
+}
+
+impl Sfu {
+    /// A core without rooms.
+    ///
+    /// # Errors
+    /// [`SfuError`] when no certificate can be made.
+    pub fn new(config: SfuConfig) -> Result<Sfu, SfuError> {
+        let certificate = Certificate::generate()?;
+        Ok(Sfu {
+            announced: config.announced,
+            fingerprint: certificate.fingerprint_sha256(),
+            wall: config.wall,
+            ice: IceConfig::new(IceSecret::from_bytes(config.secret)),
+            dtls: DtlsConfig::new(&certificate)?,
+            rng: fastrand::Rng::with_seed(config.seed),
+            rooms: HashMap::new(),
+            peers: Vec::new(),
+            tracks: Vec::new(),
+            peer_ids: HashMap::new(),
+            track_ids: HashMap::new(),
+            by_ufrag: HashMap::new(),
+            by_path: HashMap::new(),
+            claims: HashMap::new(),
+            timers: Timers::default(),
+            dirty: Vec::new(),
+            speakers_due: None,
+            egress: Egress::default(),
+            events: VecDeque::new(),
+            stats: Stats::default(),
+            changes: Vec::new(),
+            lost: Vec::new(),
+        })
+    }
+
+    /// Takes one datagram, untrusted; it is decrypted in place.
+    pub fn handle_datagram(&mut self, now: Instant, path: Path, bytes: &mut [u8]) {
+        match classify(bytes) {
+            Some(PacketClass::Stun) => self.handle_stun(now, path, bytes),
+            Some(PacketClass::Dtls) => match self.by_path.get(&path) {
+                Some(&index) => self.handle_dtls(now, index, path, bytes),
+                None => self.stats.drop(DropReason::UnknownSource),
+            },
+            Some(PacketClass::Rtp) => match self.by_path.get(&path) {
+                Some(&index) => self.handle_rtp(now, index, path, bytes),
+                None => self.stats.drop(DropReason::UnknownSource),
+            },
+            Some(PacketClass::Rtcp) => match self.by_path.get(&path) {
+                Some(&index) => self.handle_rtcp(now, index, path, bytes),
+                None => self.stats.drop(DropReason::UnknownSource),
+            },
+            None => self.stats.drop(DropReason::UnknownSource),
+        }
+    }
+
+    fn handle_stun(&mut self, now: Instant, path: Path, bytes: &[u8]) {
+        let request = stun::peek_local_ufrag(bytes);
+        let index = match request {
+            Some(ufrag) => self.by_ufrag.get(ufrag),
+            None => self.claims.get(&path).or_else(|| self.by_path.get(&path)),
+        };
+        let Some(&index) = index else {
+            self.stats.drop(DropReason::UnknownSource);
+            return;
+        };
+        let Some(peer) = self.peers[index].as_mut() else { return };
+        peer.connection.handle_stun(now, path, bytes, &mut self.egress, &mut self.stats);
+        if peer.connection.ice.knows(path) {
+            self.claims.insert(path, index);
+            // A path in use is not taken from its owner by a signature: see `ConnectionEvent::Selected`.
+            self.by_path.entry(path).or_insert(index);
+        }
+        self.drain_connection(now, index);
+    }
+
+    fn handle_dtls(&mut self, now: Instant, index: usize, path: Path, bytes: &[u8]) {
+        let Some(peer) = self.peers[index].as_mut() else { return };
+        peer.connection.handle_dtls(now, path, bytes, &mut self.egress, &mut self.stats);
+        self.drain_connection(now, index);
+    }
+
+    /// Carries out one command. A command for somebody who is not there is ignored.
+    pub fn handle_command(&mut self, now: Instant, command: Command) {
+        match command {
+            Command::AddPeer(add) => self.add_peer(now, add),
+            Command::RemovePeer { peer } => {
+                if let Some(&index) = self.peer_ids.get(&peer) {
+                    self.remove_peer(now, index);
+                }
+            }
+            Command::Offer { peer, id, sdp, hints } => self.handle_offer(now, peer, id, &sdp, &hints),
+            Command::Answer { peer, id, sdp } => self.handle_answer(now, peer, id, &sdp),
+            // We are lite: the client finds us, and shows its addresses by signed requests.
+            Command::RemoteCandidate { .. } => {}
+            Command::RestartIce { peer } => self.restart_ice(now, peer),
+            Command::BindTrack { peer, mid, track, layers } => {
+                self.bind_track(now, peer, mid, track, &layers)
+            }
+            Command::RemoveTrack { track } => {
+                if let Some(&index) = self.track_ids.get(&track) {
+                    self.remove_track(now, index);
+                }
+            }
+            Command::MuteTrack { track, muted } => self.mute_track(now, track, muted),
+            Command::Subscribe { peer, track, stream_id, label, demand } => {
+                self.subscribe(now, peer, track, stream_id, label, demand);
+            }
+            Command::Unsubscribe { peer, track } => self.unsubscribe(now, peer, track),
+            Command::Adjust { peer, track, demand } => self.adjust(now, peer, track, demand),
+            Command::SendData { to, label, binary, payload } => {
+                for peer in to.iter() {
+                    self.send_data(now, *peer, &label, binary, &payload);
+                }
+            }
+        }
+    }
+
+    /// Lets time pass: everything due at `now` is done.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(index) = self.timers.pop_due(now) {
+            self.handle_peer_timeout(now, index);
+        }
+        if self.speakers_due.is_some_and(|due| due <= now) {
+            self.tell_speakers(now);
+        }
+        self.flush(now);
+    }
+
+    /// Sends what may leave now of what came since the last flush. Call it once after each batch of datagrams.
+    pub fn flush(&mut self, now: Instant) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for index in dirty.drain(..) {
+            self.flush_peer(now, index);
+        }
+        self.dirty = dirty;
+    }
+
+    /// When to call [`Sfu::handle_timeout`]; `None` without peers.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        [self.timers.next(), self.speakers_due].into_iter().flatten().min()
+    }
+
+    /// What happened; `None` when there is nothing left.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// What is to be sent.
+    pub fn egress_ref(&self) -> &Egress {
+        &self.egress
+    }
+
+    /// The same, to be cleared when it was sent.
+    pub fn egress(&mut self) -> &mut Egress {
+        &mut self.egress
+    }
+
+    /// What was counted.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Connects a peer without encryption over a given path, for simulations.
+    #[cfg(feature = "null-cipher")]
+    pub fn connect_plain(&mut self, now: Instant, peer: PeerId, path: Path) {
+        if let Some(&index) = self.peer_ids.get(&peer)
+            && let Some(peer) = self.peers[index].as_mut()
+        {
+            peer.connection.connect_plain(path);
+            self.drain_connection(now, index);
+        }
+    }
+
+    fn handle_peer_timeout(&mut self, now: Instant, index: usize) {
+        let Some(peer) = self.peers[index].as_mut() else { return };
+        if peer.connection.next_timeout().is_some_and(|at| at <= now) {
+            peer.connection.handle_timeout(now, &mut self.egress);
+            self.drain_connection(now, index);
+        }
+        let Some(peer) = self.peers[index].as_mut() else { return };
+        peer.pending_data.handle_timeout(now);
+        if peer.agreement.begin(now) {
+            self.begin_round(now, index);
+        }
+        self.service_media(now, index);
+        self.reschedule(index);
+    }
+
+    /// Sets the peer's deadline anew.
+    fn reschedule(&mut self, index: usize) {
+        let at = self.peers[index].as_ref().and_then(|peer| peer.next_timeout(&self.tracks));
+        self.timers.set(index, at);
+    }
+
+    fn mark_dirty(&mut self, index: usize) {
+        if let Some(peer) = self.peers[index].as_mut()
+            && !std::mem::replace(&mut peer.downlink.queued, true)
+        {
+            self.dirty.push(index);
+        }
+    }
+
+    fn drain_connection(&mut self, now: Instant, index: usize) {
+        while let Some(peer) = self.peers[index].as_mut() {
+            let Some(event) = peer.connection.poll_event() else { break };
+            let id = peer.id;
+            match event {
+                ConnectionEvent::Up => {
+                    self.events.push_back(Event::Connected { peer: id });
+                    self.allocate(now, index);
+                }
+                ConnectionEvent::Selected(path) => {
+                    peer.downlink.controller.on_path_change(now);
+                    self.by_path.insert(path, index);
+                }
+                ConnectionEvent::UfragRetired(ufrag) => {
+                    self.by_ufrag.remove(&ufrag);
+                }
+                ConnectionEvent::Channel(event) => self.handle_channel(now, index, event),
+                ConnectionEvent::Ended(reason) => {
+                    self.end_peer(now, index, reason);
+                    return;
+                }
+            }
+        }
+        self.reschedule(index);
+    }
+
+    fn handle_channel(&mut self, now: Instant, index: usize, event: ChannelEvent) {
+        let Some(peer) = self.peers[index].as_mut() else { return };
+        match event {
+            ChannelEvent::Opened { label, .. } => {
+                for (binary, payload) in peer.pending_data.take(&label) {
+                    if let Some(data) = &mut peer.connection.data {
+                        // Whatever does not fit was best effort.
+                        let _ = data.send(&label, binary, &payload);
+                    }
+                }
+                peer.connection.pump(now, &mut self.egress);
+            }
+            ChannelEvent::Message { label, binary, payload, .. } => {
+                self.events.push_back(Event::Data { peer: peer.id, label, binary, payload });
+            }
+            // Media goes on without data; a client that needs it makes a new connection.
+            ChannelEvent::Closed { .. } | ChannelEvent::AssociationLost => {}
+        }
+    }
+
+    fn end_peer(&mut self, now: Instant, index: usize, reason: PeerEnd) {
+        if let Some(peer) = &self.peers[index] {
+            self.stats.count_end(reason);
+            self.events.push_back(Event::Ended { peer: peer.id, reason });
+            self.remove_peer(now, index);
+        }
+    }
+
+    fn tell_speakers(&mut self, now: Instant) {
+        self.speakers_due = None;
+        for (id, room) in &mut self.rooms {
+            let mut levels: Vec<SpeakerLevel> = Vec::new();
+            for index in &room.tracks {
+                let Some(track) = self.tracks[*index].as_mut().filter(|t| t.kind == MediaKind::Audio) else {
+                    continue;
+                };
+                self.speakers_due = Some(now + SPEAKER_WINDOW);
+                let level = track.loudness.close_window();
+                if level > 0.0 && !track.muted {
+                    levels.push(SpeakerLevel { track: track.id, level });
+                }
+            }
+            levels.sort_by(|a, b| b.level.total_cmp(&a.level));
+            if !levels.is_empty() || room.spoke {
+                room.spoke = !levels.is_empty();
+                self.events.push_back(Event::Speakers { room: *id, levels });
+            }
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! What signalling orders: peers, tracks and subscriptions come, change and go.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::{SPEAKER_WINDOW, Sfu};
+use crate::command::{AddPeer, AnnouncedLayer, Demand, Event, MediaKind};
+use crate::ids::{Mid, PeerId, TrackId};
+use crate::peer::Peer;
+use crate::peer::subscription::Subscription;
+use crate::track::Track;
+use crate::transport::sctp::SendError;
+use crate::wire::description::Codec;
+
+impl Sfu {
+    pub(super) fn add_peer(&mut self, now: Instant, add: AddPeer) {
+        if self.peer_ids.contains_key(&add.peer) {
+            return;
+        }
+        let (id, room) = (add.peer, add.room);
+        let peer = Box::new(Peer::new(now, add, &self.ice, &mut self.rng));
+        let index = insert(&mut self.peers, peer);
+        self.peer_ids.insert(id, index);
+        self.rooms.entry(room).or_default().peers.push(index);
+        self.register_ufrags(index);
+        self.count_members();
+        self.reschedule(index);
+    }
+
+    pub(super) fn register_ufrags(&mut self, index: usize) {
+        if let Some(peer) = &self.peers[index] {
+            for ufrag in peer.connection.ice.local_ufrags() {
+                self.by_ufrag.insert(ufrag.to_owned(), index);
+            }
+        }
+    }
+
+    pub(super) fn remove_peer(&mut self, now: Instant, index: usize) {
+        let Some(peer) = self.peers[index].as_mut() else { return };
+        peer.connection.close(now, &mut self.egress);
+        let tracks = peer.uplink.tracks.clone();
+        for track in tracks {
+            self.remove_track(now, track);
+        }
+        let Some(peer) = self.peers[index].take() else { return };
+        for subscription in peer.downlink.iter() {
+            if let Some(track) = self.tracks[subscription.track].as_mut() {
+                track.subscribers.retain(|(subscriber, _)| *subscriber != index);
+            }
+        }
+        self.peer_ids.remove(&peer.id);
+        self.by_ufrag.retain(|_, owner| *owner != index);
+        self.by_path.retain(|_, owner| *owner != index);
+        self.claims.retain(|_, owner| *owner != index);
+        self.dirty.retain(|other| *other != index);
+        self.timers.set(index, None);
+        if let Some(room) = self.rooms.get_mut(&peer.room) {
+            room.peers.retain(|other| *other != index);
+            if room.peers.is_empty() {
+                self.rooms.remove(&peer.room);
+            }
+        }
+        self.count_members();
+    }
+
+    pub(super) fn bind_track(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        mid: Mid,
+        id: TrackId,
+        layers: &[AnnouncedLayer],
+    ) {
+        let Some(&owner) = self.peer_ids.get(&peer) else { return };
+        let Some(peer) = self.peers[owner].as_mut() else { return };
+        let Some(at) = peer.uplink.section(mid) else { return };
+        if self.track_ids.contains_key(&id) {
+            return;
+        }
+        let section = &peer.uplink.sections[at];
+        if let Some(old) = section.track {
+            self.remove_track(now, old);
+        }
+        let Some(peer) = self.peers[owner].as_mut() else { return };
+        let section = &peer.uplink.sections[at];
+        let payloads = &section.receive.payloads;
+        let red = payloads.iter().find(|payload| payload.codec == Codec::Red).map(|payload| payload.pt);
+        let Some(main) = payloads.iter().find(|payload| payload.codec != Codec::Red) else { return };
+        let codec = main.track_codec(section.kind, red.is_some());
+        let rids = &section.receive.rids;
+        let streams = section.receive.simulcast_ssrcs.len();
+        let mut track = Track::new(id, owner, mid, section.kind, codec, rids, streams, layers);
+        track.red_payload_type = red;
+        let room = peer.room;
+        let index = insert(&mut self.tracks, Box::new(track));
+        let Some(peer) = self.peers[owner].as_mut() else { return };
+        peer.uplink.sections[at].track = Some(index);
+        peer.uplink.tracks.push(index);
+        self.track_ids.insert(id, index);
+        if let Some(room) = self.rooms.get_mut(&room) {
+            room.tracks.push(index);
+        }
+        self.speakers_due.get_or_insert(now + SPEAKER_WINDOW);
+        self.count_members();
+    }
+
+    pub(super) fn remove_track(&mut self, now: Instant, index: usize) {
+        let Some(track) = self.tracks[index].take() else { return };
+        self.track_ids.remove(&track.id);
+        for (subscriber, slot) in &track.subscribers {
+            if let Some(peer) = self.peers[*subscriber].as_mut() {
+                peer.downlink.remove(*slot);
+                peer.agreement.want(now);
+                self.reschedule(*subscriber);
+            }
+        }
+        if let Some(peer) = self.peers[track.owner].as_mut() {
+            peer.uplink.unbind(index);
+            if let Some(room) = self.rooms.get_mut(&peer.room) {
+                room.tracks.retain(|other| *other != index);
+            }
+        }
+        self.count_members();
+    }
+
+    pub(super) fn mute_track(&mut self, now: Instant, id: TrackId, muted: bool) {
+        let Some(&index) = self.track_ids.get(&id) else { return };
+        let Some(track) = self.tracks[index].as_mut() else { return };
+        if track.muted == muted {
+            return;
+        }
+        track.muted = muted;
+        for (subscriber, slot) in track.subscribers.clone() {
+            if let Some(peer) = self.peers[subscriber].as_mut() {
+                peer.downlink.clear(slot);
+                self.allocate(now, subscriber);
+            }
+        }
+    }
+
+    pub(super) fn subscribe(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        id: TrackId,
+        stream_id: String,
+        label: String,
+        demand: Demand,
+    ) {
+        let (Some(&subscriber), Some(&index)) = (self.peer_ids.get(&peer), self.track_ids.get(&id)) else {
+            return;
+        };
+        let Some(track) = self.tracks[index].as_mut() else { return };
+        let Some(peer) = self.peers[subscriber].as_mut() else { return };
+        if peer.downlink.find(id).is_some() {
+            return;
+        }
+        let rng = &mut self.rng;
+        let made = peer
+            .downlink
+            .insert(|serial| Subscription::new(serial, index, track, (stream_id, label), demand, rng));
+        let Some(slot) = made else { return };
+        track.subscribers.push((subscriber, slot));
+        peer.agreement.want(now);
+        self.count_members();
+        self.reschedule(subscriber);
+    }
+
+    pub(super) fn unsubscribe(&mut self, now: Instant, peer: PeerId, id: TrackId) {
+        let Some(&subscriber) = self.peer_ids.get(&peer) else { return };
+        let Some(peer) = self.peers[subscriber].as_mut() else { return };
+        let Some(slot) = peer.downlink.find(id) else { return };
+        if let Some(gone) = peer.downlink.remove(slot)
+            && let Some(track) = self.tracks[gone.track].as_mut()
+        {
+            track.subscribers.retain(|other| *other != (subscriber, slot));
+        }
+        peer.agreement.want(now);
+        self.count_members();
+        self.allocate(now, subscriber);
+        self.reschedule(subscriber);
+    }
+
+    pub(super) fn adjust(&mut self, now: Instant, peer: PeerId, id: TrackId, demand: Demand) {
+        let Some(&subscriber) = self.peer_ids.get(&peer) else { return };
+        let Some(peer) = self.peers[subscriber].as_mut() else { return };
+        let Some(slot) = peer.downlink.find(id) else { return };
+        let Some(subscription) = peer.downlink.get_mut(slot) else { return };
+        let before = std::mem::replace(&mut subscription.demand, demand);
+        if before.enabled != demand.enabled {
+            peer.downlink.clear(slot);
+        }
+        self.allocate(now, subscriber);
+    }
+
+    pub(super) fn send_data(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        label: &str,
+        binary: bool,
+        payload: &Bytes,
+    ) {
+        let Some(&index) = self.peer_ids.get(&peer) else { return };
+        let Some(peer) = self.peers[index].as_mut() else { return };
+        let sent = match &mut peer.connection.data {
+            Some(data) => data.send(label, binary, payload),
+            None => Err(SendError::NotOpen),
+        };
+        match sent {
+            Ok(()) => peer.connection.pump(now, &mut self.egress),
+            Err(SendError::NotOpen) => peer.pending_data.push(now, label, binary, payload),
+            // A receiver that does not keep up loses messages, not the others' time.
+            Err(SendError::TooLarge { .. } | SendError::Backlogged) => {
+                tracing::debug!(peer = ?peer.id, label, bytes = payload.len(), "message not delivered");
+            }
+        }
+        self.drain_connection(now, index);
+    }
+
+    pub(super) fn restart_ice(&mut self, now: Instant, peer: PeerId) {
+        let Some(&index) = self.peer_ids.get(&peer) else { return };
+        let Some(peer) = self.peers[index].as_mut() else { return };
+        peer.connection.ice.restart(&mut self.rng);
+        peer.agreement.want(now);
+        self.register_ufrags(index);
+        self.reschedule(index);
+    }
+
+    /// Sets the counts of what there is now.
+    fn count_members(&mut self) {
+        self.stats.rooms = self.rooms.len() as u64;
+        self.stats.peers = self.peer_ids.len() as u64;
+        self.stats.tracks = Default::default();
+        self.stats.subscriptions = Default::default();
+        for track in self.tracks.iter().flatten() {
+            *self.stats.tracks.of(track.kind) += 1;
+            *self.stats.subscriptions.of(track.kind) += track.subscribers.len() as u64;
+        }
+    }
+
+    /// Tells once that packets cross a connection.
+    pub(super) fn tell_first_media(&mut self, index: usize) {
+        if let Some(peer) = self.peers[index].as_mut()
+            && !std::mem::replace(&mut peer.first_media_told, true)
+        {
+            self.events.push_back(Event::FirstMedia { peer: peer.id });
+        }
+    }
+
+    /// Whether some track of this kind has no room yet at an answerer.
+    pub(super) fn homeless(&self, index: usize, kind: MediaKind) -> usize {
+        let Some(peer) = &self.peers[index] else { return 0 };
+        peer.downlink.iter().filter(|s| s.kind == kind && s.format.is_none() && !s.unsupported).count()
+    }
+}
+
+/// Puts a value into the first free place.
+fn insert<T>(slots: &mut Vec<Option<T>>, value: T) -> usize {
+    match slots.iter().position(Option::is_none) {
+        Some(index) => {
+            slots[index] = Some(value);
+            index
+        }
+        None => {
+            slots.push(Some(value));
+            slots.len() - 1
+        }
+    }
+}

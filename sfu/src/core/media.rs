@@ -1,0 +1,316 @@
+//! Media and its control: from one client's packet to the others' pacers.
+
+use std::time::Instant;
+
+use super::Sfu;
+use crate::command::{Event, LinkQuality, MediaKind, Path, TrackMedia};
+use crate::ids::Ssrc;
+use crate::peer::downlink::Change;
+use crate::peer::uplink::{PayloadKind, Stream};
+use crate::stats::DropReason;
+use crate::track::Ingested;
+use crate::wire::extension::Extensions;
+use crate::wire::rtcp::{self, Packet};
+use crate::wire::rtp::{RtpHeader, split_retransmission};
+
+/// Quality is told this often.
+const QUALITY_INTERVAL: std::time::Duration = std::time::Duration::from_secs(5);
+
+impl Sfu {
+    pub(super) fn handle_rtp(&mut self, now: Instant, index: usize, path: Path, bytes: &mut [u8]) {
+        if let Err(reason) = self.receive(now, index, path, bytes) {
+            self.stats.drop(reason);
+        }
+    }
+
+    fn receive(
+        &mut self,
+        now: Instant,
+        index: usize,
+        path: Path,
+        bytes: &mut [u8],
+    ) -> Result<(), DropReason> {
+        let on_wire = bytes.len();
+        let peer = self.peers[index].as_mut().ok_or(DropReason::UnknownSource)?;
+        let len = peer.connection.unprotect_rtp(path, bytes)?;
+        let packet = &bytes[..len];
+        let header = RtpHeader::parse(packet).map_err(|_| DropReason::Malformed)?;
+        let extensions = match &header.extension {
+            Some((profile, body)) => {
+                Extensions::read(&peer.uplink.extensions, *profile, &packet[body.clone()])
+            }
+            None => Extensions::default(),
+        };
+        if let Some(number) = extensions.transport_cc {
+            peer.uplink.feedback.on_received(now, number, on_wire);
+            if let Some(at) = peer.uplink.feedback.next_timeout() {
+                self.timers.at_latest(index, at);
+            }
+        }
+        peer.uplink.packets += 1;
+        let (stream, kind, new) = peer.uplink.route(&header, &extensions, &self.tracks)?;
+        let payload = &packet[header.payload()];
+        let (codec, wire, payload, resent) = match kind {
+            PayloadKind::Media(codec) => {
+                peer.uplink.media_ssrc = header.ssrc;
+                (codec, header.sequence_number, payload, false)
+            }
+            PayloadKind::Retransmission(codec) => match split_retransmission(payload) {
+                Some((original, payload)) => {
+                    self.stats.retransmissions.0 += 1;
+                    (codec, original, payload, true)
+                }
+                // Padding on the retransmission stream: the publisher probes.
+                None => return Ok(()),
+            },
+        };
+        let track = self.tracks[stream.track].as_mut().ok_or(DropReason::UnknownStream)?;
+        self.stats.received.of(track.kind).count(on_wire);
+        if new && !resent {
+            self.introduce(stream, header.ssrc);
+        }
+        let Some(track) = self.tracks[stream.track].as_mut() else { return Ok(()) };
+        let ingested = track.ingest(now, stream.encoding, codec, &header, &extensions, wire, payload, resent);
+        if let Some(encoding) = track.encodings.get(usize::from(stream.encoding))
+            && let Some(at) = encoding.nack.next_timeout()
+        {
+            self.timers.at_latest(index, at);
+        }
+        let Some(packet) = ingested else { return Ok(()) };
+        if track.muted {
+            return Err(DropReason::Muted);
+        }
+        self.forward(now, stream, &packet);
+        self.tell_first_media(index);
+        Ok(())
+    }
+
+    /// Offers a packet to every subscriber of its track.
+    fn forward(&mut self, now: Instant, stream: Stream, packet: &Ingested) {
+        let Some(track) = self.tracks[stream.track].as_ref() else { return };
+        for &(subscriber, slot) in &track.subscribers {
+            let Some(peer) = self.peers[subscriber].as_mut() else { continue };
+            let switched = peer.downlink.offer(now, slot, stream.encoding, packet, &mut self.stats);
+            if switched {
+                // Of a keyframe whose first packet came late, the rest is here already.
+                let encoding = &track.encodings[usize::from(stream.encoding)];
+                let highest = encoding.reception.highest().unwrap_or(packet.seq);
+                for step in 1..=highest.distance(packet.seq).clamp(0, 512) as u64 {
+                    if let Some(later) = encoding.cache.get(packet.seq.plus(step))
+                        && !later.payload.is_empty()
+                    {
+                        let later = Ingested { seq: later.meta.seq, meta: *later.meta, size: packet.size };
+                        peer.downlink.offer(now, slot, stream.encoding, &later, &mut self.stats);
+                    }
+                }
+            }
+            if !std::mem::replace(&mut peer.downlink.queued, true) {
+                self.dirty.push(subscriber);
+            }
+        }
+    }
+
+    /// A stream showed up for the first time.
+    fn introduce(&mut self, stream: Stream, ssrc: Ssrc) {
+        let Some(track) = self.tracks[stream.track].as_mut() else { return };
+        if let Some(encoding) = track.encodings.get_mut(usize::from(stream.encoding)) {
+            encoding.ssrc = Some(ssrc);
+        }
+        track.started = true;
+        let media = TrackMedia {
+            mid: track.mid,
+            kind: track.kind,
+            mime: track.codec.mime.clone(),
+            layers: track.encodings.iter().map(|encoding| (encoding.rid, encoding.ssrc)).collect(),
+        };
+        self.events.push_back(Event::TrackMedia { track: track.id, media });
+    }
+
+    pub(super) fn handle_rtcp(&mut self, now: Instant, index: usize, path: Path, bytes: &mut [u8]) {
+        let Some(peer) = self.peers[index].as_mut() else { return };
+        let len = match peer.connection.unprotect_rtcp(path, bytes) {
+            Ok(len) => len,
+            Err(reason) => {
+                self.stats.drop(reason);
+                return;
+            }
+        };
+        self.stats.rtcp.0.count(bytes.len());
+        let ntp = self.wall.ntp(now);
+        for packet in rtcp::packets(&bytes[..len]) {
+            let Some(peer) = self.peers[index].as_mut() else { return };
+            match packet {
+                Ok(Packet::SenderReport(ssrc, info, blocks)) => {
+                    peer.uplink.handle_clock(info.ntp, ntp);
+                    if let Some(stream) = peer.uplink.streams.get(&ssrc)
+                        && let Some(track) = self.tracks[stream.track].as_mut()
+                    {
+                        track.handle_sender_report(now, stream.encoding, info.ntp, info.rtp);
+                    }
+                    blocks.for_each(|block| peer.downlink.handle_report_block(now, &block, ntp));
+                }
+                Ok(Packet::ReceiverReport(_, blocks)) => {
+                    blocks.for_each(|block| peer.downlink.handle_report_block(now, &block, ntp));
+                }
+                Ok(Packet::Nack(media, lost)) => {
+                    peer.downlink.handle_nack(now, media, lost, &mut self.stats);
+                    self.mark_dirty(index);
+                }
+                Ok(Packet::Pli(media)) => self.handle_keyframe_request(now, index, media),
+                Ok(Packet::Fir(entries)) => {
+                    for media in entries.take(8) {
+                        self.handle_keyframe_request(now, index, media);
+                    }
+                }
+                Ok(Packet::Remb(bits)) => {
+                    peer.downlink.controller.on_remb(now, crate::units::Bitrate::bps(bits));
+                    peer.downlink.follow(now);
+                }
+                Ok(Packet::TransportCc(fci)) => {
+                    // A report that cannot be read changes nothing; the next one comes soon.
+                    let _ = peer.downlink.controller.on_feedback(now, fci);
+                    peer.downlink.follow(now);
+                    if peer.downlink.controller.allocation_due(now) {
+                        self.allocate(now, index);
+                    }
+                    self.mark_dirty(index);
+                }
+                Ok(Packet::Bye(_) | Packet::Other(_)) => {}
+                Err(_) => self.stats.drop(DropReason::Malformed),
+            }
+        }
+        if let Some(at) = self.peers[index].as_ref().and_then(|peer| peer.downlink.next_timeout()) {
+            self.timers.at_latest(index, at);
+        }
+    }
+
+    fn handle_keyframe_request(&mut self, now: Instant, index: usize, media: Ssrc) {
+        self.stats.plis.0 += 1;
+        let Some(peer) = self.peers[index].as_mut() else { return };
+        let Some(subscription) = peer.downlink.by_ssrc(media) else { return };
+        let Some(layer) = subscription.layer().or(subscription.selector.target()) else { return };
+        let track = subscription.track;
+        let encoding = match self.tracks[track].as_ref().map(|track| track.layout) {
+            Some(crate::forward::select::Layout::Simulcast) => layer.spatial,
+            _ => 0,
+        };
+        self.want_keyframe(now, track, encoding);
+    }
+
+    /// Asks the publisher for a keyframe, unless one is on its way.
+    fn want_keyframe(&mut self, now: Instant, index: usize, encoding: u8) {
+        let Some(track) = self.tracks.get_mut(index).and_then(Option::as_mut) else { return };
+        let owner = track.owner;
+        let Some(encoding) = track.encodings.get_mut(usize::from(encoding)) else { return };
+        encoding.gate.want(now);
+        if let Some(peer) = self.peers[owner].as_mut() {
+            peer.send_feedback(now, &mut self.tracks, &mut self.egress, &mut self.stats, &mut self.lost);
+            let at = self.tracks[index].as_ref().and_then(|track| track.next_timeout(peer.rtt()));
+            if let Some(at) = at {
+                self.timers.at_latest(owner, at);
+            }
+        }
+    }
+
+    /// Runs the allocator of one subscriber and carries out what it says.
+    pub(super) fn allocate(&mut self, now: Instant, index: usize) {
+        let Some(peer) = self.peers[index].as_mut() else { return };
+        if !peer.connection.is_up() {
+            return;
+        }
+        let id = peer.id;
+        let mut changes = std::mem::take(&mut self.changes);
+        changes.clear();
+        peer.downlink.allocate(now, &self.tracks, &mut changes);
+        for change in &changes {
+            match *change {
+                Change::Paused(track, paused) => {
+                    self.events.push_back(Event::SubscriptionPaused { peer: id, track, paused });
+                }
+                Change::Keyframe(track, encoding) => self.want_keyframe(now, track, encoding),
+            }
+        }
+        self.changes = changes;
+        self.mark_dirty(index);
+    }
+
+    pub(super) fn flush_peer(&mut self, now: Instant, index: usize) {
+        let Some(peer) = self.peers[index].as_deref_mut() else { return };
+        peer.downlink.queued = false;
+        let overshoot = peer.downlink.flush(
+            now,
+            &mut peer.connection,
+            &self.tracks,
+            &self.wall,
+            &mut self.egress,
+            &mut self.stats,
+        );
+        if let Some(at) = peer.downlink.next_timeout() {
+            self.timers.at_latest(index, at);
+        }
+        let first = peer.downlink.sent_media && !peer.first_media_told;
+        if first {
+            self.tell_first_media(index);
+        }
+        if overshoot {
+            self.allocate(now, index);
+        }
+    }
+
+    /// What a peer's media wants done at its time.
+    pub(super) fn service_media(&mut self, now: Instant, index: usize) {
+        let Some(peer) = self.peers[index].as_mut() else { return };
+        if peer.connection.is_up() {
+            peer.send_feedback(now, &mut self.tracks, &mut self.egress, &mut self.stats, &mut self.lost);
+            peer.downlink.handle_timeout(now);
+            if peer.report_due <= now {
+                self.report(now, index);
+            }
+            let Some(peer) = self.peers[index].as_mut() else { return };
+            if peer.downlink.controller.allocation_due(now) {
+                self.allocate(now, index);
+            }
+            self.flush_peer(now, index);
+        }
+        self.tell_quality(now, index);
+    }
+
+    fn report(&mut self, now: Instant, index: usize) {
+        // Publishers' clocks, looked up before the peer is borrowed.
+        let offset =
+            |peer: &Option<Box<crate::peer::Peer>>| peer.as_ref().and_then(|p| p.uplink.clock_offset);
+        let offsets: Vec<Option<i64>> = self.peers.iter().map(offset).collect();
+        if let Some(peer) = self.peers[index].as_mut() {
+            peer.send_reports(now, &self.wall, &mut self.tracks, &offsets, &mut self.egress, &mut self.stats);
+        }
+    }
+
+    fn tell_quality(&mut self, now: Instant, index: usize) {
+        let Some(peer) = self.peers[index].as_mut() else { return };
+        if peer.quality_due > now {
+            return;
+        }
+        peer.quality_due = now + QUALITY_INTERVAL;
+        if !peer.connection.is_up() {
+            return;
+        }
+        let snapshot = peer.downlink.controller.snapshot();
+        let sent: u64 = peer.downlink.iter().map(|s| u64::from(s.packets)).sum();
+        let counted = peer.uplink.packets + sent;
+        let has_video = peer.downlink.iter().any(|s| s.kind == MediaKind::Video);
+        let estimate = has_video.then_some(snapshot.target);
+        if let Some(estimate) = estimate {
+            self.stats.estimate.observe(estimate.as_bps() as f64);
+        }
+        let quality = LinkQuality {
+            uplink_loss: peer.uplink.loss,
+            downlink_loss: snapshot.loss as f32,
+            rtt: Some(snapshot.rtt),
+            estimate,
+            served: peer.downlink.served(),
+            active: counted != peer.counted,
+        };
+        peer.counted = counted;
+        self.events.push_back(Event::Quality { peer: peer.id, quality });
+    }
+}

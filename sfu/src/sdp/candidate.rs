@@ -1,0 +1,157 @@
+//! ICE candidates as text (RFC 8839 §5.1). We are a lite agent: the client's are for information only.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::section::LocalTransport;
+
+/// Where a candidate says the client can be reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CandidateHost {
+    /// An address.
+    Ip(IpAddr),
+    /// A name instead of one, in practice of mDNS: `….local`. At most 255 bytes.
+    Name(String),
+}
+
+/// What carries the packets of a candidate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CandidateProtocol {
+    /// UDP
+    Udp,
+    /// TCP (RFC 6544)
+    Tcp,
+}
+
+/// How the client came by the candidate (RFC 8445 §5.1.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CandidateKind {
+    /// An address of its own.
+    Host,
+    /// What a STUN server saw.
+    ServerReflexive,
+    /// What a peer saw.
+    PeerReflexive,
+    /// On a TURN server.
+    Relayed,
+}
+
+/// A candidate of the client's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteCandidate {
+    /// Its address.
+    pub host: CandidateHost,
+    /// Its port; 9 in active TCP candidates.
+    pub port: u16,
+    /// Its transport.
+    pub protocol: CandidateProtocol,
+    /// Its origin.
+    pub kind: CandidateKind,
+    /// 1 for RTP, 2 for RTCP without rtcp-mux.
+    pub component: u8,
+    /// The client's preference.
+    pub priority: u32,
+}
+
+/// Reads `candidate:…`, with or without `a=` or `candidate:` before it. `None` for the empty text that ends a
+/// list of candidates, and for anything that is not understood.
+pub fn parse_candidate(text: &str) -> Option<RemoteCandidate> {
+    let text = text.trim();
+    let text = text.strip_prefix("a=").unwrap_or(text);
+    let text = text.strip_prefix("candidate:").unwrap_or(text);
+    let mut fields = text.split_ascii_whitespace();
+    let _foundation = fields.next()?;
+    let component = fields.next()?.parse().ok()?;
+    let protocol = match fields.next()? {
+        udp if udp.eq_ignore_ascii_case("udp") => CandidateProtocol::Udp,
+        tcp if tcp.eq_ignore_ascii_case("tcp") => CandidateProtocol::Tcp,
+        _ => return None,
+    };
+    let priority = fields.next()?.parse().ok()?;
+    let host = fields.next()?;
+    let host = match host.parse::<IpAddr>() {
+        Ok(ip) => CandidateHost::Ip(ip),
+        Err(_) if host.len() <= 255 => CandidateHost::Name(host.to_owned()),
+        Err(_) => return None,
+    };
+    let port = fields.next()?.parse().ok()?;
+    if fields.next()? != "typ" {
+        return None;
+    }
+    let kind = match fields.next()? {
+        "host" => CandidateKind::Host,
+        "srflx" => CandidateKind::ServerReflexive,
+        "prflx" => CandidateKind::PeerReflexive,
+        "relay" => CandidateKind::Relayed,
+        _ => return None,
+    };
+    Some(RemoteCandidate { host, port, protocol, kind, component, priority })
+}
+
+/// Our candidates, each as `candidate:…` the way trickle messages have them; in SDP `a=` goes before.
+pub fn candidate_lines(local: &LocalTransport) -> Vec<String> {
+    let line = |(index, address): (usize, &SocketAddr)| {
+        // RFC 8445 §5.1.2.1: type preference 126 of a host, then our order, then component 1.
+        let preference = 65_535_u32.saturating_sub(u32::try_from(index).unwrap_or(u32::MAX));
+        let priority = (126 << 24) | (preference << 8) | 255;
+        let (ip, port) = (address.ip(), address.port());
+        format!("candidate:{} 1 udp {priority} {ip} {port} typ host", index + 1)
+    };
+    local.candidates.iter().enumerate().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn candidates_of_browsers_are_read() {
+        let text = "candidate:842163049 1 udp 1677729535 203.0.113.9 46154 typ srflx raddr 10.0.0.1 rport 46154 \
+                    generation 0 ufrag EEtu network-id 3";
+        let parsed = parse_candidate(text).expect("a candidate");
+        assert_eq!(parsed.host, CandidateHost::Ip("203.0.113.9".parse().expect("an address")));
+        assert_eq!((parsed.port, parsed.component, parsed.priority), (46154, 1, 1_677_729_535));
+        assert_eq!((parsed.protocol, parsed.kind), (CandidateProtocol::Udp, CandidateKind::ServerReflexive));
+
+        let mdns =
+            "a=candidate:1 1 TCP 1 0b3e1c1c-93c9-4d4f-8a58-2f0b7fa0b1d6.local 9 typ host tcptype active";
+        let parsed = parse_candidate(mdns).expect("a candidate");
+        assert!(matches!(parsed.host, CandidateHost::Name(name) if name.len() == 42));
+        assert_eq!(parsed.protocol, CandidateProtocol::Tcp);
+    }
+
+    #[test]
+    fn what_is_no_candidate_is_none() {
+        for text in [
+            "",
+            "candidate:",
+            "a=end-of-candidates",
+            "candidate:1 1 udp 1 1.2.3.4 70000 typ host",
+            "candidate:1 1 sctp 1 1.2.3.4 7000 typ host",
+            "candidate:1 1 udp 1 1.2.3.4 7000 host",
+        ] {
+            assert_eq!(parse_candidate(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn our_candidates_are_read_back_in_order_of_preference() {
+        let candidates: Vec<SocketAddr> =
+            vec!["192.0.2.1:7882".parse().expect("v4"), "[2001:db8::1]:7882".parse().expect("v6")];
+        let local = LocalTransport {
+            ufrag: "u".into(),
+            pwd: "p".into(),
+            fingerprint: String::new(),
+            candidates: candidates.clone(),
+            ice_lite: true,
+        };
+        let read: Vec<_> = candidate_lines(&local)
+            .iter()
+            .map(|line| parse_candidate(line).expect("our own candidate"))
+            .collect();
+        assert!(read[0].priority > read[1].priority);
+        for (address, candidate) in candidates.iter().zip(&read) {
+            assert_eq!(candidate.host, CandidateHost::Ip(address.ip()));
+            assert_eq!(candidate.port, address.port());
+        }
+    }
+}
