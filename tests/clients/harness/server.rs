@@ -35,7 +35,9 @@ impl Server {
         let log = artefact(&format!("{test}.log"));
         let output = File::create(&log).expect("the log can be written");
         let (port, first_udp_port) = (free_tcp_port(), free_udp_ports(WORKERS));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
+        // Another build can be put to the same tests, such as one with a sanitizer.
+        let binary = std::env::var_os("SLUICE_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_sluice").into());
+        let mut command = Command::new(binary);
         command.args(["serve", "--dev", "--port", &port.to_string(), "--bind", &bind.to_string()]);
         if !bind.is_loopback() {
             command.args(["--node-ip", &host.to_string()]);
