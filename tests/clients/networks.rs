@@ -4,9 +4,8 @@
 use std::time::Duration;
 
 use crate::harness::namespace::Namespace;
-use crate::harness::{
-    Browser, Camera, Kind, Mode, Participant, Received, Sdk, Server, alone, eventually, observe,
-};
+use crate::harness::{Browser, Camera, Kind, Mode, Participant, Sdk, Server, alone, eventually, observe};
+use crate::layers::with_width;
 use crate::meeting::{hears, sees};
 
 #[test]
@@ -97,19 +96,6 @@ fn five_percent_loss_is_repaired_and_a_cut_cable_is_noticed() {
         others if others.is_empty() => Ok(()),
         others => Err(format!("still there: {others:?}")),
     });
-}
-
-fn with_width(
-    viewer: &Participant<'_>,
-    of: &Participant<'_>,
-    wanted: impl Fn(u32) -> bool,
-) -> Result<Received, String> {
-    let track = viewer.track(of, Kind::Video)?;
-    if track.seen.width > 0 && wanted(track.seen.width) {
-        Ok(track)
-    } else {
-        Err(format!("{track:?}; {:?}", of.sent()))
-    }
 }
 
 fn top_frames(sender: &Participant<'_>) -> u64 {

@@ -160,17 +160,18 @@ function setQuality(identity: string, quality: 'LOW' | 'MEDIUM' | 'HIGH'): numbe
 async function sent() {
   const report = await camera.track?.getRTCStatsReport();
   const all = [...(report?.values() ?? [])] as Stats[];
+  const pair = all.find((entry) => entry.availableOutgoingBitrate !== undefined);
   return all
     .filter((entry) => entry.type === 'outbound-rtp')
-    .map(({ rid, bytesSent, frameWidth, framesPerSecond, framesSent, nackCount, pliCount, qualityLimitationReason }) => ({
+    .map(({ rid, bytesSent, frameWidth, framesSent, nackCount, pliCount, qualityLimitationReason }) => ({
       rid,
       bytesSent,
       frameWidth,
-      framesPerSecond,
       framesSent,
       nackCount,
       pliCount,
       qualityLimitationReason,
+      availableBitrate: pair?.availableOutgoingBitrate,
     }));
 }
 

@@ -254,7 +254,6 @@ class Participant:
                 "rid": entry.outbound_rtp.outbound.rid,
                 "bytesSent": entry.outbound_rtp.sent.bytes_sent,
                 "frameWidth": entry.outbound_rtp.outbound.frame_width,
-                "framesPerSecond": entry.outbound_rtp.outbound.frames_per_second,
                 "framesSent": entry.outbound_rtp.outbound.frames_sent,
             }
             for entry in report

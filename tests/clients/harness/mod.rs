@@ -62,8 +62,9 @@ pub(crate) fn artefact(name: &str) -> PathBuf {
 /// The last lines of a log, for a failure's report.
 fn tail(path: &Path) -> String {
     const LINES: usize = 60;
+    const WIDTH: usize = 300;
     let text = std::fs::read(path).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
-    let lines: Vec<&str> = text.lines().collect();
+    let lines: Vec<String> = text.lines().map(|line| line.chars().take(WIDTH).collect()).collect();
     lines[lines.len().saturating_sub(LINES)..].join("\n")
 }

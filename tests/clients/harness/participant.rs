@@ -69,7 +69,6 @@ pub(crate) struct Stats {
     /// MIME type.
     pub(crate) codec: String,
     pub(crate) frames_decoded: u64,
-    pub(crate) freeze_count: u64,
     /// Keyframes that the decoder had to ask for.
     pub(crate) pli_count: u64,
     pub(crate) nack_count: u64,
@@ -116,6 +115,16 @@ pub(crate) struct Sent {
     pub(crate) bytes_sent: u64,
     pub(crate) frames_sent: u64,
     pub(crate) frame_width: u32,
+    // For whoever reads a failure.
+    #[expect(dead_code, reason = "printed")]
+    nack_count: u64,
+    #[expect(dead_code, reason = "printed")]
+    pli_count: u64,
+    #[expect(dead_code, reason = "printed")]
+    quality_limitation_reason: String,
+    /// The sender's estimate of the way to the server, bits per second.
+    #[expect(dead_code, reason = "printed")]
+    available_bitrate: f64,
 }
 
 /// A data message that arrived.

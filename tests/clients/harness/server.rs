@@ -49,6 +49,7 @@ impl Server {
             .env("SLUICE_ROOMS__DEPARTURE_TIMEOUT", "2s")
             .env("SLUICE_ROOMS__EMPTY_TIMEOUT", "5s")
             .env("SLUICE_LOG__LEVEL", std::env::var("SLUICE_TEST_LOG").unwrap_or_else(|_| "info".to_owned()))
+            .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(output.try_clone().expect("one more file"))
             .stderr(output)
