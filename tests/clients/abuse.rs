@@ -101,8 +101,13 @@ fn bad_requests_get_their_own_answers_and_a_call_goes_on() {
     call.assert_unharmed(since, 8.0);
 }
 
-const UPGRADE: [&str; 3] =
-    ["upgrade: websocket", "sec-websocket-version: 13", "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ=="];
+/// What makes a request one for a WebSocket (RFC 6455 §4.1).
+const UPGRADE: [&str; 4] = [
+    "connection: upgrade",
+    "upgrade: websocket",
+    "sec-websocket-version: 13",
+    "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==",
+];
 
 /// What is wrong, the request, and the statuses that would be right.
 fn bad_requests(server: &Server) -> Vec<(&'static str, String, Vec<u16>)> {

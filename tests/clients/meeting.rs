@@ -22,7 +22,9 @@ fn three_people_meet(mode: Mode) {
     let browser = Browser::start();
     let people = ["ada", "grace", "alan"].map(|name| browser.participant(name));
     let voices = [440.0, 660.0, 880.0];
-    let cameras = [Camera::HD, Camera::SMALL, Camera::SMALL];
+    // Three encoders and six decoders of video on two cores: at a low frame rate.
+    let small = Camera { fps: 12, ..Camera::SMALL };
+    let cameras = [Camera { fps: 15, ..Camera::HD }, small.clone(), small];
     for ((person, voice), camera) in people.iter().zip(voices).zip(&cameras) {
         person.join(&server, "garden", mode);
         person.publish_camera(camera);
@@ -47,7 +49,7 @@ fn three_people_meet(mode: Mode) {
             people.iter().zip(voices).filter(|(speaker, _)| speaker.name() != listener.name())
         {
             let video = sees(listener, speaker).expect("still seen");
-            assert!(video.seen.frames as f64 > 8.0 * window.as_secs_f64(), "{video:?}");
+            assert!(video.seen.frames as f64 > 5.0 * window.as_secs_f64(), "{video:?}");
             assert!(video.seen.longest_gap < 1000.0, "frozen: {video:?}");
             assert_eq!(video.stats.codec, "video/VP8", "{video:?}");
             let audio = hears(listener, speaker, voice).expect("still heard");

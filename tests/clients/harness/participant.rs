@@ -116,14 +116,10 @@ pub(crate) struct Sent {
     pub(crate) frames_sent: u64,
     pub(crate) frame_width: u32,
     // For whoever reads a failure.
-    #[expect(dead_code, reason = "printed")]
     nack_count: u64,
-    #[expect(dead_code, reason = "printed")]
     pli_count: u64,
-    #[expect(dead_code, reason = "printed")]
     quality_limitation_reason: String,
     /// The sender's estimate of the way to the server, bits per second.
-    #[expect(dead_code, reason = "printed")]
     available_bitrate: f64,
 }
 
