@@ -7,6 +7,7 @@ use super::script::*;
 use super::*;
 use crate::access;
 use crate::livekit::connect::Resume;
+use crate::livekit::participant::Participant;
 
 #[test]
 fn v1_join_is_answered_in_the_protocols_order() {
@@ -94,9 +95,9 @@ fn v0_join_makes_two_connections_and_passes_the_offer_on() {
     assert!(matches!(script.take_commands()[..], [Command::Offer { peer, id: 1, .. }] if peer == publisher));
 
     script.media(Event::Connected { peer: publisher });
-    assert!(!script.room.people.values().any(|who| who.is_active()), "the subscriber is primary");
+    assert!(!script.room.people.values().any(Participant::is_active), "the subscriber is primary");
     script.media(Event::Connected { peer: subscriber });
-    assert!(script.room.people.values().all(|who| who.is_active()));
+    assert!(script.room.people.values().all(Participant::is_active));
 }
 
 #[test]
@@ -107,7 +108,7 @@ fn v0_without_subscribing_is_active_with_its_publisher() {
     let alice = script.join(admission);
     assert!(!script.join_response(alice).subscriber_primary);
     script.media(Event::Connected { peer: script.publisher(alice) });
-    assert!(script.room.people.values().all(|who| who.is_active()));
+    assert!(script.room.people.values().all(Participant::is_active));
 }
 
 #[test]
@@ -274,7 +275,7 @@ fn tokens_are_refreshed_at_once_and_every_five_minutes() {
     let claims = access::verify(&keys, &first[0], START_MS / 1000).unwrap();
     assert_eq!(claims.exp, Some(START_MS / 1000 + 3600), "what the original had left");
     assert_eq!(claims.identity(), "alice");
-    script.advance(Duration::from_secs(3600));
+    script.advance(Duration::from_hours(1));
     let later = tokens(&script.take(alice));
     assert_eq!(later.len(), 12);
     let now_s = script.clock.unix_ms / 1000;

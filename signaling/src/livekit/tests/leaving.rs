@@ -111,12 +111,12 @@ fn a_room_ends_after_its_timeouts() {
 
     let mut script = Script::new();
     let alice = script.active(admission("alice"));
-    script.advance(Duration::from_secs(600));
+    script.advance(Duration::from_mins(10));
     script.request(alice, Request::Leave(LeaveRequest::default()));
     script.advance(Duration::from_secs(19));
     assert!(!script.ended);
     let again = script.active(admission("alice"));
-    script.advance(Duration::from_secs(60));
+    script.advance(Duration::from_mins(1));
     assert!(!script.ended, "somebody came back");
     script.request(again, Request::Leave(LeaveRequest::default()));
     script.advance(Duration::from_secs(21));
