@@ -1,7 +1,9 @@
 use livekit_protocol::leave_request::Action;
 use livekit_protocol::participant_info::State;
 use livekit_protocol::simulate_scenario::Scenario;
-use livekit_protocol::{DisconnectReason, LeaveRequest, SimulateScenario, UpdateParticipantMetadata};
+use livekit_protocol::{
+    DisconnectReason, LeaveRequest, SimulateScenario, UpdateParticipantMetadata, UpdateTrackSettings,
+};
 use sfu::command::PeerEnd;
 
 use super::script::*;
@@ -170,7 +172,9 @@ fn joins_and_leaves_leave_nothing_behind() {
     let bob = script.active(admission("bob"));
     for round in 0..500 {
         let alice = script.active(if round % 2 == 0 { admission("alice") } else { v0("alice") });
-        script.publish(alice, "0", camera("cam"));
+        let (_, info) = script.publish(alice, "0", camera("cam"));
+        let track_sids = vec![info.sid];
+        script.request(bob, Request::TrackSetting(UpdateTrackSettings { track_sids, ..Default::default() }));
         script.request(alice, Request::Leave(LeaveRequest::default()));
     }
     script.advance(Duration::from_secs(1));
@@ -181,8 +185,8 @@ fn joins_and_leaves_leave_nothing_behind() {
     );
     assert!(room.tracks.is_empty() && room.departed.is_empty() && room.changed.is_empty());
     let who = room.people.values().next().unwrap();
-    assert!(who.subscriptions.is_empty() && who.heard.is_empty() && who.told_quality.is_empty());
-    let _ = bob;
+    assert!(who.subscriptions.is_empty() && who.preferences.is_empty());
+    assert!(who.heard.is_empty() && who.told_quality.is_empty() && who.denied.is_empty());
 }
 
 #[test]
