@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sfu::wire::dependency_descriptor::Reader;
+use sfu::wire::dependency_descriptor::{MAX_TARGETS, Reader};
 use sfu::wire::description::PacketDescription;
 
 fuzz_target!(|data: &[u8]| {
@@ -11,10 +11,19 @@ fuzz_target!(|data: &[u8]| {
     while let Some((len, after)) = rest.split_first() {
         let (descriptor, after) = after.split_at(after.len().min(usize::from(*len)));
         rest = after;
-        if let Some(frame) = reader.read(descriptor) {
-            let mut description = PacketDescription::default();
-            description.apply(&frame);
-            assert_eq!(description.frame_number, Some(frame.frame_number));
+        let before = reader.structure().cloned();
+        match reader.read(descriptor) {
+            Ok(frame) => {
+                let mut description = PacketDescription::default();
+                description.apply(&frame);
+                assert!(description.spatial < 4 && description.temporal < 8);
+                assert!(description.temporal_sync || !description.keyframe);
+                let structure = reader.structure().expect("a frame was read with one");
+                assert!(structure.targets().count() <= MAX_TARGETS);
+                let target = structure.target_for(frame.layer);
+                assert!(target.is_none_or(|target| usize::from(target) < MAX_TARGETS));
+            }
+            Err(_) => assert_eq!(reader.structure(), before.as_ref(), "an error changes nothing"),
         }
     }
 });
