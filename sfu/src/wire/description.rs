@@ -36,6 +36,7 @@ pub struct Vp8Numbers {
 
 /// One packet's place in its stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own; most combinations occur")]
 pub struct PacketDescription {
     /// First packet of a frame (with spatial layers in one stream: of one layer's frame).
     pub frame_start: bool,
