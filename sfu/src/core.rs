@@ -236,7 +236,12 @@ impl Sfu {
         self.events.pop_front()
     }
 
-    /// What is to be sent; clear it afterwards.
+    /// What is to be sent.
+    pub fn egress_ref(&self) -> &Egress {
+        &self.egress
+    }
+
+    /// The same, to be cleared when it was sent.
     pub fn egress(&mut self) -> &mut Egress {
         &mut self.egress
     }

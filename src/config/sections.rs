@@ -1,0 +1,114 @@
+//! The file's sections as written. `config/reference.toml` says what each key is for.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// The whole file. There are no defaults here: a file is laid over the reference before it is read.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Config {
+    /// `[http]`
+    pub http: HttpSection,
+    /// `[media]`
+    pub media: MediaSection,
+    /// `[keys]`
+    pub keys: KeysSection,
+    /// `[rooms]`
+    pub rooms: RoomsSection,
+    /// `[limits]`
+    pub limits: LimitsSection,
+    /// `[log]`
+    pub log: LogSection,
+    /// `[[ice-servers]]`
+    #[serde(default)]
+    pub ice_servers: turn_config::IceServerList,
+}
+
+/// `[http]`: signalling, page, health, metrics.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct HttpSection {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// PEM certificate chain.
+    pub tls_cert: Option<PathBuf>,
+    /// PEM private key.
+    pub tls_key: Option<PathBuf>,
+}
+
+/// `[media]`: UDP and the workers.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct MediaSection {
+    /// Addresses to bind.
+    pub bind: Vec<IpAddr>,
+    /// The first worker's port.
+    pub udp_port_start: u16,
+    /// Threads; 0 for one per core.
+    pub workers: usize,
+    /// Addresses told to clients; empty for those of the interfaces.
+    pub node_ips: Vec<IpAddr>,
+    /// Bytes.
+    pub receive_buffer: usize,
+    /// Bytes.
+    pub send_buffer: usize,
+}
+
+/// `[keys]`: API key to secret.
+#[derive(Clone, Default, Deserialize)]
+#[serde(transparent)]
+pub struct KeysSection(pub BTreeMap<String, String>);
+
+impl fmt::Debug for KeysSection {
+    /// Names the keys, never the secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// `[rooms]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RoomsSection {
+    /// Made by a join.
+    pub auto_create: bool,
+    /// Life of a room that nobody joined.
+    #[serde(with = "humantime_serde")]
+    pub empty_timeout: Duration,
+    /// Life after the last participant.
+    #[serde(with = "humantime_serde")]
+    pub departure_timeout: Duration,
+    /// Per room; 0 for no limit.
+    pub max_participants: u32,
+}
+
+/// `[limits]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct LimitsSection {
+    /// 0 for no limit.
+    pub rooms: usize,
+    /// 0 for no limit.
+    pub participants: usize,
+    /// Messages.
+    pub session_queue: usize,
+    /// Silence that ends a WebSocket.
+    #[serde(with = "humantime_serde")]
+    pub idle_timeout: Duration,
+    /// From SIGTERM to the end.
+    #[serde(with = "humantime_serde")]
+    pub shutdown_timeout: Duration,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct LogSection {
+    /// A filter as `tracing_subscriber::EnvFilter` reads it.
+    pub level: String,
+}

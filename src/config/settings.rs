@@ -1,0 +1,345 @@
+//! What a server runs with: checked values, in the types that the rest of the code uses.
+
+use std::borrow::Cow;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use signaling::access::Keys;
+use turn_config::IceServerList;
+
+use super::Config;
+use crate::media::kernel::BufferSizes;
+
+/// The key and secret of `--dev`.
+pub const DEV_KEY: (&str, &str) = ("devkey", "secret");
+
+/// A secret shorter than this can be guessed from one token, offline.
+const MIN_SECRET: usize = 32;
+
+/// Everything a server needs to know to start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// HTTP and WebSocket.
+    pub http: HttpSettings,
+    /// UDP and the workers.
+    pub media: MediaSettings,
+    /// Who may sign tokens.
+    pub keys: Keys,
+    /// Rooms.
+    pub rooms: RoomSettings,
+    /// Bounds.
+    pub limits: Limits,
+    /// ICE servers told to clients.
+    pub ice_servers: IceServerList,
+    /// Log filter.
+    pub log_level: String,
+    /// Development: the page gets a token by asking.
+    pub dev: bool,
+}
+
+/// HTTP and WebSocket.
+#[derive(Clone, Debug)]
+pub struct HttpSettings {
+    /// Where to listen; port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// HTTPS, when there.
+    pub tls: Option<TlsFiles>,
+}
+
+/// PEM files.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    /// The certificate chain, the server's first.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// UDP and the workers.
+#[derive(Clone, Debug)]
+pub struct MediaSettings {
+    /// To bind for IPv4.
+    pub bind_v4: Option<Ipv4Addr>,
+    /// To bind for IPv6; passed over where the machine has no IPv6.
+    pub bind_v6: Option<Ipv6Addr>,
+    /// Of the first worker; 0 lets the system choose each.
+    pub first_port: u16,
+    /// Threads.
+    pub workers: NonZeroUsize,
+    /// Told to clients; empty for the addresses of the interfaces (of loopback, when bound to that).
+    pub node_ips: Vec<IpAddr>,
+    /// Of each socket.
+    pub buffers: BufferSizes,
+}
+
+/// Rooms.
+#[derive(Clone, Copy, Debug)]
+pub struct RoomSettings {
+    /// Made by a join.
+    pub auto_create: bool,
+    /// Life of a room that nobody joined.
+    pub empty_timeout: Duration,
+    /// Life after the last participant.
+    pub departure_timeout: Duration,
+    /// Per room; `None` for no limit.
+    pub max_participants: Option<u32>,
+}
+
+/// Bounds of the server.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Rooms at the same time; `None` for no limit.
+    pub rooms: Option<usize>,
+    /// Participants at the same time; `None` for no limit.
+    pub participants: Option<usize>,
+    /// Messages waiting for one client.
+    pub session_queue: NonZeroUsize,
+    /// Silence that ends a WebSocket.
+    pub idle_timeout: Duration,
+    /// From the wish to stop to the end.
+    pub shutdown_timeout: Duration,
+}
+
+/// Why a configuration that can be read cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    /// Nobody could join.
+    #[error(
+        "keys: there is no API key; add [keys] with a line such as mykey = \"…\", or use --dev to try things out"
+    )]
+    NoKeys,
+    /// Too easy to guess.
+    #[error(
+        "keys.{key}: the secret has {got} characters and needs at least {MIN_SECRET}; `openssl rand -base64 32` makes one"
+    )]
+    ShortSecret {
+        /// Whose.
+        key: String,
+        /// Characters.
+        got: usize,
+    },
+    /// One of the pair is missing.
+    #[error("{present}: {missing} is missing; HTTPS needs both, HTTP neither")]
+    HalfTls {
+        /// The key that is there.
+        present: &'static str,
+        /// The one that is not.
+        missing: &'static str,
+    },
+    /// No address, or two of a family.
+    #[error(
+        "media.bind: needs one IPv4 address, one IPv6 address, or one of each, such as [\"0.0.0.0\", \"::\"]"
+    )]
+    Bind,
+    /// The last worker's port would be above 65535.
+    #[error("media.udp-port-start: {first} leaves no room for {workers} workers; at most {}", 65_535 - workers + 1)]
+    Ports {
+        /// The first port.
+        first: u16,
+        /// Workers.
+        workers: usize,
+    },
+    /// More threads than make sense.
+    #[error("media.workers: {got} is above the limit of {limit}; 0 is one per core")]
+    Workers {
+        /// As written.
+        got: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// No client can send to this address.
+    #[error(
+        "media.node-ips: {ip} is not an address that clients can reach; write the machine's public address"
+    )]
+    NodeIp {
+        /// Which.
+        ip: IpAddr,
+    },
+    /// A buffer that holds no burst.
+    #[error("media.{key}: {got} bytes are too few; at least {least}, by default 8388608")]
+    Buffer {
+        /// `receive-buffer` or `send-buffer`.
+        key: &'static str,
+        /// As written.
+        got: usize,
+        /// The least.
+        least: usize,
+    },
+    /// A queue for nothing.
+    #[error("limits.session-queue: must be at least 1; the default is 1024")]
+    SessionQueue,
+    /// Clients that are well would be cut off: they send every 5 s, and we every 10 s.
+    #[error(
+        "limits.idle-timeout: must be at least 11s, or clients that are well are cut off; the default is 15s"
+    )]
+    IdleTimeout,
+    /// Not a log filter.
+    #[error(
+        "log.level: {reason}; write error, warn, info, debug or trace, or a list such as \"info,sluice=debug\""
+    )]
+    LogLevel {
+        /// What the filter's parser says.
+        reason: String,
+    },
+}
+
+impl SettingsError {
+    /// The key at fault, with its section.
+    pub fn key(&self) -> Cow<'static, str> {
+        let key = match self {
+            SettingsError::NoKeys => "keys",
+            SettingsError::ShortSecret { key, .. } => return format!("keys.{key}").into(),
+            SettingsError::HalfTls { present, .. } => present,
+            SettingsError::Bind => "media.bind",
+            SettingsError::Ports { .. } => "media.udp-port-start",
+            SettingsError::Workers { .. } => "media.workers",
+            SettingsError::NodeIp { .. } => "media.node-ips",
+            SettingsError::Buffer { key: "receive-buffer", .. } => "media.receive-buffer",
+            SettingsError::Buffer { .. } => "media.send-buffer",
+            SettingsError::SessionQueue => "limits.session-queue",
+            SettingsError::IdleTimeout => "limits.idle-timeout",
+            SettingsError::LogLevel { .. } => "log.level",
+        };
+        Cow::Borrowed(key)
+    }
+}
+
+impl Settings {
+    /// For development: one key, `devkey` with the secret `secret`, everything bound to loopback, IPv6 too.
+    /// The defaults otherwise.
+    pub fn dev() -> Settings {
+        super::load_dev([]).expect("the reference is complete and valid; a test reads it")
+    }
+
+    /// For tests: as [`Settings::dev`], with one worker and all ports chosen by the system.
+    pub fn test() -> Settings {
+        let mut settings = Settings::dev();
+        settings.http.listen.set_port(0);
+        settings.media.first_port = 0;
+        settings.media.workers = NonZeroUsize::MIN;
+        settings
+    }
+
+    /// Binds HTTP and media to `ip`. Loopback brings the other family's loopback with it for media.
+    pub fn bind_to(&mut self, ip: IpAddr) {
+        self.http.listen.set_ip(ip);
+        (self.media.bind_v4, self.media.bind_v6) = match ip {
+            ip if ip.is_loopback() => (Some(Ipv4Addr::LOCALHOST), Some(Ipv6Addr::LOCALHOST)),
+            IpAddr::V4(ip) if ip.is_unspecified() => (Some(ip), Some(Ipv6Addr::UNSPECIFIED)),
+            IpAddr::V4(ip) => (Some(ip), None),
+            IpAddr::V6(ip) if ip.is_unspecified() => (Some(Ipv4Addr::UNSPECIFIED), Some(ip)),
+            IpAddr::V6(ip) => (None, Some(ip)),
+        };
+    }
+
+    /// Checks what the types alone cannot. `dev` puts the key of development in the place of all others.
+    pub(super) fn checked(config: Config, dev: bool) -> Result<Settings, SettingsError> {
+        let keys = if dev { dev_keys() } else { checked_keys(config.keys.0)? };
+        let tls = match (config.http.tls_cert, config.http.tls_key) {
+            (Some(cert), Some(key)) => Some(TlsFiles { cert, key }),
+            (None, None) => None,
+            (Some(_), None) => {
+                return Err(SettingsError::HalfTls { present: "http.tls-cert", missing: "http.tls-key" });
+            }
+            (None, Some(_)) => {
+                return Err(SettingsError::HalfTls { present: "http.tls-key", missing: "http.tls-cert" });
+            }
+        };
+        tracing_subscriber::EnvFilter::builder()
+            .parse(&config.log.level)
+            .map_err(|error| SettingsError::LogLevel { reason: error.to_string() })?;
+        let limits = &config.limits;
+        // One ping of ours, and a second for its answer.
+        if limits.idle_timeout < Duration::from_secs(11) {
+            return Err(SettingsError::IdleTimeout);
+        }
+        let limit = |count: usize| (count > 0).then_some(count);
+        Ok(Settings {
+            http: HttpSettings { listen: config.http.listen, tls },
+            media: checked_media(config.media)?,
+            keys,
+            rooms: RoomSettings {
+                auto_create: config.rooms.auto_create,
+                empty_timeout: config.rooms.empty_timeout,
+                departure_timeout: config.rooms.departure_timeout,
+                max_participants: (config.rooms.max_participants > 0)
+                    .then_some(config.rooms.max_participants),
+            },
+            limits: Limits {
+                rooms: limit(limits.rooms),
+                participants: limit(limits.participants),
+                session_queue: NonZeroUsize::new(limits.session_queue).ok_or(SettingsError::SessionQueue)?,
+                idle_timeout: limits.idle_timeout,
+                shutdown_timeout: limits.shutdown_timeout,
+            },
+            ice_servers: config.ice_servers,
+            log_level: config.log.level,
+            dev,
+        })
+    }
+}
+
+fn dev_keys() -> Keys {
+    [(DEV_KEY.0.to_owned(), DEV_KEY.1.to_owned())].into_iter().collect()
+}
+
+fn checked_keys(keys: impl IntoIterator<Item = (String, String)>) -> Result<Keys, SettingsError> {
+    let keys: Vec<_> = keys.into_iter().collect();
+    if keys.is_empty() {
+        return Err(SettingsError::NoKeys);
+    }
+    for (key, secret) in &keys {
+        let got = secret.chars().count();
+        if got < MIN_SECRET {
+            return Err(SettingsError::ShortSecret { key: key.clone(), got });
+        }
+    }
+    Ok(keys.into_iter().collect())
+}
+
+fn checked_media(media: super::MediaSection) -> Result<MediaSettings, SettingsError> {
+    /// Above the cores of any machine; a thread too many costs memory, not calls.
+    const MAX_WORKERS: usize = 1024;
+    /// A keyframe of a high layer to some tens of subscribers.
+    const MIN_BUFFER: usize = 65_536;
+
+    let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let workers = NonZeroUsize::new(media.workers).unwrap_or(cores);
+    if workers.get() > MAX_WORKERS {
+        return Err(SettingsError::Workers { got: workers.get(), limit: MAX_WORKERS });
+    }
+    if media.udp_port_start > 0 && usize::from(media.udp_port_start) + workers.get() - 1 > 65_535 {
+        return Err(SettingsError::Ports { first: media.udp_port_start, workers: workers.get() });
+    }
+    let (mut bind_v4, mut bind_v6) = (None, None);
+    for ip in media.bind {
+        let before = match ip {
+            IpAddr::V4(ip) => bind_v4.replace(ip).map(IpAddr::V4),
+            IpAddr::V6(ip) => bind_v6.replace(ip).map(IpAddr::V6),
+        };
+        if before.is_some() {
+            return Err(SettingsError::Bind);
+        }
+    }
+    if bind_v4.is_none() && bind_v6.is_none() {
+        return Err(SettingsError::Bind);
+    }
+    if let Some(&ip) = media.node_ips.iter().find(|ip| ip.is_unspecified() || ip.is_multicast()) {
+        return Err(SettingsError::NodeIp { ip });
+    }
+    for (key, got) in [("receive-buffer", media.receive_buffer), ("send-buffer", media.send_buffer)] {
+        if got < MIN_BUFFER {
+            return Err(SettingsError::Buffer { key, got, least: MIN_BUFFER });
+        }
+    }
+    Ok(MediaSettings {
+        bind_v4,
+        bind_v6,
+        first_port: media.udp_port_start,
+        workers,
+        node_ips: media.node_ips,
+        buffers: BufferSizes { receive: media.receive_buffer, send: media.send_buffer },
+    })
+}

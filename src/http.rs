@@ -1,0 +1,9 @@
+//! HTTP: signalling WebSockets, the web page, health and metrics, on one port.
+//!
+//! `serve` accepts connections (TLS where configured) with the limits that long join requests need, `router` says which
+//! path is what, `websocket` runs one client's signalling, `page` has the embedded web page.
+
+pub mod page;
+pub mod router;
+pub mod serve;
+pub mod websocket;

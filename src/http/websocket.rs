@@ -1,0 +1,200 @@
+//! One client's WebSocket: frames in, messages out, pings, and an end that the client hears of.
+//!
+//! Always: pings are answered here, so a busy room never ends a connection; what a client sends waits in a small queue
+//! of its own for a place in the room's mailbox, and when that is full too, in the kernel; a message that cannot be written
+//! for some seconds ends the socket. When the room wants somebody gone, its last messages (the `leave`) are written before
+//! the close.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
+use livekit_protocol::{SignalRequest, SignalResponse};
+use signaling::livekit::frame::{self, Encoding};
+use signaling::livekit::pong_for;
+use tokio::time::{Instant, timeout};
+
+use crate::bridge;
+use crate::metrics::Metrics;
+use crate::rooms::{FromClient, Session};
+
+/// Keeps proxies from closing a quiet connection, and shows whether anybody is there.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+/// How long the kernel may take no byte of a message.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the client may take for the last messages and for its answer to the close.
+const FAREWELL: Duration = Duration::from_secs(3);
+/// Requests of this client that wait for a place at the room.
+const PENDING: usize = 64;
+
+/// Why the loop ended.
+enum End {
+    /// The room has said its last word, or is gone.
+    Room,
+    /// The client is gone or broke the protocol of WebSockets.
+    Client,
+    /// Nothing came from the client for too long.
+    Idle,
+}
+
+/// Runs until either side ends it. `session` is dropped at the end, which tells the room.
+pub(super) async fn run(
+    mut socket: WebSocket,
+    mut session: Session,
+    metrics: &Metrics,
+    idle_timeout: Duration,
+) {
+    metrics.websockets.inc();
+    let end = exchange(&mut socket, &mut session, metrics, idle_timeout).await;
+    metrics.websockets.dec();
+    drop(session);
+    match end {
+        End::Client => {}
+        End::Room => close(&mut socket, close_code::NORMAL, "").await,
+        End::Idle => close(&mut socket, close_code::NORMAL, "idle").await,
+    }
+}
+
+async fn exchange(
+    socket: &mut WebSocket,
+    session: &mut Session,
+    metrics: &Metrics,
+    idle_timeout: Duration,
+) -> End {
+    let mut encoding = Encoding::default();
+    let mut pending = VecDeque::new();
+    let mut ping = tokio::time::interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
+    let mut heard = Instant::now();
+    // Set once the room has given its last message: by then all of them must be written.
+    let mut write_until = None;
+    loop {
+        let has_room = pending.len() < PENDING;
+        let is_pending = !pending.is_empty();
+        let ending = session.is_ending();
+        let (outgoing, mailbox) = session.split();
+        let written = tokio::select! {
+            response = outgoing.recv() => {
+                let Some(response) = response else { return End::Room };
+                if ending && write_until.is_none() {
+                    write_until = Some(Instant::now() + FAREWELL);
+                }
+                metrics.signals_sent.inc();
+                write_response(socket, encoding, &response, write_until).await
+            }
+            taken = put(mailbox.as_ref(), &mut pending), if is_pending => {
+                if !taken {
+                    // The room is gone; what it said last is still to be written.
+                    pending.clear();
+                }
+                true
+            }
+            message = socket.recv(), if has_room => {
+                heard = Instant::now();
+                match read(message) {
+                    Read::Frame(kind, bytes) => {
+                        metrics.signals_received.inc();
+                        encoding = kind;
+                        match frame::decode(kind, &bytes) {
+                            Ok(request) => answer_or_keep(socket, encoding, request, &mut pending, metrics).await,
+                            Err(error) => {
+                                pending.push_back(FromClient::Unreadable(error));
+                                true
+                            }
+                        }
+                    }
+                    Read::Control => true,
+                    Read::End => return End::Client,
+                }
+            }
+            _ = ping.tick() => write(socket, Message::Ping(bytes::Bytes::new()), None).await,
+            () = tokio::time::sleep_until(heard + idle_timeout), if has_room => return End::Idle,
+        };
+        if !written {
+            return End::Client;
+        }
+    }
+}
+
+/// Puts the front of `pending` into the mailbox. Without one, because the room is gone, says so.
+async fn put(mailbox: Option<&crate::rooms::Mailbox<'_>>, pending: &mut VecDeque<FromClient>) -> bool {
+    match mailbox {
+        Some(mailbox) => mailbox.put(pending).await,
+        None => false,
+    }
+}
+
+/// What came from the socket.
+enum Read {
+    Frame(Encoding, bytes::Bytes),
+    /// Pings, answered by the library, and pongs.
+    Control,
+    End,
+}
+
+fn read(message: Option<Result<Message, axum::Error>>) -> Read {
+    match message {
+        Some(Ok(Message::Binary(bytes))) => Read::Frame(Encoding::Protobuf, bytes),
+        Some(Ok(Message::Text(text))) => Read::Frame(Encoding::Json, text.into()),
+        Some(Ok(Message::Ping(_) | Message::Pong(_))) => Read::Control,
+        Some(Ok(Message::Close(_)) | Err(_)) | None => Read::End,
+    }
+}
+
+/// Pings are answered at once, everything else is for the room.
+async fn answer_or_keep(
+    socket: &mut WebSocket,
+    encoding: Encoding,
+    request: SignalRequest,
+    pending: &mut VecDeque<FromClient>,
+    metrics: &Metrics,
+) -> bool {
+    if let Some(pong) = pong_for(&request, bridge::unix_ms()) {
+        metrics.signals_sent.inc();
+        return write_response(socket, encoding, &pong, None).await;
+    }
+    pending.push_back(FromClient::Request(request));
+    true
+}
+
+async fn write_response(
+    socket: &mut WebSocket,
+    encoding: Encoding,
+    response: &SignalResponse,
+    until: Option<Instant>,
+) -> bool {
+    let bytes = frame::encode(encoding, response);
+    let message = match encoding {
+        Encoding::Protobuf => Message::Binary(bytes.into()),
+        Encoding::Json => match String::from_utf8(bytes) {
+            Ok(text) => Message::Text(text.into()),
+            Err(error) => {
+                tracing::error!(%error, "JSON that is not UTF-8");
+                return true;
+            }
+        },
+    };
+    write(socket, message, until).await
+}
+
+/// Whether the message was written in time.
+async fn write(socket: &mut WebSocket, message: Message, until: Option<Instant>) -> bool {
+    let latest = Instant::now() + WRITE_TIMEOUT;
+    let until = until.map_or(latest, |until| until.min(latest));
+    matches!(tokio::time::timeout_at(until, socket.send(message)).await, Ok(Ok(())))
+}
+
+/// Says goodbye and waits for the client's goodbye: a socket that is closed with unread bytes takes the last messages with
+/// it (RFC 9112 §9.6 has the same for HTTP).
+async fn close(socket: &mut WebSocket, code: u16, reason: &'static str) {
+    let goodbye = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
+    let _ = timeout(FAREWELL, async {
+        if socket.send(goodbye).await.is_ok() {
+            while let Some(Ok(message)) = socket.recv().await {
+                if matches!(message, Message::Close(_)) {
+                    break;
+                }
+            }
+        }
+    })
+    .await;
+}

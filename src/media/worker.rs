@@ -1,0 +1,362 @@
+//! One worker: a thread, its sockets, its media core, and the loop between them.
+//!
+//! Datagrams are read in batches and given to the core; what it wants sent goes out in as few system calls as can be.
+//! Rooms, which are tokio tasks, reach a worker through one bounded queue and an eventfd; each room gets its events
+//! through a bounded queue of its own.
+//!
+//! Always: the loop blocks on epoll alone. A room that does not take its events cannot hold up the others: above
+//! three quarters of its queue messages of data channels are dropped and counted (signalling needs the rest), and
+//! when the queue is full the room is closed, its connections removed, which the room sees as the end of its queue.
+//! No allocation per packet: batches and their buffers are made once.
+//! Not here: what packets mean (`sfu`), and what events mean (`rooms`).
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use sfu::command::{Command, Event, Path};
+use sfu::ids::RoomId;
+use sfu::stats::Stats;
+use tokio::sync::mpsc;
+
+use super::kernel::{Outgoing, Poller, Ready, ReceiveBatch, SendBatch, UdpSocket, Wakeup};
+use super::ledger::Ledger;
+use super::stats::MediaStats;
+
+/// Messages that wait for a worker. Rooms wait when it is full; it never is for longer than a loop's turn.
+const QUEUE: usize = 4096;
+/// Events that wait for one room: some seconds of a busy room's signalling.
+pub const EVENT_QUEUE: usize = 1024;
+/// Places in a room's queue that messages of data channels may not take.
+const EVENT_RESERVE: usize = EVENT_QUEUE / 4;
+/// Messages handled before the sockets are looked at again.
+const COMMANDS_A_TURN: usize = 256;
+/// Batches read from one socket before the other work is looked at again.
+const BATCHES_A_TURN: usize = 8;
+/// How often counts are copied out.
+const STATS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a worker needs of the media core; `sfu::Sfu`, or a script in tests.
+pub trait MediaCore {
+    /// A datagram came in. May change `bytes` (decryption is in place).
+    fn handle_datagram(&mut self, now: Instant, path: Path, bytes: &mut [u8]);
+    /// Signalling wants something.
+    fn handle_command(&mut self, now: Instant, command: Command);
+    /// A batch of datagrams or commands is over: what they caused may leave.
+    fn settle(&mut self, now: Instant);
+    /// The time given by `next_timeout` has come.
+    fn handle_timeout(&mut self, now: Instant);
+    /// When `handle_timeout` is due; `None`: only news can change anything.
+    fn next_timeout(&self) -> Option<Instant>;
+    /// The next event; `None` when there are no more.
+    fn poll_event(&mut self) -> Option<Event>;
+    /// What is to be sent, in order.
+    fn egress(&self) -> impl Iterator<Item = Outgoing<'_>>;
+    /// It was sent.
+    fn clear_egress(&mut self);
+    /// What it has counted.
+    fn stats(&self) -> &Stats;
+}
+
+/// What a room tells its worker.
+#[derive(Debug)]
+pub enum ToWorker {
+    /// A room begins; its events go to `events`.
+    Open {
+        /// The room.
+        room: RoomId,
+        /// Made with a capacity of [`EVENT_QUEUE`].
+        events: mpsc::Sender<Event>,
+    },
+    /// A command to the core. Its room must be open.
+    Media(Command),
+    /// A room ends; connections that it still has are removed.
+    Close {
+        /// The room.
+        room: RoomId,
+    },
+    /// The worker ends, after what was sent before this.
+    Stop,
+}
+
+/// The worker's thread has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the media worker has ended")]
+pub struct WorkerGone;
+
+/// The way to a worker. Clones lead to the same.
+#[derive(Clone, Debug)]
+pub struct WorkerClient {
+    queue: mpsc::Sender<ToWorker>,
+    doorbell: Arc<Doorbell>,
+    load: Arc<AtomicUsize>,
+}
+
+/// Wakes the worker, at most once until it has looked.
+#[derive(Debug)]
+struct Doorbell {
+    wakeup: Wakeup,
+    rung: AtomicBool,
+}
+
+impl Doorbell {
+    fn ring(&self) {
+        if !self.rung.swap(true, Ordering::AcqRel) {
+            self.wakeup.notify();
+        }
+    }
+
+    /// To be called before the queue is read: what is put in after this rings again.
+    fn answer(&self) {
+        self.wakeup.clear();
+        self.rung.store(false, Ordering::Release);
+    }
+}
+
+impl WorkerClient {
+    /// Puts a message in the queue, waiting for a place.
+    ///
+    /// # Errors
+    /// [`WorkerGone`]
+    pub async fn send(&self, message: ToWorker) -> Result<(), WorkerGone> {
+        self.queue.send(message).await.map_err(|_| WorkerGone)?;
+        self.doorbell.ring();
+        Ok(())
+    }
+
+    /// Whether its thread still runs.
+    pub fn is_alive(&self) -> bool {
+        !self.queue.is_closed()
+    }
+
+    /// Participants on this worker, as its rooms count them: where the next room goes.
+    pub fn load(&self) -> &AtomicUsize {
+        &self.load
+    }
+}
+
+/// A running worker.
+#[derive(Debug)]
+pub struct Worker {
+    client: WorkerClient,
+    stats: Arc<Mutex<MediaStats>>,
+    local: Vec<SocketAddr>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Worker {
+    /// Starts a thread that owns `sockets`, at most one of each address family. `core` is called on it.
+    ///
+    /// # Errors
+    /// The process is out of threads or file descriptors.
+    pub fn start<C, F>(index: usize, sockets: Vec<UdpSocket>, core: F) -> io::Result<Worker>
+    where
+        C: MediaCore,
+        F: FnOnce(Instant) -> C + Send + 'static,
+    {
+        let local = sockets.iter().map(UdpSocket::local_addr).collect();
+        let (queue, messages) = mpsc::channel(QUEUE);
+        let doorbell = Arc::new(Doorbell { wakeup: Wakeup::new()?, rung: AtomicBool::new(false) });
+        let stats = Arc::new(Mutex::new(MediaStats::default()));
+        let mut poller = Poller::new()?;
+        poller.add(&doorbell.wakeup, DOORBELL)?;
+        for (i, socket) in sockets.iter().enumerate() {
+            poller.add(socket, i as u64)?;
+        }
+        let client =
+            WorkerClient { queue, doorbell: Arc::clone(&doorbell), load: Arc::new(AtomicUsize::new(0)) };
+        let shared = Arc::clone(&stats);
+        let thread = std::thread::Builder::new().name(format!("media-{index}")).spawn(move || {
+            let now = Instant::now();
+            let mut turn = Loop {
+                core: core(now),
+                sockets,
+                receive: ReceiveBatch::new(),
+                send: SendBatch::new(),
+                messages,
+                doorbell,
+                rooms: HashMap::new(),
+                ledger: Ledger::default(),
+                stats: MediaStats::default(),
+                shared,
+                stats_at: now + STATS_INTERVAL,
+                stopping: false,
+            };
+            if let Err(error) = turn.run(&mut poller) {
+                tracing::error!(%error, worker = index, "media worker failed");
+            }
+        })?;
+        Ok(Worker { client, stats, local, thread })
+    }
+
+    /// The way to it.
+    pub const fn client(&self) -> &WorkerClient {
+        &self.client
+    }
+
+    /// Its latest counts, at most a second old.
+    pub fn stats(&self) -> Arc<Mutex<MediaStats>> {
+        Arc::clone(&self.stats)
+    }
+
+    /// Where its sockets are bound.
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.local
+    }
+
+    /// Ends it, once what was sent to it is done, and waits for its thread.
+    pub async fn stop(self) {
+        // Gone already is as good.
+        let _ = self.client.send(ToWorker::Stop).await;
+        let _ = tokio::task::spawn_blocking(move || self.thread.join()).await;
+    }
+}
+
+/// The eventfd's token; sockets have their index.
+const DOORBELL: u64 = u64::MAX;
+
+/// The state of a worker's thread.
+struct Loop<C> {
+    core: C,
+    sockets: Vec<UdpSocket>,
+    receive: Box<ReceiveBatch>,
+    send: Box<SendBatch>,
+    messages: mpsc::Receiver<ToWorker>,
+    doorbell: Arc<Doorbell>,
+    rooms: HashMap<RoomId, mpsc::Sender<Event>>,
+    ledger: Ledger,
+    stats: MediaStats,
+    shared: Arc<Mutex<MediaStats>>,
+    stats_at: Instant,
+    stopping: bool,
+}
+
+impl<C: MediaCore> Loop<C> {
+    fn run(&mut self, poller: &mut Poller) -> io::Result<()> {
+        let mut ready = Ready::new();
+        while !self.stopping {
+            let deadline = self.core.next_timeout().map_or(self.stats_at, |at| at.min(self.stats_at));
+            poller.wait(&mut ready, Some(deadline.saturating_duration_since(Instant::now())))?;
+            let now = Instant::now();
+            if let Some(late) = now.checked_duration_since(deadline) {
+                self.stats.lag.observe(late.as_secs_f64());
+            }
+            for token in ready.tokens() {
+                if token == DOORBELL {
+                    self.take_messages(now);
+                } else {
+                    self.take_datagrams(token as usize)?;
+                }
+            }
+            let now = Instant::now();
+            if self.core.next_timeout().is_some_and(|at| at <= now) {
+                self.core.handle_timeout(now);
+            }
+            self.flush();
+            self.deliver_events(now);
+            if self.stats_at <= now {
+                self.copy_stats();
+                self.stats_at = now + STATS_INTERVAL;
+            }
+        }
+        self.flush();
+        self.copy_stats();
+        Ok(())
+    }
+
+    fn take_messages(&mut self, now: Instant) {
+        self.doorbell.answer();
+        for _ in 0..COMMANDS_A_TURN {
+            match self.messages.try_recv() {
+                Ok(ToWorker::Open { room, events }) => drop(self.rooms.insert(room, events)),
+                Ok(ToWorker::Media(command)) => {
+                    self.ledger.command(&command);
+                    self.core.handle_command(now, command);
+                }
+                Ok(ToWorker::Close { room }) => self.close_room(now, room),
+                // Nobody can send any more: the server is gone.
+                Ok(ToWorker::Stop) | Err(mpsc::error::TryRecvError::Disconnected) => {
+                    self.stopping = true;
+                    return;
+                }
+                Err(mpsc::error::TryRecvError::Empty) => return,
+            }
+        }
+        // There may be more: come back after the sockets had their turn.
+        self.doorbell.ring();
+    }
+
+    fn take_datagrams(&mut self, socket: usize) -> io::Result<()> {
+        for _ in 0..BATCHES_A_TURN {
+            let got = self.receive.receive(&self.sockets[socket])?;
+            if got == 0 {
+                break;
+            }
+            let now = Instant::now();
+            let core = &mut self.core;
+            self.receive.for_each(self.sockets[socket].local_addr(), |path, bytes| {
+                core.handle_datagram(now, path, bytes);
+            });
+            self.flush();
+            if got < ReceiveBatch::SLOTS {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what the core has to send, each datagram from the socket of its family.
+    fn flush(&mut self) {
+        self.core.settle(Instant::now());
+        for socket in &mut self.sockets {
+            let v4 = socket.local_addr().is_ipv4();
+            let mine = self.core.egress().filter(|run| run.path.remote.is_ipv4() == v4);
+            let report = self.send.send(socket, mine);
+            self.stats.send_calls += report.calls;
+            self.stats.send_no_room += report.no_room;
+            self.stats.send_unreachable += report.unreachable;
+        }
+        self.core.clear_egress();
+    }
+
+    fn deliver_events(&mut self, now: Instant) {
+        while let Some(event) = self.core.poll_event() {
+            let room = self.ledger.event(&event);
+            let Some((room, queue)) = room.and_then(|room| Some((room, self.rooms.get(&room)?))) else {
+                continue;
+            };
+            if matches!(event, Event::Data { .. }) && queue.capacity() <= EVENT_RESERVE {
+                self.stats.data_dropped += 1;
+                continue;
+            }
+            if let Err(refused) = queue.try_send(event) {
+                if matches!(refused, mpsc::error::TrySendError::Full(_)) {
+                    tracing::error!(?room, "room does not take its events and is closed");
+                    self.stats.rooms_overrun += 1;
+                }
+                self.close_room(now, room);
+            }
+        }
+    }
+
+    fn close_room(&mut self, now: Instant, room: RoomId) {
+        self.rooms.remove(&room);
+        for peer in self.ledger.peers_of(room) {
+            let command = Command::RemovePeer { peer };
+            self.ledger.command(&command);
+            self.core.handle_command(now, command);
+        }
+    }
+
+    fn copy_stats(&mut self) {
+        self.stats.core.clone_from(self.core.stats());
+        // A scrape that panicked has changed nothing: it only reads.
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&self.stats);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+//! Every exported metric, declared once. Names are a public interface: renaming one is a breaking change.
+//!
+//! Signalling counts as it goes, in `prometheus` types; workers count in plain integers, which they copy out once a
+//! second and [`media::Collector`] reads. Labels are closed lists, never a value that a client chose.
+
+mod media;
+
+use std::sync::{Arc, Mutex};
+
+use prometheus::{
+    Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+use crate::media::stats::MediaStats;
+
+/// A worker's latest copy of its counts.
+pub type SharedStats = Arc<Mutex<MediaStats>>;
+
+/// Seconds from a join's request to its first media: a fast local call to the patience of a person.
+const JOIN_BUCKETS: [f64; 11] = [0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0];
+
+/// The metrics of signalling, and the registry of all.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Registry,
+    /// Rooms at present.
+    pub rooms: IntGauge,
+    /// Participants at present.
+    pub participants: IntGauge,
+    /// From the request to join to the first media packet.
+    pub join_duration: Histogram,
+    /// Signal messages of clients.
+    pub signals_received: IntCounter,
+    /// Signal messages to clients.
+    pub signals_sent: IntCounter,
+    /// Open WebSockets.
+    pub websockets: IntGauge,
+    /// Clients disconnected since they did not read what was sent.
+    pub slow_clients: IntCounter,
+    refused: IntCounterVec,
+}
+
+impl Metrics {
+    /// Registers everything. `workers` are read at each scrape.
+    ///
+    /// # Errors
+    /// Two metrics share a name, which a test would have found.
+    pub fn new(workers: Vec<SharedStats>) -> prometheus::Result<Metrics> {
+        let registry = Registry::new();
+        let rooms = IntGauge::new("sluice_rooms", "Rooms at present")?;
+        let participants = IntGauge::new("sluice_participants", "Participants at present")?;
+        let join_duration = Histogram::with_opts(
+            HistogramOpts::new(
+                "sluice_join_duration_seconds",
+                "From the request to join to the first media packet",
+            )
+            .buckets(JOIN_BUCKETS.to_vec()),
+        )?;
+        let signals = IntCounterVec::new(
+            Opts::new("sluice_signal_messages_total", "Signal messages on WebSockets, by direction"),
+            &["direction"],
+        )?;
+        let websockets = IntGauge::new("sluice_websocket_connections", "Open WebSockets")?;
+        let slow_clients = IntCounter::new(
+            "sluice_slow_clients_total",
+            "Clients disconnected since they did not read what was sent to them",
+        )?;
+        let refused = IntCounterVec::new(
+            Opts::new("sluice_joins_refused_total", "Requests to join that were refused, by HTTP status"),
+            &["status"],
+        )?;
+        let build = IntGaugeVec::new(
+            Opts::new("sluice_build_info", "Always 1; the labels tell the build"),
+            &["version"],
+        )?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+
+        registry.register(Box::new(rooms.clone()))?;
+        registry.register(Box::new(participants.clone()))?;
+        registry.register(Box::new(join_duration.clone()))?;
+        registry.register(Box::new(signals.clone()))?;
+        registry.register(Box::new(websockets.clone()))?;
+        registry.register(Box::new(slow_clients.clone()))?;
+        registry.register(Box::new(refused.clone()))?;
+        registry.register(Box::new(build))?;
+        registry.register(Box::new(media::Collector::new(workers)?))?;
+        Ok(Metrics {
+            registry,
+            rooms,
+            participants,
+            join_duration,
+            signals_received: signals.with_label_values(&["in"]),
+            signals_sent: signals.with_label_values(&["out"]),
+            websockets,
+            slow_clients,
+            refused,
+        })
+    }
+
+    /// Counts a request to join that was refused. Statuses are ours, so the label stays within a few values.
+    pub fn join_refused(&self, status: u16) {
+        self.refused.with_label_values(&[status.to_string().as_str()]).inc();
+    }
+
+    /// All metrics in the text format of Prometheus.
+    pub fn render(&self) -> Vec<u8> {
+        let mut text = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            tracing::error!(%error, "metrics cannot be written");
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(metrics: &Metrics) -> String {
+        String::from_utf8(metrics.render()).unwrap()
+    }
+
+    #[test]
+    fn metrics_of_signalling_move() {
+        let metrics = Metrics::new(Vec::new()).unwrap();
+        metrics.rooms.inc();
+        metrics.participants.set(3);
+        metrics.join_duration.observe(0.25);
+        metrics.signals_received.inc();
+        metrics.signals_sent.inc_by(2);
+        metrics.websockets.inc();
+        metrics.slow_clients.inc();
+        metrics.join_refused(401);
+        let text = text(&metrics);
+        for line in [
+            "sluice_rooms 1",
+            "sluice_participants 3",
+            "sluice_join_duration_seconds_bucket{le=\"0.3\"} 1",
+            "sluice_signal_messages_total{direction=\"in\"} 1",
+            "sluice_signal_messages_total{direction=\"out\"} 2",
+            "sluice_websocket_connections 1",
+            "sluice_slow_clients_total 1",
+            "sluice_joins_refused_total{status=\"401\"} 1",
+            concat!("sluice_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+        ] {
+            assert!(text.lines().any(|have| have == line), "{line} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn every_metric_has_a_help_text() {
+        let text = text(&Metrics::new(vec![SharedStats::default()]).unwrap());
+        for name in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()) {
+            assert!(text.contains(&format!("# HELP {name} ")), "{name}");
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The task of one room.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use livekit_protocol::SignalResponse;
+use sfu::command::Event;
+use signaling::livekit::{JoinError, Output, Room, SessionId, refuse_resume};
+use tokio::sync::{mpsc, watch};
+
+use super::{FromClient, Shared, ToRoom};
+use crate::bridge;
+use crate::media::worker::{EVENT_QUEUE, ToWorker, WorkerClient, WorkerGone};
+
+/// A room and its queues.
+pub(super) struct Actor {
+    shared: Arc<Shared>,
+    room: Room,
+    generation: u64,
+    worker: WorkerClient,
+    mailbox: mpsc::Receiver<ToRoom>,
+    sessions: HashMap<SessionId, mpsc::Sender<SignalResponse>>,
+    closing: watch::Receiver<bool>,
+    /// Participants as the counts outside have them.
+    counted: usize,
+    ended: bool,
+}
+
+/// What woke the room.
+enum Wake {
+    Message(Option<ToRoom>),
+    Event(Option<Event>),
+    Timeout,
+    Closing,
+}
+
+impl Actor {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        room: Room,
+        generation: u64,
+        worker: WorkerClient,
+        mailbox: mpsc::Receiver<ToRoom>,
+    ) -> Actor {
+        let closing = shared.closing.subscribe();
+        shared.metrics.rooms.inc();
+        Actor {
+            shared,
+            room,
+            generation,
+            worker,
+            mailbox,
+            sessions: HashMap::new(),
+            closing,
+            counted: 0,
+            ended: false,
+        }
+    }
+
+    /// Until the room's end.
+    pub(super) async fn run(mut self) {
+        tracing::info!(room = self.room.name(), sid = self.room.sid(), "room opened");
+        let (sender, mut events) = mpsc::channel(EVENT_QUEUE);
+        if self.worker.send(ToWorker::Open { room: self.room.id(), events: sender }).await.is_err() {
+            self.rejoin_elsewhere();
+        }
+        while !self.ended {
+            let wake = self.wait(&mut events).await;
+            self.handle(wake);
+            if self.drain().await.is_err() {
+                self.rejoin_elsewhere();
+            }
+        }
+        // Gone already is as good.
+        let _ = self.worker.send(ToWorker::Close { room: self.room.id() }).await;
+        tracing::info!(room = self.room.name(), sid = self.room.sid(), "room ended");
+    }
+
+    async fn wait(&mut self, events: &mut mpsc::Receiver<Event>) -> Wake {
+        let timeout = self.room.next_timeout();
+        let timer = async {
+            match timeout {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            message = self.mailbox.recv() => Wake::Message(message),
+            event = events.recv() => Wake::Event(event),
+            () = timer => Wake::Timeout,
+            // The sender is in `shared`, which we hold.
+            _ = self.closing.wait_for(|&closing| closing) => Wake::Closing,
+        }
+    }
+
+    fn handle(&mut self, wake: Wake) {
+        let clock = bridge::clock();
+        match wake {
+            Wake::Message(Some(ToRoom::Join { session, admission, outgoing, answer })) => {
+                self.sessions.insert(session, outgoing);
+                let joined = self.room.join(clock, session, *admission);
+                if joined.is_err() {
+                    self.sessions.remove(&session);
+                }
+                // Whoever asked may have given up; its session's drop tells us.
+                let _ = answer.send(joined);
+            }
+            Wake::Message(Some(ToRoom::FromClient(session, FromClient::Request(request)))) => {
+                self.room.frame(clock, session, request);
+            }
+            Wake::Message(Some(ToRoom::FromClient(session, FromClient::Unreadable(error)))) => {
+                self.room.bad_frame(clock, session, error);
+            }
+            Wake::Message(Some(ToRoom::Closed(session))) => {
+                self.sessions.remove(&session);
+                self.room.socket_closed(clock, session);
+            }
+            Wake::Event(Some(event)) => self.room.media(clock, event),
+            Wake::Timeout => self.room.handle_timeout(clock),
+            // The directory is gone, which holds the mailbox: the server is.
+            Wake::Message(None) | Wake::Closing => self.room.shutdown(clock),
+            // The worker has ended, or has given us up since we were too slow.
+            Wake::Event(None) => self.rejoin_elsewhere(),
+        }
+    }
+
+    /// Does what the room wants done.
+    async fn drain(&mut self) -> Result<(), WorkerGone> {
+        while let Some(output) = self.room.poll_output() {
+            match output {
+                Output::Send { session, response } => self.send(session, response),
+                // The socket closes once it has written what is in its queue.
+                Output::Close { session } => drop(self.sessions.remove(&session)),
+                Output::Media(command) => self.worker.send(ToWorker::Media(command)).await?,
+                Output::Notice(notice) => bridge::notice(&self.shared.metrics, self.room.name(), notice),
+                Output::Ended => self.end(),
+            }
+        }
+        self.count(self.room.participants());
+        Ok(())
+    }
+
+    fn send(&mut self, session: SessionId, response: SignalResponse) {
+        let Some(queue) = self.sessions.get(&session) else { return };
+        if let Err(mpsc::error::TrySendError::Full(_)) = queue.try_send(response) {
+            // It would not read a farewell either. Its WebSocket ends when it sees that we are gone.
+            tracing::warn!(room = self.room.name(), "client does not read its messages and is disconnected");
+            self.shared.metrics.slow_clients.inc();
+            self.sessions.remove(&session);
+            self.room.socket_closed(bridge::clock(), session);
+        }
+    }
+
+    /// The room cannot go on here: every client is told to join anew, which makes a room elsewhere.
+    fn rejoin_elsewhere(&mut self) {
+        for queue in self.sessions.values() {
+            let _ = queue.try_send(refuse_resume());
+        }
+        self.end();
+    }
+
+    /// No input is of use any more: takes the name out, so that the next join makes a new room.
+    fn end(&mut self) {
+        self.ended = true;
+        self.mailbox.close();
+        let generation = self.generation;
+        self.shared.directory.remove_if(self.room.name(), |_, handle| handle.generation == generation);
+        while let Ok(message) = self.mailbox.try_recv() {
+            if let ToRoom::Join { answer, .. } = message {
+                let _ = answer.send(Err(JoinError::Ended));
+            }
+        }
+        self.sessions.clear();
+        self.count(0);
+    }
+
+    /// Brings the counts outside up to date.
+    fn count(&mut self, now: usize) {
+        let before = std::mem::replace(&mut self.counted, now);
+        for count in [&self.shared.participants, self.worker.load()] {
+            // Wraps where participants left, as it should.
+            count.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
+        }
+        self.shared.metrics.participants.add(now as i64 - before as i64);
+    }
+}
+
+impl Drop for Actor {
+    /// Also when a bug made the task panic: nothing of the room may stay in the books.
+    fn drop(&mut self) {
+        if !self.ended {
+            self.end();
+        }
+        self.shared.metrics.rooms.dec();
+    }
+}
