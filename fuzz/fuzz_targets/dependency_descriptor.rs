@@ -1,18 +1,21 @@
-//! A run of dependency descriptors of one stream, each with its length before it.
+//! A run of dependency descriptors of one stream, each with its length before it and whether a packet is missing.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use sfu::ids::SeqNo;
 use sfu::wire::dependency_descriptor::{MAX_TARGETS, Reader};
 use sfu::wire::description::PacketDescription;
 
 fuzz_target!(|data: &[u8]| {
     let mut reader = Reader::default();
+    let mut packet = SeqNo::first(0);
     let mut rest = data;
     while let Some((len, after)) = rest.split_first() {
-        let (descriptor, after) = after.split_at(after.len().min(usize::from(*len)));
+        let (descriptor, after) = after.split_at(after.len().min(usize::from(*len & 0x7f)));
         rest = after;
         let before = reader.structure().cloned();
-        match reader.read(descriptor) {
+        packet = packet.plus(u64::from(len >> 7) + 1);
+        match reader.read(packet, descriptor) {
             Ok(frame) => {
                 let mut description = PacketDescription::default();
                 description.apply(&frame);

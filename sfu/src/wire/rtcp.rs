@@ -2,7 +2,10 @@
 //! walked without allocation; a sub-packet whose body is bad is an error of its own and does not hide the rest.
 //!
 //! The payload of transport-wide feedback is read by `congestion::twcc`.
-#![expect(clippy::copy_iterator, reason = "a list is a slice with a position; whoever copies it reads it again")]
+#![expect(
+    clippy::copy_iterator,
+    reason = "a list is a slice with a position; whoever copies it reads it again"
+)]
 
 mod write;
 

@@ -13,7 +13,7 @@ mod tests;
 pub use structure::{Indication, Indications, MAX_TARGETS, Structure};
 
 use super::bits::BitReader;
-use crate::ids::LayerId;
+use crate::ids::{LayerId, SeqNo};
 
 /// Length of a descriptor that has its mandatory fields alone.
 const MANDATORY_LEN: usize = 3;
@@ -73,14 +73,25 @@ pub enum Entry {
 
 /// Reads the descriptors of one stream, in the order of its packets. A few packets out of order do no harm: they
 /// are read with the newest structure, and are never a [`Entry::TemporalSync`].
+///
+/// Whether a frame is missing is told by frame numbers and by sequence numbers, either of which may have gaps of its
+/// own: libwebrtc counts frames over all simulcast encodings, and padding takes sequence numbers.
 #[derive(Clone, Debug, Default)]
 pub struct Reader {
     structure: Option<Structure>,
     active_targets: u32,
-    /// The newest frame, and whether it was a point of temporal sync.
-    newest: Option<(u16, bool)>,
+    newest: Option<NewestFrame>,
     /// Decode targets, a bit each, that a decoder of the lowest temporal layer can enter with the next frame of theirs.
     open_targets: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct NewestFrame {
+    number: u16,
+    /// It was a point of temporal sync.
+    sync: bool,
+    /// The last of its packets that came.
+    packet: SeqNo,
 }
 
 impl Reader {
@@ -94,11 +105,11 @@ impl Reader {
         self.structure.as_ref()
     }
 
-    /// Reads the value of one packet's header extension.
+    /// Reads the value of one packet's header extension; `packet` is the packet's number in its stream.
     ///
     /// # Errors
     /// [`DescriptorError`]; the reader is then as before.
-    pub fn read(&mut self, descriptor: &[u8]) -> Result<Descriptor, DescriptorError> {
+    pub fn read(&mut self, packet: SeqNo, descriptor: &[u8]) -> Result<Descriptor, DescriptorError> {
         let mut bits = BitReader::new(descriptor);
         let fields = Fields::read(&mut bits, descriptor.len()).ok_or(DescriptorError::Truncated)?;
         let attached =
@@ -111,11 +122,13 @@ impl Reader {
         }
         let frame = read_frame(&mut bits, &fields, structure, active_targets)?;
         if attached.is_some() {
+            // A new sequence may count its frames from anywhere.
             self.structure = attached;
+            self.newest = None;
             self.open_targets = 0;
         }
         self.active_targets = active_targets;
-        Ok(self.with_temporal_sync(frame))
+        Ok(self.with_temporal_sync(packet, frame))
     }
 
     /// Finds whether a frame of a higher temporal layer can be the first of its layer for a decoder.
@@ -123,17 +136,22 @@ impl Reader {
     /// A target is open for that when the last frame of the lowest temporal layer was a switch point to it (A.4.4),
     /// and nothing that a decoder of that layer skips has belonged to it since. Only frames of the target's
     /// own spatial layer are looked at, for the layers below advance in the same pictures.
-    fn with_temporal_sync(&mut self, mut frame: Descriptor) -> Descriptor {
-        let step = self.newest.map(|(newest, _)| frame.frame_number.wrapping_sub(newest) as i16);
-        let sync = match (step, self.newest) {
-            (Some(0), Some((_, sync))) => sync,
+    fn with_temporal_sync(&mut self, packet: SeqNo, mut frame: Descriptor) -> Descriptor {
+        let number = frame.frame_number;
+        let step = self.newest.map(|newest| number.wrapping_sub(newest.number) as i16);
+        let sync = match (step, &mut self.newest) {
+            (Some(0), Some(newest)) => {
+                newest.packet = newest.packet.max(packet);
+                newest.sync
+            }
             (Some(..0), _) => false,
-            _ => {
-                if step != Some(1) {
+            (_, newest) => {
+                let follows = newest.is_some_and(|newest| newest.packet.plus(1) == packet);
+                if step != Some(1) && !follows {
                     self.open_targets = 0; // what is missing may have belonged to any of them
                 }
                 let sync = self.enter(&frame);
-                self.newest = Some((frame.frame_number, sync));
+                self.newest = Some(NewestFrame { number, sync, packet });
                 sync
             }
         };

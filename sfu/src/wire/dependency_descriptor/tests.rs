@@ -10,6 +10,12 @@ use crate::wire::description::PacketDescription;
 const L1T2_KEYFRAME: [u8; 15] =
     [0x80, 0x00, 0x01, 0x80, 0x01, 0x1e, 0xa8, 0x51, 0x41, 0x01, 0x0c, 0x04, 0xfc, 0x02, 0xcc];
 
+/// Reads a descriptor of a packet that follows no other: only frame numbers tell what is missing.
+fn read(reader: &mut Reader, descriptor: &[u8]) -> Result<Descriptor, DescriptorError> {
+    let number = descriptor.get(1..3).map_or(0, |number| u64::from(number[0]) << 8 | u64::from(number[1]));
+    reader.read(SeqNo::first(0).plus(10 * number), descriptor)
+}
+
 /// A descriptor of three bytes, for a frame in one packet.
 fn plain(template: u8, frame_number: u16) -> [u8; 3] {
     let [high, low] = frame_number.to_be_bytes();
@@ -19,7 +25,7 @@ fn plain(template: u8, frame_number: u16) -> [u8; 3] {
 #[test]
 fn a_structure_is_read_bit_by_bit() {
     let mut reader = Reader::default();
-    let frame = reader.read(&L1T2_KEYFRAME).unwrap();
+    let frame = read(&mut reader, &L1T2_KEYFRAME).unwrap();
     assert!(frame.first_packet && !frame.last_packet);
     assert_eq!((frame.frame_number, frame.layer, frame.entry), (1, LayerId::default(), Entry::Keyframe));
     assert_eq!((frame.size, frame.active_targets), (Some((320, 180)), 0b11));
@@ -34,7 +40,7 @@ fn a_structure_is_read_bit_by_bit() {
     assert_eq!(structure.target_for(LayerId { spatial: 2, temporal: 0 }), Some(0));
     assert_eq!((structure.chain_of(1), structure.chain_of(2)), (Some(0), None));
 
-    let frame = reader.read(&plain(2, 2)).unwrap();
+    let frame = read(&mut reader, &plain(2, 2)).unwrap();
     assert_eq!((frame.layer, frame.entry, frame.chain_diffs[0]), (upper, Entry::TemporalSync, 1));
     assert_eq!(frame.indications.of(0), Indication::NotPresent);
     assert_eq!(frame.indications.of(1), Indication::Discardable);
@@ -43,9 +49,9 @@ fn a_structure_is_read_bit_by_bit() {
 #[test]
 fn later_packets_of_a_keyframe_are_a_keyframe_too() {
     let mut reader = Reader::default();
-    reader.read(&L1T2_KEYFRAME).unwrap();
+    read(&mut reader, &L1T2_KEYFRAME).unwrap();
     let mut description = PacketDescription { frame_start: true, ..PacketDescription::default() };
-    description.apply(&reader.read(&[0x40, 0, 1]).unwrap());
+    description.apply(&read(&mut reader, &[0x40, 0, 1]).unwrap());
     let expected = PacketDescription {
         frame_end: true,
         keyframe: true,
@@ -54,41 +60,41 @@ fn later_packets_of_a_keyframe_are_a_keyframe_too() {
         ..PacketDescription::default()
     };
     assert_eq!(description, expected);
-    let other = reader.read(&plain(0, 2)).unwrap();
+    let other = read(&mut reader, &plain(0, 2)).unwrap();
     assert_ne!(other.entry, Entry::Keyframe, "no structure came with it");
 }
 
 #[test]
 fn what_cannot_be_read_changes_nothing() {
     let mut reader = Reader::default();
-    assert_eq!(reader.read(&plain(0, 1)), Err(DescriptorError::NoStructure));
+    assert_eq!(read(&mut reader, &plain(0, 1)), Err(DescriptorError::NoStructure));
     for len in 4..L1T2_KEYFRAME.len() {
-        assert_eq!(reader.read(&L1T2_KEYFRAME[..len]), Err(DescriptorError::Truncated), "{len} bytes");
+        assert_eq!(read(&mut reader, &L1T2_KEYFRAME[..len]), Err(DescriptorError::Truncated), "{len} bytes");
         assert!(reader.structure().is_none());
     }
-    assert_eq!(reader.read(&[0x80, 0]), Err(DescriptorError::Truncated));
-    reader.read(&L1T2_KEYFRAME).unwrap();
-    assert_eq!(reader.read(&plain(3, 2)), Err(DescriptorError::UnknownTemplate(3)));
-    assert!(reader.read(&plain(1, 2)).is_ok());
+    assert_eq!(read(&mut reader, &[0x80, 0]), Err(DescriptorError::Truncated));
+    read(&mut reader, &L1T2_KEYFRAME).unwrap();
+    assert_eq!(read(&mut reader, &plain(3, 2)), Err(DescriptorError::UnknownTemplate(3)));
+    assert!(read(&mut reader, &plain(1, 2)).is_ok());
 }
 
 #[test]
 fn a_frame_may_differ_from_its_template() {
     let mut reader = Reader::default();
-    reader.read(&L1T2_KEYFRAME).unwrap();
+    read(&mut reader, &L1T2_KEYFRAME).unwrap();
     let mut bits = BitWriter::default();
     bits.put(0b11, 2).put(1, 6).put(2, 16).put(0b0_1111, 5);
     bits.put(0b01, 2); // only target 0 is active... bit 0
     bits.put(0b11_10, 4); // required for target 0, a switch to target 1
     bits.put(0b01_0001, 6).put(0b11_0000_0000_0111, 14).put(0, 2); // two references
     bits.put(200, 8); // chain
-    let frame = reader.read(&bits.bytes()).unwrap();
+    let frame = read(&mut reader, &bits.bytes()).unwrap();
     assert_eq!(frame.active_targets, 0b01);
     assert_eq!([0, 1].map(|target| frame.indications.of(target)), [Indication::Required, Indication::Switch]);
     assert_eq!(frame.chain_diffs[0], 200);
-    assert_eq!(reader.read(&plain(2, 3)).unwrap().active_targets, 0b01, "holds until it is said anew");
+    assert_eq!(read(&mut reader, &plain(2, 3)).unwrap().active_targets, 0b01, "holds until it is said anew");
     let bytes = bits.bytes();
-    assert_eq!(reader.read(&bytes[..bytes.len() - 1]), Err(DescriptorError::Truncated));
+    assert_eq!(read(&mut reader, &bytes[..bytes.len() - 1]), Err(DescriptorError::Truncated));
 }
 
 /// Templates of a structure without chains and sizes, each a layer, its indications and its references.
@@ -152,22 +158,42 @@ fn three_temporal_layers_are_entered_where_only_the_base_is_needed() {
         ],
     );
     let mut reader = Reader::default();
-    assert_eq!(reader.read(&keyframe(60, 65534, &structure)).unwrap().entry, Entry::Keyframe);
+    assert_eq!(read(&mut reader, &keyframe(60, 65534, &structure)).unwrap().entry, Entry::Keyframe);
     let entries: Vec<_> = [(63, 65535), (62, 0), (0, 1), (61, 2), (63, 3)]
-        .map(|(template, number)| reader.read(&plain(template, number)).unwrap().entry)
+        .map(|(template, number)| read(&mut reader, &plain(template, number)).unwrap().entry)
         .to_vec();
     let (sync, none) = (Entry::TemporalSync, Entry::None);
     assert_eq!(entries, [sync, sync, none, sync, sync], "the frame after the middle layer needs that layer");
 
-    assert_eq!(reader.read(&plain(63, 3)).unwrap().entry, sync, "another packet of the same frame");
-    assert_eq!(reader.read(&plain(62, 0)).unwrap().entry, none, "a late one");
+    assert_eq!(read(&mut reader, &plain(63, 3)).unwrap().entry, sync, "another packet of the same frame");
+    assert_eq!(read(&mut reader, &plain(62, 0)).unwrap().entry, none, "a late one");
     assert_eq!(
-        reader.read(&plain(62, 5)).unwrap().entry,
+        read(&mut reader, &plain(62, 5)).unwrap().entry,
         none,
         "one frame is missing, and may have been needed"
     );
-    assert_eq!(reader.read(&plain(61, 6)).unwrap().entry, sync);
-    assert_eq!(reader.read(&plain(63, 7)).unwrap().entry, sync, "the base opens the way again");
+    assert_eq!(read(&mut reader, &plain(61, 6)).unwrap().entry, sync);
+    assert_eq!(read(&mut reader, &plain(63, 7)).unwrap().entry, sync, "the base opens the way again");
+}
+
+/// libwebrtc gives one count of frames to all encodings of a simulcast.
+#[test]
+fn gaps_in_frame_numbers_are_no_losses_where_the_packets_follow_each_other() {
+    let structure =
+        structure(0, 2, &[(layer(0, 0), "SS", &[]), (layer(0, 0), "SS", &[6]), (layer(0, 1), "-D", &[3])]);
+    let mut reader = Reader::default();
+    let packet = |step| SeqNo::first(9).plus(step);
+    reader.read(packet(0), &keyframe(0, 10, &structure)).unwrap();
+    let mut entry =
+        |step, template, number| reader.read(packet(step), &plain(template, number)).unwrap().entry;
+    assert_eq!(entry(1, 2, 13), Entry::TemporalSync);
+    assert_eq!(entry(2, 1, 16), Entry::TemporalSync);
+    assert_eq!(entry(4, 2, 19), Entry::None, "a packet is missing as well");
+    assert_eq!(entry(5, 1, 22), Entry::TemporalSync);
+    assert_eq!(entry(6, 2, 25), Entry::TemporalSync);
+    // The encoder starts anew, with lower numbers.
+    reader.read(packet(7), &keyframe(0, 3, &structure)).unwrap();
+    assert_eq!(reader.read(packet(8), &plain(2, 6)).unwrap().entry, Entry::TemporalSync);
 }
 
 #[test]
@@ -186,9 +212,9 @@ fn spatial_layers_advance_side_by_side() {
         ],
     );
     let mut reader = Reader::default();
-    reader.read(&keyframe(0, 10, &structure)).unwrap();
+    read(&mut reader, &keyframe(0, 10, &structure)).unwrap();
     assert_eq!(reader.structure().unwrap().target_for(layer(1, 0)), Some(2));
-    let upper = reader.read(&plain(3, 11)).unwrap();
+    let upper = read(&mut reader, &plain(3, 11)).unwrap();
     assert_eq!(
         (upper.entry, upper.layer),
         (Entry::TemporalSync, layer(1, 0)),
@@ -196,7 +222,7 @@ fn spatial_layers_advance_side_by_side() {
     );
     for (template, number) in [(2, 12), (5, 13), (1, 14), (4, 15), (2, 16), (5, 17)] {
         assert_eq!(
-            reader.read(&plain(template, number)).unwrap().entry,
+            read(&mut reader, &plain(template, number)).unwrap().entry,
             Entry::TemporalSync,
             "frame {number}"
         );
@@ -207,15 +233,18 @@ fn spatial_layers_advance_side_by_side() {
 fn structures_beyond_their_bounds_are_refused() {
     let same = [(layer(0, 0), "S", &[][..]); 65];
     let mut reader = Reader::default();
-    assert!(reader.read(&keyframe(0, 1, &structure(0, 1, &same[..64]))).is_ok());
-    assert_eq!(reader.read(&keyframe(0, 1, &structure(0, 1, &same))), Err(DescriptorError::InvalidStructure));
+    assert!(read(&mut reader, &keyframe(0, 1, &structure(0, 1, &same[..64]))).is_ok());
+    assert_eq!(
+        read(&mut reader, &keyframe(0, 1, &structure(0, 1, &same))),
+        Err(DescriptorError::InvalidStructure)
+    );
     for step in [1, 2] {
         let mut bits = BitWriter::default();
         bits.put(0, 6).put(0, 5);
         (0..8).for_each(|_| _ = bits.put(step, 2));
         bits.put(3, 2).put(0, 64);
         assert_eq!(
-            reader.read(&keyframe(0, 1, &bits)),
+            read(&mut reader, &keyframe(0, 1, &bits)),
             Err(DescriptorError::InvalidStructure),
             "step {step}"
         );
@@ -233,7 +262,7 @@ proptest! {
                 if attach && let Some(flags) = descriptor.get_mut(3) {
                     *flags |= 0x80;
                 }
-                if let Ok(frame) = reader.read(&descriptor) {
+                if let Ok(frame) = read(&mut reader, &descriptor) {
                     PacketDescription::default().apply(&frame);
                     prop_assert!(frame.layer.spatial < 4 && frame.layer.temporal < 8);
                     prop_assert!(reader.structure().unwrap().targets().count() <= MAX_TARGETS);
