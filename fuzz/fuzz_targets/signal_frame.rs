@@ -26,11 +26,17 @@ fuzz_target!(|data: &[u8]| {
             ..VideoGrant::default()
         };
         let claims = Claims { sub: name.to_owned(), video: Some(video), ..Claims::default() };
-        let token = access::mint("key", "secret", claims, Duration::from_secs(60), UNIX_MS / 1000).expect("minted");
+        let token =
+            access::mint("key", "secret", claims, Duration::from_secs(60), UNIX_MS / 1000).expect("minted");
         let header = format!("Bearer {token}");
-        let request =
-            HttpRequest { endpoint: Endpoint::V0, query: "protocol=17", authorization: Some(&header), user_agent: None };
-        let admission = connect::admit(&request, &settings.keys, &settings.limits, UNIX_MS).expect("admitted");
+        let request = HttpRequest {
+            endpoint: Endpoint::V0,
+            query: "protocol=17",
+            authorization: Some(&header),
+            user_agent: None,
+        };
+        let admission =
+            connect::admit(&request, &settings.keys, &settings.limits, UNIX_MS).expect("admitted");
         room.join(clock, session, admission).expect("joined");
     }
     // The input is a row of frames: a length byte before each, and the rest as the last.
