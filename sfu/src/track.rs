@@ -192,7 +192,7 @@ impl Track {
         let mut description = describe(codec, payload, header.marker)?;
         let descriptor = extensions.dependency_descriptor.unwrap_or_default();
         if !descriptor.is_empty()
-            && let Some(read) = encoding.descriptors.read(descriptor)
+            && let Ok(read) = encoding.descriptors.read(seq, descriptor)
         {
             description.apply(&read);
         }

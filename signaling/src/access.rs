@@ -13,7 +13,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// Clocks of token makers may be off by this much, either way.
-pub const LEEWAY: Duration = Duration::from_secs(60);
+pub const LEEWAY: Duration = Duration::from_mins(1);
 
 /// The longest token that is looked at, in bytes. Real ones are below 2 kB.
 pub const MAX_TOKEN: usize = 1 << 20;
@@ -51,6 +51,7 @@ impl fmt::Debug for Keys {
 /// method of the same name.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
+#[expect(clippy::struct_excessive_bools, reason = "the claim is a list of independent permissions")]
 pub struct VideoGrant {
     /// Create and delete rooms.
     #[serde(skip_serializing_if = "is_false")]

@@ -64,7 +64,7 @@ type View = 'grid' | 'speaker';
 function Stage({ room }: { room: string }) {
   const layout = useCreateLayoutContext();
   const [view, setView] = useState<View>('grid');
-  const [chat, setChat] = useState({ open: false, unread: 0 });
+  const [chatOpen, setChatOpen] = useState(false);
   const participants = useParticipants();
   const tracks = useTracks(
     [
@@ -79,7 +79,7 @@ function Stage({ room }: { room: string }) {
   return (
     <LayoutContextProvider
       value={layout}
-      onWidgetChange={(state) => setChat({ open: state.showChat, unread: state.unreadMessages })}
+      onWidgetChange={(state) => setChatOpen(state.showChat)}
     >
       <div className="meeting-main">
         <header className="meeting-bar">
@@ -113,7 +113,7 @@ function Stage({ room }: { room: string }) {
         </div>
         <ControlBar variation="minimal" controls={{ chat: true, screenShare: true, settings: false }} />
       </div>
-      <Chat className={chat.open ? 'lk-chat chat-open' : 'lk-chat chat-closed'} />
+      <Chat style={{ display: chatOpen ? 'grid' : 'none' }} />
     </LayoutContextProvider>
   );
 }

@@ -22,7 +22,15 @@ pub(crate) fn run(args: &Args) -> Result {
     tools::cargo_tool("cargo-fuzz", "0.13.2")?;
     let limit = format!("-max_total_time={}", args.seconds);
     for target in &chosen {
-        let mut fuzz = cargo(&["fuzz", "run", target, "--", &limit, "-max_len=65536", "-rss_limit_mb=2048"]);
+        // What is found new goes into the first folder, which is not in the repository; the seeds are.
+        let (corpus, seeds) = (format!("fuzz/corpus/{target}"), format!("fuzz/seeds/{target}"));
+        for folder in [&corpus, &seeds] {
+            std::fs::create_dir_all(root().join(folder))
+                .map_err(|error| format!("cannot make {folder}: {error}"))?;
+        }
+        let mut fuzz = cargo(&["fuzz", "run", target, &corpus, &seeds, "--", &limit]);
+        // An input that takes this long, or this much memory, is a finding too.
+        fuzz.args(["-timeout=20", "-rss_limit_mb=2048", "-max_len=65536"]);
         // libFuzzer's instrumentation is a nightly flag that the stable compiler also has.
         run::run(fuzz.env("RUSTC_BOOTSTRAP", "1"))?;
     }

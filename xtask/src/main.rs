@@ -33,6 +33,8 @@ enum Command {
     Fuzz(fuzz::Args),
     /// Run seeded calls over simulated links in virtual time
     Sim(sim::Args),
+    /// Check the licences and sources of all dependencies by deny.toml
+    Deny,
     /// Find metrics and configuration keys without documentation
     Tidy,
 }
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Sim(args) => sim::run(&args),
+        Command::Deny => deny(),
         Command::Tidy => tidy::run(),
     };
     match result {
@@ -53,4 +56,10 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Advisories too where the advisory database can be reached: `cargo deny check`.
+fn deny() -> run::Result {
+    tools::cargo_tool("cargo-deny", "0.20.2")?;
+    run::run(&mut run::cargo(&["deny", "check", "licenses", "bans", "sources"]))
 }

@@ -9,7 +9,7 @@ use crate::run::{Result, root};
 pub(crate) fn run() -> Result {
     let mut faults = Vec::new();
     let docs = read(&root().join("docs/metrics.md"))?;
-    let metrics = read(&root().join("src/metrics.rs"))?;
+    let metrics = read(&root().join("src/metrics.rs"))? + &read(&root().join("src/metrics/media.rs"))?;
     for name in metrics.split('"').filter(|text| is_metric(text)) {
         if !docs.contains(name) {
             faults.push(format!("{name} is exported but not described in docs/metrics.md"));

@@ -1,5 +1,7 @@
 //! What forwarding needs to know of one media packet, whatever its codec.
 
+use super::dependency_descriptor::{Descriptor, Entry};
+
 /// A codec that is forwarded with knowledge of its payload format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Codec {
@@ -34,6 +36,7 @@ pub struct Vp8Numbers {
 
 /// One packet's place in its stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own; most combinations occur")]
 pub struct PacketDescription {
     /// First packet of a frame (with spatial layers in one stream: of one layer's frame).
     pub frame_start: bool,
@@ -73,13 +76,13 @@ pub fn describe(codec: Codec, payload: &[u8], marker: bool) -> Option<PacketDesc
 
 impl PacketDescription {
     /// Takes over what the dependency descriptor knows better than the payload.
-    pub fn apply(&mut self, descriptor: &super::dependency_descriptor::Descriptor) {
-        self.frame_start = descriptor.frame_start;
-        self.frame_end = descriptor.frame_end;
-        self.keyframe = descriptor.keyframe;
-        self.spatial = descriptor.spatial;
-        self.temporal = descriptor.temporal;
-        self.temporal_sync = descriptor.switch || descriptor.temporal == 0 || descriptor.keyframe;
+    pub fn apply(&mut self, descriptor: &Descriptor) {
+        self.frame_start = descriptor.first_packet;
+        self.frame_end = descriptor.last_packet;
+        self.keyframe = descriptor.entry == Entry::Keyframe;
+        self.spatial = descriptor.layer.spatial;
+        self.temporal = descriptor.layer.temporal;
+        self.temporal_sync = descriptor.entry != Entry::None || descriptor.layer.temporal == 0;
         self.size = descriptor.size.or(self.size);
         self.frame_number = Some(descriptor.frame_number);
     }

@@ -93,7 +93,8 @@ impl ExtensionMap {
     }
 }
 
-/// The elements of an extension block, as (id, data); ends at the first that does not fit.
+/// The elements of an extension block, as (id, data). Ends at the first thing that cannot be read: a length past
+/// the end, the reserved id 15 of the one-byte form, id 0 with a length (RFC 8285 §4.2).
 pub fn elements(profile: u16, body: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     let one_byte = profile == ONE_BYTE;
     let known = one_byte || profile & 0xfff0 == TWO_BYTE;
@@ -106,8 +107,8 @@ pub fn elements(profile: u16, body: &[u8]) -> impl Iterator<Item = (u8, &[u8])> 
                 continue;
             }
             let (id, len, tail) = if one_byte {
-                if first >> 4 == 15 {
-                    return None; // RFC 8285 §4.2: stop here
+                if matches!(first >> 4, 0 | 15) {
+                    return None;
                 }
                 (first >> 4, usize::from(first & 0x0f) + 1, tail)
             } else {
@@ -143,7 +144,7 @@ pub struct Extensions<'a> {
     pub transport_cc: Option<u16>,
     /// Loudness.
     pub audio_level: Option<AudioLevel>,
-    /// Raw dependency descriptor.
+    /// Raw dependency descriptor, at least its three mandatory bytes.
     pub dependency_descriptor: Option<&'a [u8]>,
     /// Raw capture time, 8 or 16 bytes.
     pub abs_capture_time: Option<&'a [u8]>,
@@ -154,30 +155,42 @@ pub struct Extensions<'a> {
 }
 
 impl<'a> Extensions<'a> {
-    /// Reads the block of a packet; what cannot be read is left out.
+    /// Reads the block of a packet. What cannot be read is left out, as if it were not there; of two elements of one
+    /// kind the last that can be read counts.
     pub fn read(map: &ExtensionMap, profile: u16, body: &'a [u8]) -> Extensions<'a> {
         let text = |data: &'a [u8]| std::str::from_utf8(data).ok();
         let mut found = Extensions::default();
         for (id, data) in elements(profile, body) {
             match map.kind_of(id) {
-                Some(ExtensionKind::Mid) => found.mid = text(data).and_then(Mid::parse),
-                Some(ExtensionKind::Rid) => found.rid = text(data).and_then(Rid::parse),
-                Some(ExtensionKind::RepairedRid) => found.repaired_rid = text(data).and_then(Rid::parse),
+                Some(ExtensionKind::Mid) => found.mid = text(data).and_then(Mid::parse).or(found.mid),
+                Some(ExtensionKind::Rid) => found.rid = text(data).and_then(Rid::parse).or(found.rid),
+                Some(ExtensionKind::RepairedRid) => {
+                    found.repaired_rid = text(data).and_then(Rid::parse).or(found.repaired_rid);
+                }
                 Some(ExtensionKind::TransportCc) => {
-                    found.transport_cc = data.first_chunk().map(|bytes| u16::from_be_bytes(*bytes));
+                    let number = data.first_chunk().map(|bytes| u16::from_be_bytes(*bytes));
+                    found.transport_cc = number.or(found.transport_cc);
                 }
                 Some(ExtensionKind::AudioLevel) => {
-                    found.audio_level =
+                    let level =
                         data.first().map(|byte| AudioLevel { voice: byte & 0x80 != 0, dbov: byte & 0x7f });
+                    found.audio_level = level.or(found.audio_level);
                 }
-                Some(ExtensionKind::DependencyDescriptor) => found.dependency_descriptor = Some(data),
+                Some(ExtensionKind::DependencyDescriptor) if data.len() >= 3 => {
+                    found.dependency_descriptor = Some(data);
+                }
                 Some(ExtensionKind::AbsCaptureTime) if matches!(data.len(), 8 | 16) => {
                     found.abs_capture_time = Some(data);
                 }
                 Some(ExtensionKind::PlayoutDelay) if data.len() == 3 => found.playout_delay = Some(data),
-                Some(ExtensionKind::VideoOrientation) => found.video_orientation = data.first().copied(),
+                Some(ExtensionKind::VideoOrientation) => {
+                    found.video_orientation = data.first().copied().or(found.video_orientation);
+                }
                 Some(
-                    ExtensionKind::AbsSendTime | ExtensionKind::AbsCaptureTime | ExtensionKind::PlayoutDelay,
+                    ExtensionKind::AbsSendTime
+                    | ExtensionKind::AbsCaptureTime
+                    | ExtensionKind::DependencyDescriptor
+                    | ExtensionKind::PlayoutDelay,
                 )
                 | None => {}
             }
@@ -271,6 +284,76 @@ mod tests {
             assert_eq!(extensions.mid, Mid::parse("0"));
             assert_eq!(extensions.transport_cc, Some(0x0102));
         }
+    }
+
+    /// RFC 8285 §4.2: padding may stand between elements.
+    #[test]
+    fn one_byte_elements_with_padding_between_them() {
+        let body = [0x10, 0xaa, 0x21, 0xb0, 0xb1, 0x00, 0x00, 0x33, 1, 2, 3, 4];
+        let read: Vec<_> = elements(ONE_BYTE, &body).collect();
+        assert_eq!(read, [(1, &[0xaa][..]), (2, &[0xb0, 0xb1]), (3, &[1, 2, 3, 4])]);
+    }
+
+    /// RFC 8285 §4.3: an empty element, then one and four bytes.
+    #[test]
+    fn two_byte_elements_may_be_empty_or_long() {
+        let body = [1, 0, 2, 1, 0xbb, 0, 200, 4, 1, 2, 3, 4];
+        for profile in [0x1000, 0x100f] {
+            let read: Vec<_> = elements(profile, &body).collect();
+            assert_eq!(read, [(1, &[][..]), (2, &[0xbb]), (200, &[1, 2, 3, 4])]);
+        }
+        assert_eq!(elements(0x2000, &body).count(), 0, "not a profile of RFC 8285");
+    }
+
+    #[test]
+    fn reading_stops_at_what_cannot_be_read() {
+        let first = (1, &[0xaa][..]);
+        for body in [
+            &[0x10, 0xaa, 0xf0, 0x00, 0x10, 0xbb][..], // 15 is reserved
+            &[0x10, 0xaa, 0x01, 0x00, 0x10, 0xbb],     // 0 with a length
+            &[0x10, 0xaa, 0x23, 1, 2, 3],              // one byte short
+        ] {
+            assert_eq!(elements(ONE_BYTE, body).collect::<Vec<_>>(), [first]);
+        }
+        for body in [&[1, 1, 0xaa, 2][..], &[1, 1, 0xaa, 2, 255, 0]] {
+            assert_eq!(elements(TWO_BYTE, body).collect::<Vec<_>>(), [first]);
+        }
+    }
+
+    #[test]
+    fn a_value_that_breaks_its_format_does_not_hide_one_that_keeps_it() {
+        let mut map = ExtensionMap::default();
+        for (id, kind) in (1..).zip(ExtensionKind::ALL) {
+            assert!(map.insert(id, *kind));
+        }
+        let id = |kind| map.id_of(kind).unwrap();
+        let mut out = [0; 128];
+        let written = [
+            (id(ExtensionKind::Mid), &b"0"[..]),
+            (id(ExtensionKind::Rid), b"f"),
+            (id(ExtensionKind::RepairedRid), b"h"),
+            (id(ExtensionKind::TransportCc), &[0x12, 0x34]),
+            (id(ExtensionKind::AudioLevel), &[0x9e]),
+            (id(ExtensionKind::DependencyDescriptor), &[0xc0, 0, 7]),
+            (id(ExtensionKind::VideoOrientation), &[1]),
+            (id(ExtensionKind::PlayoutDelay), &[0, 0]), // one byte short
+            (id(ExtensionKind::Mid), b"not a token"),
+            (id(ExtensionKind::TransportCc), &[1]),
+            (id(ExtensionKind::AudioLevel), &[]),
+            (id(ExtensionKind::DependencyDescriptor), &[0xc0, 0]),
+        ];
+        let len = write(&mut out, &written).unwrap();
+        let expected = Extensions {
+            mid: Mid::parse("0"),
+            rid: Rid::parse("f"),
+            repaired_rid: Rid::parse("h"),
+            transport_cc: Some(0x1234),
+            audio_level: Some(AudioLevel { voice: true, dbov: 30 }),
+            dependency_descriptor: Some(&[0xc0, 0, 7]),
+            video_orientation: Some(1),
+            ..Extensions::default()
+        };
+        assert_eq!(Extensions::read(&map, TWO_BYTE, &out[4..len]), expected);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Nothing here trusts its input: every parser returns an error for what it cannot read and never panics.
 
 pub mod av1;
+mod bits;
 pub mod dependency_descriptor;
 pub mod description;
 pub mod extension;
@@ -12,3 +13,8 @@ pub mod rtcp;
 pub mod rtp;
 pub mod vp8;
 pub mod vp9;
+
+/// A big-endian number at byte `at`.
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..)?.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))
+}

@@ -2,6 +2,10 @@
 //! walked without allocation; a sub-packet whose body is bad is an error of its own and does not hide the rest.
 //!
 //! The payload of transport-wide feedback is read by `congestion::twcc`.
+#![expect(
+    clippy::copy_iterator,
+    reason = "a list is a slice with a position; whoever copies it reads it again"
+)]
 
 mod write;
 
@@ -123,8 +127,10 @@ fn parse(packet: &[u8]) -> Result<Packet<'_>, RtcpError> {
     let short = RtcpError::Body(kind);
     let mut body = &packet[4..];
     if packet[0] & 0x20 != 0 {
+        // Legal on the last sub-packet alone (RFC 3550 §6.4.1), but does no harm elsewhere. It counts itself.
         let padding = usize::from(*body.last().ok_or(short)?);
-        body = body.get(..body.len().wrapping_sub(padding)).ok_or(short)?;
+        let len = body.len().checked_sub(padding).filter(|_| padding > 0).ok_or(short)?;
+        body = &body[..len];
     }
     match kind {
         PT_SR => {

@@ -157,6 +157,18 @@ mod tests {
     }
 
     #[test]
+    fn a_packet_of_padding_alone_has_an_empty_payload() {
+        let mut packet = [0_u8; 12 + 4];
+        packet[0] = 0xa0;
+        packet[15] = 4;
+        assert_eq!(RtpHeader::parse(&packet).unwrap().payload(), 12..12);
+        for (len, padding) in [(16, 5), (16, 0), (12, 4)] {
+            packet[15] = padding;
+            assert_eq!(RtpHeader::parse(&packet[..len]), Err(RtpError::Truncated(len)));
+        }
+    }
+
+    #[test]
     fn a_written_header_reads_back() {
         let fixed = FixedHeader {
             marker: true,

@@ -112,6 +112,25 @@ mod tests {
     }
 
     #[test]
+    fn only_the_first_packet_of_the_first_partition_starts_a_frame() {
+        for (first, starts) in [(0x10, true), (0x00, false), (0x11, false), (0x30, true)] {
+            let read = describe(&[first, 0x00, 0, 0], false).unwrap();
+            assert_eq!((read.frame_start, read.keyframe), (starts, starts), "{first:#x}");
+            assert_eq!(read.vp8, Some(Vp8Numbers::default()), "a descriptor of one byte has no numbers");
+            assert_eq!(read.size, None);
+        }
+    }
+
+    #[test]
+    fn a_key_index_without_temporal_layers_is_passed_over() {
+        // X, S; K alone: the byte is there, TID and Y in it mean nothing.
+        let read = describe(&[0x90, 0x10, 0xff, 0x01], false).unwrap();
+        assert_eq!((read.temporal, read.keyframe), (0, false));
+        // X, S; T without Y.
+        assert!(!describe(&[0x90, 0x20, 0x80, 0x01], false).unwrap().temporal_sync);
+    }
+
+    #[test]
     fn numbers_are_rewritten_in_their_width() {
         let mut wide = KEYFRAME;
         let numbers = describe(&wide, false).unwrap().vp8.unwrap();
@@ -135,10 +154,18 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_described_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
-            if let Some(read) = describe(&bytes, true) {
+            if let Some(before) = describe(&bytes, true) {
                 let mut copy = bytes.clone();
-                rewrite(&mut copy, &read.vp8.unwrap(), 77, 7);
-                prop_assert_eq!(copy.len(), bytes.len());
+                let numbers = before.vp8.unwrap();
+                rewrite(&mut copy, &numbers, 0x1281, 7);
+                let narrow = if numbers.wide_picture_id { 0x7fff } else { 0x7f };
+                let expected = Vp8Numbers {
+                    picture_id: numbers.picture_id.map(|_| 0x1281 & narrow),
+                    tl0_pic_idx: numbers.tl0_pic_idx.map(|_| 7),
+                    ..numbers
+                };
+                prop_assert_eq!(describe(&copy, true), Some(PacketDescription { vp8: Some(expected), ..before }));
+                rewrite(&mut copy[..1], &numbers, 0x1281, 7); // numbers of another packet do no harm
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::description::PacketDescription;
 
-/// Describes one packet; `None` if its descriptor is cut.
+/// Describes one packet; `None` if its descriptor is cut or nothing follows it.
 pub fn describe(payload: &[u8], marker: bool) -> Option<PacketDescription> {
     let mut rest = payload;
     let first = take(&mut rest)?;
@@ -25,13 +25,18 @@ pub fn describe(payload: &[u8], marker: bool) -> Option<PacketDescription> {
     }
     if flexible && inter {
         // At most three reference differences, N says that another follows.
-        for _ in 0..3 {
-            if take(&mut rest)? & 0x01 == 0 {
-                break;
+        let mut left = 3;
+        while take(&mut rest)? & 0x01 != 0 {
+            left -= 1;
+            if left == 0 {
+                return None;
             }
         }
     }
     let size = if structure { largest_picture(&mut rest)? } else { None };
+    if rest.is_empty() {
+        return None;
+    }
     // A frame that refers to nothing in time and to no lower layer starts a decoder.
     let keyframe = !inter && !depends;
     Some(PacketDescription {
@@ -56,6 +61,13 @@ fn largest_picture(rest: &mut &[u8]) -> Option<Option<(u16, u16)>> {
             let (sides, tail) = rest.split_first_chunk::<4>()?;
             *rest = tail;
             size = Some((u16::from_be_bytes([sides[0], sides[1]]), u16::from_be_bytes([sides[2], sides[3]])));
+        }
+    }
+    if head & 0x08 != 0 {
+        // The picture group: layers of each picture, and what it refers to.
+        for _ in 0..take(rest)? {
+            let references = usize::from(take(rest)? >> 2 & 0x03);
+            *rest = rest.get(references..)?;
         }
     }
     Some(size)
@@ -91,6 +103,28 @@ mod tests {
         assert!(read.temporal_sync && read.frame_end && !read.keyframe && !read.frame_start);
         let inter_layer = describe(&[0xa8, 0x11, 0x03, 0x05, 0xff], false).unwrap();
         assert!(!inter_layer.keyframe, "it needs the lower spatial layer");
+    }
+
+    #[test]
+    fn a_picture_group_is_passed_over() {
+        // I, L, B, V; 15-bit id; TID 0, U, SID 0; TL0; two layers with sizes, G; two pictures, the second of TID 1
+        // with one reference.
+        let payload = [0xaa, 0x81, 2, 0x10, 7, 0x38, 1, 64, 0, 180, 2, 128, 1, 104, 2, 0x00, 0x24, 1, 0xaa];
+        let read = describe(&payload, false).unwrap();
+        assert!(read.frame_start && read.keyframe && read.temporal_sync);
+        assert_eq!(read.size, Some((640, 360)));
+        for len in 0..payload.len() {
+            assert_eq!(describe(&payload[..len], false), None, "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn flexible_mode_has_up_to_three_references() {
+        // I, P, L, F, E; TID 2, U, SID 1, D; no TL0; two references.
+        let read = describe(&[0xf4, 5, 0x53, 0x03, 0x04, 0xaa], true).unwrap();
+        assert_eq!((read.spatial, read.temporal, read.temporal_sync), (1, 2, true));
+        assert!(describe(&[0x50, 0x03, 0x03, 0x02, 0xaa], true).is_some());
+        assert_eq!(describe(&[0x50, 0x03, 0x03, 0x03, 0x02, 0xaa], true), None, "a fourth");
     }
 
     #[test]

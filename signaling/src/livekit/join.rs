@@ -34,10 +34,10 @@ const PING_INTERVAL_S: i32 = 5;
 const PING_TIMEOUT_S: i32 = 15;
 
 /// A participant whose transport is not up by then is removed (the reference server's time).
-const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
+const JOIN_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Between two refreshed tokens, as in the reference server.
-const REFRESH_INTERVAL: Duration = Duration::from_secs(300);
+const REFRESH_INTERVAL: Duration = Duration::from_mins(5);
 /// The least that a refreshed token is good for, twice the interval.
 const REFRESH_TTL_S: i64 = 600;
 
@@ -101,9 +101,9 @@ impl Room {
         self.set_state(seat, State::Joined);
         // One that takes another's place is shown at once, or others would miss it for a moment.
         if double.is_some() {
-            self.announce_now(seat)
+            self.announce_now(seat);
         } else {
-            self.announce_soon(clock, seat)
+            self.announce_soon(clock, seat);
         }
         self.counts_changed(clock);
         if self.quality_at.is_none() {

@@ -16,6 +16,7 @@ use super::frame::FrameError;
 use super::output::{Clock, Notice, Output, SessionId};
 use super::participant::{Link, Seat};
 use super::room::{Phase, Room};
+use super::track::Track;
 
 /// How long somebody whose socket is lost stays: shorter than the 20 s in which others must see a killed client
 /// gone, longer than a client needs to open a new socket.
@@ -200,7 +201,7 @@ impl Room {
                 self.outbox.push_back(Output::Notice(Notice::Unsubscribed { kind: track.kind }));
             }
         }
-        let was_publisher = who.tracks.iter().any(|id| self.tracks.get(id).is_some_and(|t| t.is_published()));
+        let was_publisher = who.tracks.iter().any(|id| self.tracks.get(id).is_some_and(Track::is_published));
         for track in std::mem::take(&mut who.tracks) {
             self.forget_track(track);
         }
@@ -230,7 +231,7 @@ impl Room {
             self.phase = Phase::Empty { until: clock.now + self.departure_timeout };
             // Nobody is there to be told anything.
             self.departed.clear();
-            (self.announce_at, self.room_update_at, self.quality_at) = (None, None, None);
+            (self.announce_at, self.counts_at, self.quality_at) = (None, None, None);
         }
     }
 

@@ -35,7 +35,7 @@ impl Default for RoomLimits {
             name_bytes: 256,
             metadata_bytes: 512 << 10,
             attributes_bytes: 64 << 10,
-            empty_timeout: Duration::from_secs(300),
+            empty_timeout: Duration::from_mins(5),
             departure_timeout: Duration::from_secs(20),
         }
     }

@@ -38,8 +38,7 @@ impl Room {
         let Some(who) = self.people.get_mut(&seat) else { return };
         who.has_offered = true;
         let peer = match &mut who.link {
-            Link::Single(peer) => *peer,
-            Link::Dual { publisher: Some(peer), .. } => *peer,
+            Link::Single(peer) | Link::Dual { publisher: Some(peer), .. } => *peer,
             Link::Dual { publisher: gone @ None, .. } => {
                 let peer = PeerId(self.rng.u64(..));
                 *gone = Some(peer);

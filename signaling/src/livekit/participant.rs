@@ -92,6 +92,10 @@ pub(super) struct Preference {
 
 /// One participant.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, three of them from the token or the request"
+)]
 pub(super) struct Participant {
     pub(super) seat: Seat,
     /// `None` after the socket was lost, until the participant is taken for gone.

@@ -67,8 +67,8 @@ pub struct Room {
     /// Gone without having published; told with the next announcement.
     pub(super) departed: Vec<ParticipantInfo>,
     pub(super) announce_at: Option<Instant>,
-    pub(super) room_update_at: Option<Instant>,
-    pub(super) room_updated_at: Option<Instant>,
+    pub(super) counts_at: Option<Instant>,
+    pub(super) counts_told_at: Option<Instant>,
     pub(super) quality_at: Option<Instant>,
     /// How loud each speaker is, in eighths, never 0.
     pub(super) loudness: BTreeMap<Seat, u8>,
@@ -137,8 +137,8 @@ impl Room {
             changed: BTreeSet::new(),
             departed: Vec::new(),
             announce_at: None,
-            room_update_at: None,
-            room_updated_at: None,
+            counts_at: None,
+            counts_told_at: None,
             quality_at: None,
             loudness: BTreeMap::new(),
             outbox: VecDeque::new(),
@@ -174,6 +174,7 @@ impl Room {
 
     /// One message of a client's, as [`frame::decode`](super::frame::decode) gave it. From a session that is
     /// not (or no longer) in the room it is ignored.
+    #[expect(deprecated, reason = "a full match names the deprecated request, too")]
     pub fn frame(&mut self, clock: Clock, session: SessionId, request: SignalRequest) {
         let Some(&seat) = self.by_session.get(&session) else { return };
         // An unknown kind of request, skipped as the protocol asks.
@@ -193,12 +194,10 @@ impl Room {
             Request::UpdateAudioTrack(request) => self.update_audio_track(clock, seat, request),
             Request::UpdateVideoTrack(request) => self.update_video_track(clock, seat, &request),
             Request::PublishDataTrackRequest(request) => self.refuse_data_track(seat, request),
-            // Deprecated, and sent by nobody.
-            #[expect(deprecated, reason = "a full match")]
-            Request::UpdateLayers(_) => {}
-            // Answered by the socket (`pong_for`), of no use here (sync_state belongs to a resume), or asking for
-            // what has not been built.
-            Request::Ping(_)
+            // Answered by the socket (`pong_for`), of no use here (sync_state belongs to a resume, update_layers
+            // is deprecated), or asking for what has not been built.
+            Request::UpdateLayers(_)
+            | Request::Ping(_)
             | Request::PingReq(_)
             | Request::SyncState(_)
             | Request::UnpublishDataTrackRequest(_)
@@ -214,7 +213,7 @@ impl Room {
             Event::RemoteSections { peer, sections } => self.sections_arrived(clock, peer, sections),
             Event::Answer { peer, id, sdp, tracks } => self.core_answers(peer, id, sdp, &tracks),
             Event::DescriptionRefused { peer, id: _, reason } => {
-                self.description_refused(clock, peer, &reason)
+                self.description_refused(clock, peer, &reason);
             }
             Event::Offer { peer, id, sdp, tracks } => self.core_offers(clock, peer, id, sdp, &tracks),
             Event::SectionsNeeded { peer, audio, video } => self.sections_needed(peer, audio, video),
@@ -224,7 +223,7 @@ impl Room {
             Event::SubscriptionBound { peer, track } => self.subscription_bound(peer, track),
             Event::SubscriptionUnsupported { peer, track } => self.subscription_unsupported(peer, track),
             Event::SubscriptionPaused { peer, track, paused } => {
-                self.subscription_paused(peer, track, paused)
+                self.subscription_paused(peer, track, paused);
             }
             Event::Data { peer, label, binary, payload } => self.data_arrived(peer, label, binary, payload),
             Event::Speakers { room: _, levels } => self.speakers(&levels),
@@ -242,7 +241,7 @@ impl Room {
         if is_due(self.announce_at, clock.now) {
             self.announce();
         }
-        if is_due(self.room_update_at, clock.now) {
+        if is_due(self.counts_at, clock.now) {
             self.send_room_update(clock);
         }
         if is_due(self.quality_at, clock.now) {
@@ -262,7 +261,7 @@ impl Room {
             Phase::Empty { until } => Some(until),
             Phase::Ended => return None,
         };
-        let own = [room, self.announce_at, self.room_update_at, self.quality_at];
+        let own = [room, self.announce_at, self.counts_at, self.quality_at];
         let theirs = self.people.values().flat_map(|who| {
             [who.active_by, who.gone_at, who.answer_by, Some(who.refresh_at), who.missing_until]
         });

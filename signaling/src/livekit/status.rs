@@ -17,6 +17,7 @@ use super::join::publish_codecs;
 use super::output::Clock;
 use super::participant::{Participant, Seat};
 use super::room::Room;
+use super::track::Track;
 
 /// Between two rounds of connection quality, as often as the core measures it.
 pub(super) const QUALITY_INTERVAL: Duration = Duration::from_secs(5);
@@ -174,7 +175,7 @@ impl Room {
         let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
         let visible = || self.people.values().filter(|who| !who.is_hidden());
         let publishes = |who: &&Participant| {
-            who.tracks.iter().any(|id| self.tracks.get(id).is_some_and(|t| t.is_published()))
+            who.tracks.iter().any(|id| self.tracks.get(id).is_some_and(Track::is_published))
         };
         livekit_protocol::Room {
             sid: self.sid.clone(),
@@ -197,13 +198,13 @@ impl Room {
     /// Somebody came, went, or began or ended to publish: a `room_update` is due.
     pub(super) fn counts_changed(&mut self, clock: Clock) {
         let soon = clock.now + ROOM_UPDATE_DELAY;
-        let at = self.room_updated_at.map_or(soon, |last: Instant| soon.max(last + ROOM_UPDATE_INTERVAL));
-        self.room_update_at.get_or_insert(at);
+        let at = self.counts_told_at.map_or(soon, |last: Instant| soon.max(last + ROOM_UPDATE_INTERVAL));
+        self.counts_at.get_or_insert(at);
     }
 
     pub(super) fn send_room_update(&mut self, clock: Clock) {
-        self.room_update_at = None;
-        self.room_updated_at = Some(clock.now);
+        self.counts_at = None;
+        self.counts_told_at = Some(clock.now);
         let update = Response::RoomUpdate(RoomUpdate { room: Some(self.room_info()) });
         let everybody: Vec<Seat> = self.people.keys().copied().collect();
         for seat in everybody {

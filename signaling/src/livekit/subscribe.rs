@@ -22,7 +22,7 @@ use super::room::{Room, is_sid};
 use super::track::Track;
 
 /// How long a track that is asked for may be missing (the reference server's time).
-const MISSING_TIMEOUT: Duration = Duration::from_secs(60);
+const MISSING_TIMEOUT: Duration = Duration::from_mins(1);
 
 impl Room {
     /// Brings one participant's subscription to one track to what it should be.

@@ -1,1 +1,26 @@
+//! A room driven by scripted clients and a scripted media core, on a virtual clock.
 
+mod arbitrary;
+mod data;
+mod joining;
+mod leaving;
+mod publishing;
+mod script;
+mod status;
+mod subscribing;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use livekit_protocol::participant_info::Kind;
+use livekit_protocol::signal_request::Message as Request;
+use livekit_protocol::signal_response::Message as Response;
+use livekit_protocol::{
+    AddTrackRequest, ClientInfo, SessionDescription, SignalRequest, TrackInfo, TrackSource, TrackType,
+};
+use sfu::command::{Command, Event, MediaKind, NegotiationRole, RemoteSection};
+use sfu::ids::{Mid, PeerId, Rid, TrackId};
+
+use super::connect::Admission;
+use super::{JoinError, Notice, Output, Room, SessionId};

@@ -44,6 +44,109 @@ fn a_compound_reads_back_in_order() {
     assert_eq!(read.len(), 7);
 }
 
+/// Field by field from the figure of RFC 3550 §6.4.1.
+#[test]
+fn a_sender_report_is_read_and_written_field_by_field() {
+    let bytes = [
+        0x81, 200, 0, 12, // V=2, RC=1, length
+        0, 0, 0, 7, 0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef, 0xff, 0xff, 0xff, 0xfe, 0, 0, 0, 5, 0, 0,
+        0, 6, 1, 2, 3, 4, 64, 0xff, 0xff, 0xfd, 0, 1, 0xff, 0xff, 0, 0, 0, 90, 0x11, 0x22, 0x33, 0x44, 0, 1,
+        0, 0,
+    ];
+    let info =
+        SenderInfo { ntp: NtpTime(0x0123_4567_89ab_cdef), rtp: RtpTime(0xffff_fffe), packets: 5, octets: 6 };
+    let block = ReportBlock {
+        ssrc: 0x0102_0304,
+        fraction_lost: 64,
+        cumulative_lost: -3,
+        highest_sequence: 0x0001_ffff,
+        jitter: 90,
+        last_sr: 0x1122_3344,
+        delay_since_last_sr: 65_536,
+    };
+    let [Ok(Packet::SenderReport(ssrc, got, blocks))] = read(&bytes)[..] else { panic!("a sender report") };
+    assert_eq!((ssrc, got), (Ssrc(7), info));
+    assert_eq!(blocks.collect::<Vec<_>>(), [block]);
+
+    let mut out = [0; 52];
+    let mut writer = Writer::new(&mut out);
+    assert!(writer.sender_report(Ssrc(7), &info, &[block]));
+    assert_eq!(writer.len(), 52);
+    assert_eq!(out, bytes);
+}
+
+#[test]
+fn loss_counters_beyond_24_bits_are_clamped() {
+    for (lost, wire) in [(i32::MAX, 0x7f_ffff), (i32::MIN, -0x80_0000), (5, 5)] {
+        let mut out = [0; 64];
+        let mut writer = Writer::new(&mut out);
+        assert!(
+            writer
+                .receiver_report(Ssrc(9), &[ReportBlock { cumulative_lost: lost, ..ReportBlock::default() }])
+        );
+        let len = writer.len();
+        let [Ok(Packet::ReceiverReport(Ssrc(9), mut blocks))] = read(&out[..len])[..] else {
+            panic!("a receiver report")
+        };
+        assert_eq!(blocks.next().unwrap().cumulative_lost, wire);
+    }
+}
+
+#[test]
+fn a_nack_names_the_first_number_and_the_bits_after_it() {
+    // PID 65534 with BLP bits 0, 1 and 15: 65535, 0 and 65534 + 16.
+    let bytes = [0x81, PT_RTPFB, 0, 3, 0, 0, 0, 1, 0, 0, 0, 2, 0xff, 0xfe, 0x80, 0x03];
+    let [Ok(Packet::Nack(Ssrc(2), lost))] = read(&bytes)[..] else { panic!("a NACK") };
+    let lost: Vec<_> = lost.collect();
+    assert_eq!(lost, [65_534, 65_535, 0, 14]);
+    let mut out = [0; 16];
+    assert!(Writer::new(&mut out).nack(Ssrc(1), Ssrc(2), &lost));
+    assert_eq!(out, bytes);
+}
+
+#[test]
+fn remb_keeps_eighteen_bits() {
+    for (sent, kept) in
+        [(0, 0), (262_143, 262_143), (262_145, 262_144), (2_500_001, 2_500_000), (u64::MAX, 0x3_ffff << 46)]
+    {
+        let mut out = [0; 64];
+        let mut writer = Writer::new(&mut out);
+        assert!(writer.remb(Ssrc(1), sent, &[Ssrc(5), Ssrc(6)]));
+        let len = writer.len();
+        assert_eq!(read(&out[..len]), [Ok(Packet::Remb(kept))], "{sent}");
+    }
+    let mut bytes = vec![0x8f, PT_PSFB, 0, 4, 0, 0, 0, 1, 0, 0, 0, 0];
+    bytes.extend(b"REMB");
+    bytes.extend([0, 0xfc, 0, 0]); // exponent 63, mantissa 0
+    assert_eq!(read(&bytes), [Ok(Packet::Remb(0))]);
+}
+
+#[test]
+fn padding_is_taken_off_and_must_fit() {
+    let bytes = [0xaf, PT_RTPFB, 0, 5, 0, 0, 0, 1, 0, 0, 0, 2, 9, 9, 9, 9, 9, 9, 9, 9, 9, 0, 0, 3];
+    assert_eq!(read(&bytes), [Ok(Packet::TransportCc(&[9; 9]))]);
+    for padding in [0, 21, 200] {
+        let mut bad = bytes;
+        bad[23] = padding;
+        assert_eq!(read(&bad), [Err(RtcpError::Body(PT_RTPFB))], "{padding} bytes");
+    }
+}
+
+#[test]
+fn broken_framing_ends_the_walk() {
+    let pli = [0x81, PT_PSFB, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2];
+    for tail in [
+        &[0x81][..],
+        &[0x81, 206, 0],
+        &[0x81, 206, 0, 2, 0, 0, 0, 1],
+        &[0x41, 206, 0, 0, 0x81, 206, 0, 0], // version 1
+    ] {
+        let compound = [&pli[..], tail].concat();
+        assert_eq!(read(&compound), [Ok(Packet::Pli(Ssrc(2))), Err(RtcpError::Header)]);
+    }
+    assert_eq!(read(&[]), []);
+}
+
 #[test]
 fn a_bad_body_does_not_hide_what_follows_and_a_bad_header_does() {
     let mut bytes = vec![0x81, PT_RTPFB, 0, 1, 0, 0, 0, 1]; // a NACK without its media SSRC

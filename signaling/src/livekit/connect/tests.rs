@@ -25,7 +25,7 @@ fn token(video: Option<VideoGrant>) -> String {
 }
 
 fn token_for(claims: Claims) -> String {
-    mint("devkey", "secret", claims, Duration::from_secs(60), NOW_MS / 1000).unwrap()
+    mint("devkey", "secret", claims, Duration::from_mins(1), NOW_MS / 1000).unwrap()
 }
 
 fn ask(endpoint: Endpoint, query: &str, authorization: Option<&str>) -> Result<Admission, ConnectError> {

@@ -1,0 +1,233 @@
+//! Nothing that clients send, and nothing the core says at the wrong time, breaks a room.
+
+use livekit_protocol::{
+    LeaveRequest, MuteTrackRequest, SubscriptionPermission, SyncState, TrickleRequest,
+    UpdateParticipantMetadata, UpdateSubscription, UpdateTrackSettings,
+};
+use proptest::prelude::*;
+use sfu::command::{LinkQuality, PeerEnd, SpeakerLevel, TrackMedia};
+
+use super::script::*;
+use super::*;
+use crate::livekit::frame::{self, Encoding};
+
+/// One step of a made-up call. Numbers pick from what there is.
+#[derive(Clone, Debug)]
+enum Step {
+    Join { name: u8, dual: bool, offer: bool },
+    Ask { who: usize, request: u8, value: u8, text: String },
+    Frame { who: usize, bytes: Vec<u8> },
+    Core { event: u8, who: usize, value: u8, bytes: Vec<u8> },
+    Close { who: usize },
+    Wait { ms: u32 },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        2 => (0u8..4, any::<bool>(), any::<bool>()).prop_map(|(name, dual, offer)| Step::Join { name, dual, offer }),
+        6 => (0usize..8, 0u8..14, any::<u8>(), "[a-c]{0,2}")
+            .prop_map(|(who, request, value, text)| Step::Ask { who, request, value, text }),
+        1 => (0usize..8, any::<Vec<u8>>()).prop_map(|(who, bytes)| Step::Frame { who, bytes }),
+        6 => (0u8..15, 0usize..8, any::<u8>(), any::<Vec<u8>>())
+            .prop_map(|(event, who, value, bytes)| Step::Core { event, who, value, bytes }),
+        1 => (0usize..8).prop_map(|who| Step::Close { who }),
+        1 => (0u32..30_000).prop_map(|ms| Step::Wait { ms }),
+    ]
+}
+
+fn request(script: &Script, kind: u8, value: u8, text: String) -> Request {
+    let sids: Vec<String> = script.room.by_track_sid.keys().cloned().chain([text.clone()]).collect();
+    let sid = sids[usize::from(value) % sids.len()].clone();
+    let flag = value.is_multiple_of(2);
+    match kind {
+        0 => Request::Offer(offer(u32::from(value))),
+        1 => Request::Answer(offer(u32::from(value))),
+        2 => Request::Trickle(TrickleRequest {
+            candidate_init: text,
+            target: i32::from(value) - 1,
+            r#final: flag,
+        }),
+        3 | 4 => Request::AddTrack(AddTrackRequest {
+            r#type: i32::from(value % 4),
+            source: i32::from(value) - 2,
+            muted: flag,
+            ..camera(&text)
+        }),
+        5 => Request::Mute(MuteTrackRequest { sid, muted: flag }),
+        6 | 7 => Request::Subscription(UpdateSubscription {
+            track_sids: vec![sid],
+            subscribe: flag,
+            participant_tracks: vec![],
+        }),
+        8 => Request::TrackSetting(UpdateTrackSettings {
+            track_sids: sids,
+            disabled: flag,
+            quality: i32::from(value) - 3,
+            ..UpdateTrackSettings::default()
+        }),
+        9 if value > 200 => Request::Leave(LeaveRequest::default()),
+        9 | 10 => Request::SubscriptionPermission(SubscriptionPermission {
+            all_participants: flag,
+            ..Default::default()
+        }),
+        11 => Request::UpdateMetadata(UpdateParticipantMetadata { name: text, ..Default::default() }),
+        12 => Request::SyncState(SyncState::default()),
+        _ => Request::Ping(i64::from(value)),
+    }
+}
+
+fn event(script: &Script, kind: u8, who: usize, value: u8, bytes: Vec<u8>) -> Event {
+    let mut peers: Vec<PeerId> = script.room.by_peer.keys().copied().collect();
+    peers.sort_unstable();
+    peers.push(PeerId(1));
+    let peer = peers[who % peers.len()];
+    let mut tracks: Vec<TrackId> = script.room.tracks.keys().copied().collect();
+    tracks.push(TrackId(1));
+    let track = tracks[usize::from(value) % tracks.len()];
+    let level = f32::from_bits(u32::from_be_bytes([value; 4]));
+    let kind_of = |byte: u8| if byte.is_multiple_of(2) { MediaKind::Audio } else { MediaKind::Video };
+    match kind {
+        0..=3 => Event::RemoteSections {
+            peer,
+            sections: bytes
+                .iter()
+                .take(8)
+                .enumerate()
+                .map(|(at, byte)| RemoteSection {
+                    sending: byte % 3 > 0,
+                    ..section(
+                        &at.to_string(),
+                        kind_of(*byte),
+                        ["", "a", "b", "ab", "x"][usize::from(*byte) % 5],
+                    )
+                })
+                .collect(),
+        },
+        4 => Event::Answer { peer, id: 0, sdp: String::new(), tracks: vec![(mid("0"), track)] },
+        5 => Event::Offer { peer, id: 0, sdp: String::new(), tracks: vec![(mid("0"), track)] },
+        6 => Event::DescriptionRefused { peer, id: 0, reason: String::from_utf8_lossy(&bytes).into_owned() },
+        7 => Event::Connected { peer },
+        8 if value > 200 => Event::Ended { peer, reason: PeerEnd::NeverConnected },
+        8 => Event::SubscriptionPaused { peer, track, paused: value.is_multiple_of(2) },
+        9 => Event::SubscriptionBound { peer, track },
+        10 => Event::SubscriptionUnsupported { peer, track },
+        11 => Event::Speakers { room: script.room.id(), levels: vec![SpeakerLevel { track, level }] },
+        12 => Event::Quality {
+            peer,
+            quality: LinkQuality {
+                uplink_loss: level,
+                downlink_loss: level,
+                rtt: Some(Duration::MAX),
+                estimate: None,
+                served: level,
+                active: value.is_multiple_of(2),
+            },
+        },
+        13 => Event::TrackMedia {
+            track,
+            media: TrackMedia {
+                mid: mid("9"),
+                kind: kind_of(value),
+                mime: String::new(),
+                layers: vec![(None, None)],
+            },
+        },
+        _ => Event::Data {
+            peer,
+            label: ["_reliable", "_lossy", "x"][who % 3].into(),
+            binary: true,
+            payload: bytes.into(),
+        },
+    }
+}
+
+/// What always holds, whatever happened.
+fn check(script: &Script) {
+    let room = &script.room;
+    assert_eq!(room.people.len(), room.by_identity.len());
+    assert_eq!(room.by_session.len(), room.people.values().filter(|who| who.session.is_some()).count());
+    assert_eq!(room.by_peer.len(), room.people.values().map(|who| who.link.peers().count()).sum::<usize>());
+    assert_eq!(room.tracks.len(), room.people.values().map(|who| who.tracks.len()).sum::<usize>());
+    assert_eq!(room.tracks.len(), room.by_track_sid.len());
+    assert!(room.tracks.len() <= 2 * room.people.len());
+    for who in room.people.values() {
+        for id in who.subscriptions.keys() {
+            let track = &room.tracks[id];
+            assert!(track.is_published() && track.owner != who.seat);
+        }
+        let mut mids: Vec<Mid> = who.tracks.iter().filter_map(|id| room.tracks[id].mid()).collect();
+        mids.sort_unstable();
+        mids.dedup();
+        assert_eq!(mids.len(), who.tracks.iter().filter(|id| room.tracks[*id].is_published()).count());
+        assert!(who.preferences.len() <= 4);
+    }
+}
+
+/// Clients must never see a participant's version fall, nor a track before its participant.
+fn check_messages(script: &Script) {
+    for messages in script.inbox.values() {
+        let mut versions: HashMap<String, u32> = HashMap::new();
+        for info in updates(messages) {
+            let last = versions.insert(info.sid.clone(), info.version).unwrap_or(0);
+            assert!(info.version >= last, "version fell: {info:?}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+    #[test]
+    fn no_sequence_of_steps_breaks_a_room(steps in prop::collection::vec(step(), 1..60)) {
+        let mut settings = settings();
+        settings.limits.tracks_per_participant = 2;
+        settings.limits.preferences_per_participant = 4;
+        let mut script = Script::with(settings);
+        let mut sessions: Vec<SessionId> = vec![];
+        for step in steps {
+            let pick = |who: usize| sessions.get(who % sessions.len().max(1)).copied();
+            match step {
+                Step::Join { name, dual, offer: with_offer } => {
+                    let name = format!("p{name}");
+                    let mut admission = if dual { v0(&name) } else { admission(&name) };
+                    admission.publisher_offer = with_offer.then(|| offer(1));
+                    if let Ok(session) = script.try_join(admission) {
+                        sessions.push(session);
+                    }
+                }
+                Step::Ask { who, request: kind, value, text } => {
+                    if let Some(session) = pick(who) {
+                        let request = request(&script, kind, value, text);
+                        script.request(session, request);
+                    }
+                }
+                Step::Frame { who, bytes } => {
+                    if let Some(session) = pick(who)
+                        && let Ok(SignalRequest { message: Some(message) }) = frame::decode(Encoding::Protobuf, &bytes)
+                    {
+                        script.request(session, message);
+                    }
+                }
+                Step::Core { event: kind, who, value, bytes } => {
+                    let event = event(&script, kind, who, value, bytes);
+                    script.media(event);
+                }
+                Step::Close { who } => {
+                    if let Some(session) = pick(who) {
+                        script.close_socket(session);
+                    }
+                }
+                Step::Wait { ms } => script.advance(Duration::from_millis(u64::from(ms))),
+            }
+            check(&script);
+        }
+        check_messages(&script);
+        script.shutdown();
+        prop_assert!(script.ended && script.room.people.is_empty() && script.room.tracks.is_empty());
+    }
+
+    #[test]
+    fn frames_of_any_bytes_are_read_or_refused(bytes: Vec<u8>) {
+        let _ = frame::decode(Encoding::Protobuf, &bytes);
+        let _ = frame::decode(Encoding::Json, &bytes);
+    }
+}
