@@ -66,7 +66,7 @@ function keepConnections() {
   };
 }
 
-/** Runs in a page that is not ours: what its connections receive, and what its video elements show. */
+/** Runs in a page that is not ours: what its connections receive, and which pictures a person can see. */
 async function media() {
   const inbound = [];
   for (const connection of window.keptConnections) {
@@ -74,10 +74,13 @@ async function media() {
       if (entry.type === 'inbound-rtp') inbound.push(entry);
     }
   }
+  const onTop = (video) => {
+    const { left, top, width, height } = video.getBoundingClientRect();
+    return video.parentElement.contains(document.elementFromPoint(left + width / 2, top + height / 2));
+  };
   const videos = [...document.querySelectorAll('video')].map((video) => ({
     width: video.videoWidth,
-    frames: video.getVideoPlaybackQuality().totalVideoFrames,
-    shownWidth: video.clientWidth,
+    visible: onTop(video),
   }));
   return { inbound, videos };
 }

@@ -61,7 +61,7 @@ fn hears_and_sees(who: &str, tab: &Tab<'_>) -> Result<Media, String> {
         let entries = media["inbound"].as_array().into_iter().flatten();
         entries.filter(|entry| entry["kind"] == kind).filter_map(|entry| entry[key].as_f64()).sum::<f64>()
     };
-    let shown = |video: &&Value| video["width"].as_u64() > Some(0) && video["shownWidth"].as_u64() > Some(0);
+    let shown = |video: &&Value| video["width"].as_u64() > Some(0) && video["visible"] == true;
     let pictures = media["videos"].as_array().into_iter().flatten().filter(shown).count();
     let now = Media {
         frames: inbound("video", "framesDecoded") as u64,
