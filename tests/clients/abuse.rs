@@ -62,7 +62,7 @@ fn bad_requests_get_their_own_answers_and_a_call_goes_on() {
     let mut answers = Vec::new();
     for (what, target, expected) in bad_requests(&server) {
         // As an upgrade, and as the question why the upgrade failed.
-        let validate = target.replacen("?", "/validate?", 1);
+        let validate = target.replacen('?', "/validate?", 1);
         for target in [target, validate] {
             let answer = http::get(server.address(), &target, &UPGRADE)
                 .unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -208,7 +208,7 @@ fn a_flood_of_garbage_on_the_media_ports_does_not_disturb_a_call() {
     call.assert_unharmed(since, 8.0);
     server.assert_alive();
     eventually(Duration::from_secs(3), || match dropped(&server) - before {
-        counted if counted > f64::from(RATE) => Ok(()),
+        counted if counted > u64::from(RATE) => Ok(()),
         counted => Err(format!("{counted} of {} packets counted as dropped", RATE * SECONDS)),
     });
 }

@@ -59,9 +59,9 @@ fn three_people_meet(mode: Mode) {
     for person in &people {
         assert_eq!(person.events(), [""; 0], "{}'s connection was in trouble", person.name());
     }
-    assert_eq!(server.metric("sluice_participants", &[]), 3.0);
-    assert_eq!(server.metric("sluice_published_tracks", &["video"]), 3.0);
-    assert_eq!(server.metric("sluice_subscribed_tracks", &["audio"]), 6.0);
+    assert_eq!(server.metric("sluice_participants", &[]), 3);
+    assert_eq!(server.metric("sluice_published_tracks", &["video"]), 3);
+    assert_eq!(server.metric("sluice_subscribed_tracks", &["audio"]), 6);
 
     people[2].leave();
     eventually(Duration::from_secs(5), || match people[0].others() {

@@ -38,7 +38,7 @@ fn python_meets_python_and_chromium(mode: Mode) {
     // Without our feedback an encoder stays at its first guess of the rate, which is too little for the top layer.
     eventually(Duration::from_secs(20), || {
         let sent = ada.sent();
-        let top = sent.iter().find(|layer| layer.rid == "f").map_or(0, |layer| layer.bytes_sent);
+        let top = sent.iter().find(|layer| layer.rid == "f").map_or(0, |layer| layer.bytes);
         if top > 0 { Ok(()) } else { Err(format!("{sent:?}")) }
     });
     eventually(Duration::from_secs(20), || match grace.track(&ada, Kind::Video)? {

@@ -19,8 +19,9 @@ pub(crate) fn get(server: SocketAddr, target: &str, headers: &[&str]) -> Result<
     let wait = Duration::from_secs(5);
     let mut stream = TcpStream::connect_timeout(&server, wait).map_err(|error| error.to_string())?;
     stream.set_read_timeout(Some(wait)).map_err(|error| error.to_string())?;
-    let headers: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
-    let request = format!("GET {target} HTTP/1.1\r\nhost: {server}\r\n{headers}\r\n");
+    let host = format!("host: {server}");
+    let lines = [&[host.as_str()], headers].concat().join("\r\n");
+    let request = format!("GET {target} HTTP/1.1\r\n{lines}\r\n\r\n");
     // A server may refuse before it has read all; what it said counts.
     let written = stream.write_all(request.as_bytes());
     let (mut received, mut chunk) = (Vec::new(), [0; 16 << 10]);

@@ -112,8 +112,10 @@ pub(crate) struct Size {
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct Sent {
     pub(crate) rid: String,
-    pub(crate) bytes_sent: u64,
-    pub(crate) frames_sent: u64,
+    #[serde(rename = "bytesSent")]
+    pub(crate) bytes: u64,
+    #[serde(rename = "framesSent")]
+    pub(crate) frames: u64,
     pub(crate) frame_width: u32,
     // For whoever reads a failure.
     nack_count: u64,

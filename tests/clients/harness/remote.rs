@@ -215,7 +215,16 @@ pub(crate) struct Sdk(Remote);
 
 impl Sdk {
     pub(crate) fn start() -> Sdk {
-        Sdk(Remote::start("sdk", &programs::python(), &[&drivers().join("sdk.py")], None))
+        Sdk::launch(None)
+    }
+
+    /// With all its traffic through a namespace's link.
+    pub(crate) fn start_in(namespace: &Namespace) -> Sdk {
+        Sdk::launch(Some(namespace))
+    }
+
+    fn launch(place: Option<&Namespace>) -> Sdk {
+        Sdk(Remote::start("sdk", &programs::python(), &[&drivers().join("sdk.py")], place))
     }
 
     /// A participant on the Python SDK, not in a room yet.

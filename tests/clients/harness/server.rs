@@ -95,12 +95,13 @@ impl Server {
     }
 
     /// A metric's value: the sum over all series of the family whose text contains each of `labels`.
-    pub(crate) fn metric(&self, family: &str, labels: &[&str]) -> f64 {
+    /// All that are asked for here count whole things.
+    pub(crate) fn metric(&self, family: &str, labels: &[&str]) -> u64 {
         let text = http::get(self.address(), "/metrics", &[]).expect("metrics").body;
         let series = text.lines().filter_map(|line| line.rsplit_once(' '));
         let of_family = series.filter(|(series, _)| series.split('{').next() == Some(family));
         let wanted = of_family.filter(|(series, _)| labels.iter().all(|label| series.contains(label)));
-        let values: Vec<f64> = wanted.filter_map(|(_, value)| value.parse().ok()).collect();
+        let values: Vec<u64> = wanted.filter_map(|(_, value)| value.parse().ok()).collect();
         assert!(!values.is_empty(), "no metric {family} {labels:?}");
         values.iter().sum()
     }

@@ -25,7 +25,7 @@ impl Signal {
         stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a socket");
         let request = format!("{}{target}", server.url()).into_client_request().expect("a URL");
         let (socket, _) = tungstenite::client(request, stream)
-            .unwrap_or_else(|error| panic!("no WebSocket at {:.100}: {error}", target));
+            .unwrap_or_else(|error| panic!("no WebSocket at {target:.100}: {error}"));
         Signal(socket)
     }
 
@@ -108,29 +108,23 @@ pub(crate) fn join_request() -> String {
 
 /// An SDP offer, valid but for a fingerprint that no certificate has.
 fn offer() -> String {
-    let transport = |mid: usize| {
+    let fingerprint = ["AA"; 32].join(":");
+    let section = |mid: usize, line: &str, attributes: &str| {
         format!(
-            "c=IN IP4 0.0.0.0\r\na=ice-ufrag:abcd\r\na=ice-pwd:abcdefghijklmnopqrstuvwx\r\na=ice-options:trickle\r\n\
-             a=fingerprint:sha-256 {}\r\na=setup:actpass\r\na=mid:{mid}\r\n",
-            ["AA"; 32].join(":")
+            "m={line}\r\nc=IN IP4 0.0.0.0\r\na=mid:{mid}\r\na=setup:actpass\r\na=fingerprint:sha-256 {fingerprint}\r\n\
+             a=ice-ufrag:abcd\r\na=ice-pwd:abcdefghijklmnopqrstuvwx\r\na=ice-options:trickle\r\n{attributes}"
         )
     };
-    let mut sdp =
-        String::from("v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1 2 3 4 5 6\r\n");
-    for mid in 0..6 {
-        let (line, codec) = if mid < 3 {
-            ("m=audio 9 UDP/TLS/RTP/SAVPF 111", "a=rtpmap:111 opus/48000/2\r\n")
-        } else {
-            (
-                "m=video 9 UDP/TLS/RTP/SAVPF 96",
-                "a=rtpmap:96 VP8/90000\r\na=rtcp-fb:96 nack\r\na=rtcp-fb:96 nack pli\r\n",
-            )
-        };
-        sdp.push_str(&format!("{line}\r\n{}a=recvonly\r\na=rtcp-mux\r\n{codec}", transport(mid)));
-    }
-    sdp.push_str(&format!(
-        "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\n{}a=sctp-port:5000\r\na=max-message-size:262144\r\n",
-        transport(6)
-    ));
-    sdp
+    let audio = "a=recvonly\r\na=rtcp-mux\r\na=rtpmap:111 opus/48000/2\r\n";
+    let video =
+        "a=recvonly\r\na=rtcp-mux\r\na=rtpmap:96 VP8/90000\r\na=rtcp-fb:96 nack\r\na=rtcp-fb:96 nack pli\r\n";
+    let data = "a=sctp-port:5000\r\na=max-message-size:262144\r\n";
+    let sections = (0..7).map(|mid| match mid {
+        0..3 => section(mid, "audio 9 UDP/TLS/RTP/SAVPF 111", audio),
+        3..6 => section(mid, "video 9 UDP/TLS/RTP/SAVPF 96", video),
+        _ => section(mid, "application 9 UDP/DTLS/SCTP webrtc-datachannel", data),
+    });
+    let head =
+        "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1 2 3 4 5 6\r\n".to_owned();
+    std::iter::once(head).chain(sections).collect()
 }
