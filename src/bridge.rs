@@ -60,7 +60,7 @@ pub fn notice(metrics: &Metrics, room: &str, notice: Notice) {
         Notice::ParticipantJoined => tracing::info!(room, "participant joined"),
         Notice::ParticipantActive { after } => tracing::info!(room, ?after, "participant active"),
         Notice::ParticipantLeft { reason, after } => {
-            tracing::info!(room, ?reason, ?after, "participant left")
+            tracing::info!(room, ?reason, ?after, "participant left");
         }
         Notice::TrackPublished { kind } => tracing::debug!(room, ?kind, "track published"),
         Notice::TrackUnpublished { kind } => tracing::debug!(room, ?kind, "track unpublished"),

@@ -42,17 +42,17 @@ pub struct ServeArgs {
     /// Try things out: no configuration, the API key "devkey" with the secret "secret", bound to loopback
     #[arg(long, conflicts_with = "config")]
     pub dev: bool,
-    /// Configuration file; `sluice config reference` prints one
-    #[arg(long, value_name = "FILE", env = "SLUICE_CONFIG", required_unless_present = "dev")]
+    /// Configuration file [env: SLUICE_CONFIG]; `sluice config reference` prints one
+    #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// With --dev: bind this address in place of loopback, such as 0.0.0.0 to reach it from a phone
-    #[arg(long, value_name = "ADDR", requires = "dev")]
+    #[arg(long, value_name = "ADDR", requires = "dev", conflicts_with = "config")]
     pub bind: Option<IpAddr>,
     /// With --dev: tell clients this address; may be repeated [default: those it is bound to]
-    #[arg(long = "node-ip", value_name = "ADDR", requires = "dev")]
+    #[arg(long = "node-ip", value_name = "ADDR", requires = "dev", conflicts_with = "config")]
     pub node_ips: Vec<IpAddr>,
     /// With --dev: HTTP port; 0 lets the system choose [default: 7880]
-    #[arg(long, value_name = "N", requires = "dev")]
+    #[arg(long, value_name = "N", requires = "dev", conflicts_with = "config")]
     pub port: Option<u16>,
 }
 
@@ -76,6 +76,9 @@ pub enum ConfigCommand {
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
+    /// Neither of the two ways to serve.
+    #[error("nothing to go by: --dev tries things out without a configuration, --config FILE reads one")]
+    NoConfig,
     /// The configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -102,7 +105,7 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
     match cli.command {
         Command::Serve(args) => {
             drop(out);
-            serve(args)
+            serve(&args)
         }
         Command::Token(args) => Ok(writeln!(out, "{}", args.token(crate::bridge::unix_ms())?)?),
         Command::Config(ConfigCommand::Check { file }) => {
@@ -127,8 +130,10 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
 
 /// The settings that the command line asks for.
 fn settings(args: &ServeArgs) -> Result<Settings, CliError> {
-    if let Some(file) = &args.config {
-        return Ok(config::load(file, std::env::vars_os())?);
+    if !args.dev {
+        // Read here, since a variable that is always set (in a container) must not forbid --dev.
+        let file = args.config.clone().or_else(|| std::env::var_os("SLUICE_CONFIG").map(PathBuf::from));
+        return Ok(config::load(&file.ok_or(CliError::NoConfig)?, std::env::vars_os())?);
     }
     let mut settings = config::load_dev(std::env::vars_os())?;
     if let Some(ip) = args.bind {
@@ -144,8 +149,8 @@ fn settings(args: &ServeArgs) -> Result<Settings, CliError> {
     Ok(settings)
 }
 
-fn serve(args: ServeArgs) -> Result<(), CliError> {
-    let settings = settings(&args)?;
+fn serve(args: &ServeArgs) -> Result<(), CliError> {
+    let settings = settings(args)?;
     let filter = tracing_subscriber::EnvFilter::builder().parse_lossy(&settings.log_level);
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     if let Err(error) = raise_open_file_limit() {

@@ -149,10 +149,19 @@ mod tests {
     }
 
     #[test]
-    fn every_metric_has_a_help_text() {
-        let text = text(&Metrics::new(vec![SharedStats::default()]).unwrap());
-        for name in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()) {
+    fn every_metric_has_a_help_text_and_a_line_in_the_documentation() {
+        let metrics = Metrics::new(vec![SharedStats::default()]).unwrap();
+        metrics.join_refused(503);
+        let (text, page) = (text(&metrics), include_str!("../docs/metrics.md"));
+        let names = || text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+        for name in names() {
             assert!(text.contains(&format!("# HELP {name} ")), "{name}");
+            assert!(page.contains(&format!("| `{name}` |")), "{name}");
         }
+        assert_eq!(
+            names().count(),
+            page.matches("| `sluice_").count(),
+            "no metric is described that is not there"
+        );
     }
 }

@@ -66,6 +66,7 @@ struct Handle {
 }
 
 /// What sessions tell a room.
+#[expect(clippy::large_enum_variant, reason = "frames are the usual case, and a box would be made for each")]
 enum ToRoom {
     Join {
         session: SessionId,
@@ -78,6 +79,7 @@ enum ToRoom {
 }
 
 /// One frame of a client's.
+#[expect(clippy::large_enum_variant, reason = "readable frames are the usual case")]
 #[derive(Debug)]
 pub enum FromClient {
     /// It could be read.

@@ -25,6 +25,8 @@ use crate::transport::sctp::ChannelEvent;
 use crate::transport::stun;
 use crate::units::WallClock;
 
+/// A peer that was served rests this long: a deadline of its that is still past waits for news, not for time.
+const REST: Duration = Duration::from_micros(500);
 /// How often speakers are told.
 const SPEAKER_WINDOW: Duration = Duration::from_millis(400);
 
@@ -274,13 +276,13 @@ impl Sfu {
             self.begin_round(now, index);
         }
         self.service_media(now, index);
-        self.reschedule(index);
+        self.reschedule(now, index);
     }
 
     /// Sets the peer's deadline anew.
-    fn reschedule(&mut self, index: usize) {
+    fn reschedule(&mut self, now: Instant, index: usize) {
         let at = self.peers[index].as_ref().and_then(|peer| peer.next_timeout(&self.tracks));
-        self.timers.set(index, at);
+        self.timers.set(index, at.map(|at| at.max(now + REST)));
     }
 
     fn mark_dirty(&mut self, index: usize) {
@@ -314,7 +316,7 @@ impl Sfu {
                 }
             }
         }
-        self.reschedule(index);
+        self.reschedule(now, index);
     }
 
     fn handle_channel(&mut self, now: Instant, index: usize, event: ChannelEvent) {

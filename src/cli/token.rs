@@ -12,6 +12,7 @@ use crate::config::DEV_KEY;
 
 /// Print a token with which a client can join a room. What is not said is allowed to publish, subscribe and send data.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "one for each flag")]
 #[command(after_help = "Example: sluice token --room standup --identity alice --name Alice --ttl 1h")]
 pub struct TokenArgs {
     /// The room that may be joined

@@ -123,7 +123,7 @@ pub fn load(
         .map_err(|source| ConfigError::Unreadable { file: file.to_owned(), source })?;
     let mut overrides = from_text(file, &text)?;
     overrides.extend(from_variables(variables));
-    apply(overrides, false)
+    apply(&overrides, false)
 }
 
 /// For development, without a file: the key `devkey` with the secret `secret`, everything bound to loopback.
@@ -131,18 +131,18 @@ pub fn load(
 /// # Errors
 /// As [`load`], of the environment only.
 pub fn load_dev(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Settings, ConfigError> {
-    let mut settings = apply(from_variables(variables), true)?;
+    let mut settings = apply(&from_variables(variables), true)?;
     settings.bind_to(IpAddr::V4(Ipv4Addr::LOCALHOST));
     Ok(settings)
 }
 
 #[cfg(test)]
 pub(super) fn apply_text(file: &Path, text: &str) -> Result<Settings, ConfigError> {
-    apply(from_text(file, text)?, false)
+    apply(&from_text(file, text)?, false)
 }
 
-fn apply(overrides: Vec<Override>, dev: bool) -> Result<Settings, ConfigError> {
-    let (config, origins) = merge(&overrides)?;
+fn apply(overrides: &[Override], dev: bool) -> Result<Settings, ConfigError> {
+    let (config, origins) = merge(overrides)?;
     Settings::checked(config, dev).map_err(|source| {
         let origin = origins.get(source.key().as_ref()).cloned().unwrap_or(Origin::Default);
         ConfigError::Refused { origin, source }

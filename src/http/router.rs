@@ -27,9 +27,9 @@ use crate::metrics::Metrics;
 use crate::rooms::Rooms;
 
 /// Browsers may keep the answer to a preflight for a day.
-const PREFLIGHT_AGE: Duration = Duration::from_secs(86_400);
+const PREFLIGHT_AGE: Duration = Duration::from_hours(24);
 /// A token of `/dev/token` is good for a day of work.
-const DEV_TOKEN_TTL: Duration = Duration::from_secs(24 * 3600);
+const DEV_TOKEN_TTL: Duration = Duration::from_hours(24);
 
 /// What handlers need.
 #[derive(Clone)]

@@ -28,6 +28,7 @@ pub(super) struct Actor {
 }
 
 /// What woke the room.
+#[expect(clippy::large_enum_variant, reason = "one at a time, on its way to be handled")]
 enum Wake {
     Message(Option<ToRoom>),
     Event(Option<Event>),
@@ -175,8 +176,9 @@ impl Actor {
         self.count(0);
     }
 
-    /// Brings the counts outside up to date.
+    /// Brings the counts outside up to date. Nobody is in a room that has ended.
     fn count(&mut self, now: usize) {
+        let now = if self.ended { 0 } else { now };
         let before = std::mem::replace(&mut self.counted, now);
         for count in [&self.shared.participants, self.worker.load()] {
             // Wraps where participants left, as it should.

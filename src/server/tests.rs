@@ -62,6 +62,16 @@ impl RunningServer {
         (response.status().as_u16(), response.text().await.unwrap())
     }
 
+    /// What the server answers to these bytes.
+    async fn raw(&self, request: &str) -> String {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let mut stream = TcpStream::connect(self.http_addr).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = [0; 64];
+        let length = stream.read(&mut answer).await.unwrap();
+        String::from_utf8_lossy(&answer[..length]).into_owned()
+    }
+
     async fn try_connect(&self, path: &str) -> Result<Client, (u16, String)> {
         let url = format!("ws://{}{path}", self.http_addr);
         match tokio_tungstenite::connect_async(url).await {
@@ -94,7 +104,7 @@ impl RunningServer {
 fn token_of(grant: VideoGrant, identity: &str) -> String {
     let claims = Claims { sub: identity.to_owned(), video: Some(grant), ..Claims::default() };
     let now = bridge::unix_ms() / 1000;
-    access::mint(DEV_KEY.0, DEV_KEY.1, claims, Duration::from_secs(60), now).unwrap()
+    access::mint(DEV_KEY.0, DEV_KEY.1, claims, Duration::from_mins(1), now).unwrap()
 }
 
 fn token(room: &str, identity: &str) -> String {
@@ -229,9 +239,11 @@ async fn long_requests_are_read_and_longer_ones_refused_by_name() {
     let (status, body) = server.get(&path(65_000)).await;
     assert_eq!(status, 400);
     assert!(body.contains("join_request"), "it was read to the end: {body}");
-    assert_eq!(server.get(&path(70_000)).await.0, 414);
-    let header = reqwest::Client::new().get(server.url("/")).header("X-Large", "x".repeat(600_000));
-    assert_eq!(header.send().await.unwrap().status(), 431);
+    // By hand: the client refuses to send these itself.
+    let long_path = format!("GET {} HTTP/1.1\r\nHost: h\r\n\r\n", path(70_000));
+    assert!(server.raw(&long_path).await.starts_with("HTTP/1.1 414 "));
+    let long_head = format!("GET / HTTP/1.1\r\nHost: h\r\nX-Large: {}", "x".repeat(512 << 10));
+    assert!(server.raw(&long_head).await.starts_with("HTTP/1.1 431 "));
     assert_eq!(server.get("/livez").await.0, 200);
     server.stop().await;
 }
@@ -265,7 +277,9 @@ async fn the_first_message_is_join_and_others_hear_of_it() {
     let mut bob = server.join("r", "bob").await;
     let Some(ToClient::Join(join)) = bob.next().await else { panic!("not a join") };
     assert_eq!(join.other_participants[0].identity, "alice");
-    alice.until(|m| matches!(m, ToClient::Update(u) if u.participants[0].identity == "bob")).await;
+    alice
+        .until(|m| matches!(m, ToClient::Update(u) if u.participants.iter().any(|p| p.identity == "bob")))
+        .await;
     server.until_metric("sluice_participants 2").await;
     server.until_metric("sluice_websocket_connections 2").await;
     server.until_metric("sluice_rooms 1").await;
@@ -284,12 +298,9 @@ async fn pings_are_answered_in_the_encoding_of_the_client() {
     assert!(matches!(pong, ToClient::PongResp(pong) if pong.last_ping_timestamp == 7));
     client.socket.send(Message::Text(r#"{"ping":"5"}"#.into())).await.unwrap();
     loop {
-        match client.frame().await.expect("a pong") {
-            Message::Text(text) => {
-                assert!(text.contains("\"pong\""), "{text}");
-                break;
-            }
-            _ => continue,
+        if let Message::Text(text) = client.frame().await.expect("a pong") {
+            assert!(text.contains("\"pong\""), "{text}");
+            break;
         }
     }
     server.stop().await;

@@ -25,7 +25,7 @@ impl Sfu {
         self.rooms.entry(room).or_default().peers.push(index);
         self.register_ufrags(index);
         self.count_members();
-        self.reschedule(index);
+        self.reschedule(now, index);
     }
 
     pub(super) fn register_ufrags(&mut self, index: usize) {
@@ -112,7 +112,7 @@ impl Sfu {
             if let Some(peer) = self.peers[*subscriber].as_mut() {
                 peer.downlink.remove(*slot);
                 peer.agreement.want(now);
-                self.reschedule(*subscriber);
+                self.reschedule(now, *subscriber);
             }
         }
         if let Some(peer) = self.peers[track.owner].as_mut() {
@@ -164,7 +164,7 @@ impl Sfu {
         track.subscribers.push((subscriber, slot));
         peer.agreement.want(now);
         self.count_members();
-        self.reschedule(subscriber);
+        self.reschedule(now, subscriber);
     }
 
     pub(super) fn unsubscribe(&mut self, now: Instant, peer: PeerId, id: TrackId) {
@@ -179,7 +179,7 @@ impl Sfu {
         peer.agreement.want(now);
         self.count_members();
         self.allocate(now, subscriber);
-        self.reschedule(subscriber);
+        self.reschedule(now, subscriber);
     }
 
     pub(super) fn adjust(&mut self, now: Instant, peer: PeerId, id: TrackId, demand: Demand) {
@@ -225,7 +225,7 @@ impl Sfu {
         peer.connection.ice.restart(&mut self.rng);
         peer.agreement.want(now);
         self.register_ufrags(index);
-        self.reschedule(index);
+        self.reschedule(now, index);
     }
 
     /// Sets the counts of what there is now.

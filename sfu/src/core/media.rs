@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::Sfu;
+use super::{REST, Sfu};
 use crate::command::{Event, LinkQuality, MediaKind, Path, TrackMedia};
 use crate::ids::Ssrc;
 use crate::peer::downlink::Change;
@@ -44,7 +44,7 @@ impl Sfu {
         if let Some(number) = extensions.transport_cc {
             peer.uplink.feedback.on_received(now, number, on_wire);
             if let Some(at) = peer.uplink.feedback.next_timeout() {
-                self.timers.at_latest(index, at);
+                self.timers.at_latest(index, at.max(now + REST));
             }
         }
         peer.uplink.packets += 1;
@@ -74,7 +74,7 @@ impl Sfu {
         if let Some(encoding) = track.encodings.get(usize::from(stream.encoding))
             && let Some(at) = encoding.nack.next_timeout()
         {
-            self.timers.at_latest(index, at);
+            self.timers.at_latest(index, at.max(now + REST));
         }
         let Some(packet) = ingested else { return Ok(()) };
         if track.muted {
@@ -180,7 +180,7 @@ impl Sfu {
             }
         }
         if let Some(at) = self.peers[index].as_ref().and_then(|peer| peer.downlink.next_timeout()) {
-            self.timers.at_latest(index, at);
+            self.timers.at_latest(index, at.max(now + REST));
         }
     }
 
@@ -207,7 +207,7 @@ impl Sfu {
             peer.send_feedback(now, &mut self.tracks, &mut self.egress, &mut self.stats, &mut self.lost);
             let at = self.tracks[index].as_ref().and_then(|track| track.next_timeout(peer.rtt()));
             if let Some(at) = at {
-                self.timers.at_latest(owner, at);
+                self.timers.at_latest(owner, at.max(now + REST));
             }
         }
     }
@@ -246,7 +246,7 @@ impl Sfu {
             &mut self.stats,
         );
         if let Some(at) = peer.downlink.next_timeout() {
-            self.timers.at_latest(index, at);
+            self.timers.at_latest(index, at.max(now + REST));
         }
         let first = peer.downlink.sent_media && !peer.first_media_told;
         if first {

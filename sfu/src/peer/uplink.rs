@@ -102,8 +102,13 @@ impl Uplink {
             let receive = receive.clone();
             self.sections.push(UplinkSection { mid: section.mid, kind: section.kind, receive, track });
         }
-        // Section indices have moved: streams are found again by their next packet.
-        self.streams.clear();
+        // Streams are kept, under their section's new index: clients stop telling mid and rid once a stream was
+        // reported on (libwebrtc does).
+        let sections = &self.sections;
+        self.streams.retain(|_, stream| {
+            let moved = sections.iter().position(|section| section.track == Some(stream.track));
+            moved.inspect(|index| stream.section = *index).is_some()
+        });
     }
 
     pub(crate) fn section(&self, mid: Mid) -> Option<usize> {

@@ -236,6 +236,7 @@ async fn a_worker_that_panicked_is_seen_to_be_gone() {
         fn handle_command(&mut self, _: Instant, _: Command) {
             panic!("as a bug would");
         }
+        fn settle(&mut self, _: Instant) {}
         fn handle_timeout(&mut self, _: Instant) {}
         fn next_timeout(&self) -> Option<Instant> {
             None

@@ -1,0 +1,29 @@
+//! The whole server against the clients of others: Chromium with livekit-client, the Python SDK, and clients
+//! that mean no good.
+//!
+//! Run by `cargo xtask ci`, which installs what is needed; by hand: `cargo test --release --test clients`. Each
+//! test starts a server of its own on free ports, and no two run at once. Browsers and SDKs are driven by
+//! `driver.mjs` and `sdk.py`, which do as they are told and report what they see; every judgement is here.
+//! Tests of bad networks need root, for network namespaces. A missing program fails the test.
+
+#[path = "clients/harness/mod.rs"]
+mod harness;
+
+#[path = "clients/abuse.rs"]
+mod abuse;
+#[path = "clients/churn.rs"]
+mod churn;
+#[path = "clients/codecs.rs"]
+mod codecs;
+#[path = "clients/data.rs"]
+mod data;
+#[path = "clients/layers.rs"]
+mod layers;
+#[path = "clients/meeting.rs"]
+mod meeting;
+#[path = "clients/networks.rs"]
+mod networks;
+#[path = "clients/page.rs"]
+mod page;
+#[path = "clients/sdk.rs"]
+mod sdk;

@@ -1,0 +1,70 @@
+//! What the client tests share: a server, hands on browsers and SDKs, bad networks, and patience.
+
+mod participant;
+mod programs;
+mod remote;
+mod server;
+mod signal;
+mod token;
+
+pub(crate) mod http;
+pub(crate) mod namespace;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+pub(crate) use participant::{Camera, Kind, Message, Mode, Participant, Received};
+pub(crate) use remote::{Browser, Sdk, Tab};
+pub(crate) use server::Server;
+pub(crate) use signal::{Signal, join_request};
+pub(crate) use token::{Claims, Token};
+
+/// Two cores encode and decode for one test at a time, whatever `--test-threads` says. Hold it for the whole test.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Looks until there is something, and gives it.
+///
+/// # Panics
+/// After `within`, with what `look` said last.
+#[track_caller]
+pub(crate) fn eventually<T>(within: Duration, mut look: impl FnMut() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + within;
+    loop {
+        match look() {
+            Ok(found) => return found,
+            Err(instead) => assert!(Instant::now() < deadline, "not within {within:?}: {instead}"),
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Lets the media flow for a while: the window of a measurement, never a wait for something to happen.
+pub(crate) fn observe(window: Duration) {
+    std::thread::sleep(window);
+}
+
+/// The folder of the drivers.
+fn drivers() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
+}
+
+/// A file for people who want to see how it went: logs and screenshots.
+pub(crate) fn artefact(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/clients");
+    std::fs::create_dir_all(&folder).expect("target/ can be written");
+    folder.join(name)
+}
+
+/// The last lines of a log, for a failure's report.
+fn tail(path: &Path) -> String {
+    const LINES: usize = 60;
+    const WIDTH: usize = 300;
+    let text = std::fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<String> = text.lines().map(|line| line.chars().take(WIDTH).collect()).collect();
+    lines[lines.len().saturating_sub(LINES)..].join("\n")
+}

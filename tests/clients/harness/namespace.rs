@@ -1,0 +1,142 @@
+//! Bad networks: a network namespace behind a link that is narrow or loses packets.
+//!
+//! The server stays outside; clients inside reach it at [`Namespace::outside`]. Whoever else connects to that
+//! address from outside does so over loopback and notices nothing.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::programs;
+
+/// A namespace with one link to the outside; taken down when dropped.
+pub(crate) struct Namespace {
+    name: String,
+    outer: String,
+    inner: String,
+    outside: Ipv4Addr,
+}
+
+impl Namespace {
+    /// # Panics
+    /// Without the rights or the programs for it, saying which.
+    pub(crate) fn new() -> Namespace {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let (process, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        assert!(count < 64, "addresses for 64 namespaces");
+        remove_left_overs();
+        // Four addresses for each link, somewhere in 10.64/10 where this process is alone.
+        let net = u32::from(Ipv4Addr::new(10, 64, 0, 0)) + (process % 16_384) * 256 + count * 4;
+        let (outside, inside) = (Ipv4Addr::from(net + 1), Ipv4Addr::from(net + 2));
+        let namespace = Namespace {
+            name: format!("sluice-{process}-{count}"),
+            // Interface names have at most 15 bytes.
+            outer: format!("sl{process}o{count}"),
+            inner: format!("sl{process}i{count}"),
+            outside,
+        };
+        let Namespace { name, outer, inner, .. } = &namespace;
+        ip(&format!("netns add {name}"));
+        ip(&format!("link add {outer} type veth peer name {inner} netns {name}"));
+        ip(&format!("addr add {outside}/30 dev {outer}"));
+        ip(&format!("link set {outer} up"));
+        ip(&format!("-n {name} addr add {inside}/30 dev {inner}"));
+        ip(&format!("-n {name} link set {inner} up"));
+        ip(&format!("-n {name} link set lo up"));
+        namespace
+    }
+
+    /// The outer end's address: where a server must be reachable.
+    pub(crate) fn outside(&self) -> Ipv4Addr {
+        self.outside
+    }
+
+    /// A command that runs inside.
+    pub(super) fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(programs::find(&["ip"], "iproute2"));
+        command.args(["netns", "exec", &self.name]).arg(program);
+        command
+    }
+
+    /// Lets at most `kbit` kilobits a second in, with 300 ms of queue: tc-tbf(8).
+    pub(crate) fn limit_downlink(&self, kbit: u32) {
+        let tc = programs::find(&["tc"], "iproute2");
+        run(
+            &tc,
+            &format!("qdisc replace dev {} root tbf rate {kbit}kbit burst 4kb latency 300ms", self.outer),
+        );
+    }
+
+    /// Lifts the limit.
+    pub(crate) fn lift_limit(&self) {
+        run(&programs::find(&["tc"], "iproute2"), &format!("qdisc del dev {} root", self.outer));
+    }
+
+    /// Loses `percent` of all UDP packets each way, at random.
+    pub(crate) fn lose(&self, percent: u32) {
+        let drop = format!("meta l4proto udp numgen random mod 100 < {percent} counter drop");
+        let rules = format!(
+            "table inet loss {{ chain down {{ type filter hook input priority 0; iifname {inner} {drop}; }}; \
+             chain up {{ type filter hook output priority 0; oifname {inner} {drop}; }}; }}",
+            inner = self.inner
+        );
+        let nft = programs::find(&["nft"], "nftables");
+        let status = self.command(&nft).arg(&rules).status();
+        assert!(status.as_ref().is_ok_and(std::process::ExitStatus::success), "nft: {status:?}: {rules}");
+    }
+
+    /// Packets that [`Namespace::lose`] has taken, down and up.
+    pub(crate) fn lost(&self) -> [u64; 2] {
+        let nft = programs::find(&["nft"], "nftables");
+        ["down", "up"].map(|chain| {
+            let output =
+                self.command(&nft).args(["list", "chain", "inet", "loss", chain]).output().expect("nft");
+            let text = String::from_utf8_lossy(&output.stdout);
+            let count = text
+                .split_once("counter packets ")
+                .and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
+            count.unwrap_or_else(|| panic!("no counter in {text}"))
+        })
+    }
+
+    /// Cuts the cable: nothing passes, and nobody is told.
+    pub(crate) fn cut(&self) {
+        ip(&format!("link set {} down", self.outer));
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        // The link goes with it.
+        let _ = Command::new(programs::find(&["ip"], "iproute2")).args(["netns", "del", &self.name]).status();
+        let outer = ["link", "del", &self.outer];
+        let _ = Command::new(programs::find(&["ip"], "iproute2")).args(outer).output();
+    }
+}
+
+/// Namespaces of test runs that were killed.
+fn remove_left_overs() {
+    let ip = programs::find(&["ip"], "iproute2");
+    let list = Command::new(&ip).args(["netns", "list"]).output().expect("ip(8) runs");
+    for name in String::from_utf8_lossy(&list.stdout).lines().filter_map(|line| line.split(' ').next()) {
+        let process = name.strip_prefix("sluice-").and_then(|rest| rest.split('-').next());
+        if process.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
+            let _ = Command::new(&ip).args(["netns", "del", name]).status();
+        }
+    }
+}
+
+fn ip(arguments: &str) {
+    run(&programs::find(&["ip"], "iproute2"), arguments);
+}
+
+fn run(program: &Path, arguments: &str) {
+    let output = Command::new(program).args(arguments.split(' ')).output().expect("it was found");
+    assert!(
+        output.status.success(),
+        "{} {arguments}: {}(tests of bad networks need root and a kernel with namespaces, veth, tbf and nftables)",
+        program.display(),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}

@@ -1,0 +1,265 @@
+//! A participant, wherever it lives: what it can be told to do and what it reports.
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::Server;
+use super::remote::Remote;
+
+/// How a client connects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// `/rtc/v1`, one peer connection: what web and Python use by default.
+    V1,
+    /// `/rtc`, two peer connections: Android, Flutter and Swift.
+    V0,
+}
+
+/// What to film.
+#[derive(Clone, Debug)]
+pub(crate) struct Camera {
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+    pub(crate) fps: u32,
+    /// One even colour; without it, moving bands under noise, which cost an encoder its whole rate.
+    pub(crate) rgb: Option<[u8; 3]>,
+    /// `vp8`, `h264`, `vp9` or `av1`.
+    pub(crate) codec: &'static str,
+    pub(crate) simulcast: bool,
+}
+
+impl Camera {
+    /// 1280x720 at 24 fps, VP8 in three layers: 320, 640 and 1280 wide.
+    pub(crate) const HD: Camera =
+        Camera { width: 1280, height: 720, fps: 24, rgb: None, codec: "vp8", simulcast: true };
+    /// 640x360 at 20 fps, VP8 in two layers.
+    pub(crate) const SMALL: Camera = Camera { width: 640, height: 360, fps: 20, ..Camera::HD };
+
+    pub(crate) fn coloured(self, rgb: [u8; 3]) -> Camera {
+        Camera { rgb: Some(rgb), ..self }
+    }
+}
+
+/// Audio or video.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Kind {
+    Audio,
+    Video,
+}
+
+/// A remote track at one moment.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Received {
+    /// The publisher's identity.
+    pub(crate) from: String,
+    pub(crate) kind: Kind,
+    /// What the browser counts since the track began; zeros from the Python SDK.
+    #[serde(default)]
+    pub(crate) stats: Stats,
+    /// What arrived since the last `restart`.
+    pub(crate) seen: Seen,
+}
+
+/// Of W3C webrtc-stats, `inbound-rtp`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct Stats {
+    /// MIME type.
+    pub(crate) codec: String,
+    pub(crate) frames_decoded: u64,
+    /// Keyframes that the decoder had to ask for.
+    pub(crate) pli_count: u64,
+    pub(crate) nack_count: u64,
+    pub(crate) total_audio_energy: f64,
+    /// Samples made up for lost ones, of all.
+    pub(crate) concealed_samples: u64,
+    pub(crate) silent_concealed_samples: u64,
+    pub(crate) total_samples_received: u64,
+}
+
+/// Frames and sound as they came out of the decoder.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct Seen {
+    pub(crate) frames: u64,
+    pub(crate) width: u32,
+    /// Milliseconds without a new frame, the longest.
+    pub(crate) longest_gap: f64,
+    /// Every size since the track began, and when it was first seen.
+    pub(crate) sizes: Vec<Size>,
+    /// Mean colour of the last picture, 0 to 255.
+    pub(crate) mean: Option<[f64; 3]>,
+    /// How much the picture changed over time, 0 to 255; 0 for a frozen one.
+    pub(crate) change: f64,
+    /// The loudest frequency of the last second or less.
+    pub(crate) hertz: f64,
+    /// Loudness, root mean square of samples within -1 and 1.
+    pub(crate) rms: f64,
+}
+
+/// A picture size and when it was first seen.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(crate) struct Size {
+    /// Milliseconds since the Unix epoch.
+    pub(crate) at: f64,
+    pub(crate) width: u32,
+}
+
+/// What an encoder sends of one layer.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct Sent {
+    pub(crate) rid: String,
+    pub(crate) bytes_sent: u64,
+    pub(crate) frames_sent: u64,
+    pub(crate) frame_width: u32,
+    // For whoever reads a failure.
+    #[expect(dead_code, reason = "printed")]
+    nack_count: u64,
+    #[expect(dead_code, reason = "printed")]
+    pli_count: u64,
+    #[expect(dead_code, reason = "printed")]
+    quality_limitation_reason: String,
+    /// The sender's estimate of the way to the server, bits per second.
+    #[expect(dead_code, reason = "printed")]
+    available_bitrate: f64,
+}
+
+/// A data message that arrived.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Message {
+    pub(crate) from: Option<String>,
+    pub(crate) topic: Option<String>,
+    pub(crate) reliable: bool,
+    pub(crate) bytes: usize,
+    pub(crate) fingerprint: u32,
+}
+
+/// Somebody in a room, or not yet.
+pub(crate) struct Participant<'a> {
+    pub(super) remote: &'a Remote,
+    pub(super) name: String,
+}
+
+impl Participant<'_> {
+    /// Its name, which is its identity in rooms.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn try_call(&self, function: &str, arguments: &Value) -> Result<Value, String> {
+        self.remote.request(json!({ "op": "call", "name": self.name, "fn": function, "args": arguments }))
+    }
+
+    #[track_caller]
+    fn call<T: DeserializeOwned>(&self, function: &str, arguments: &Value) -> T {
+        let answer = match self.try_call(function, arguments) {
+            Ok(answer) => answer,
+            Err(error) => panic!("{}.{function}{arguments}: {error}", self.name),
+        };
+        let text = answer.to_string();
+        serde_json::from_value(answer)
+            .unwrap_or_else(|error| panic!("{}.{function}: {error}: {text}", self.name))
+    }
+
+    #[track_caller]
+    pub(crate) fn join(&self, server: &Server, room: &str, mode: Mode) {
+        let options = json!({ "v0": mode == Mode::V0 });
+        self.call::<Value>("join", &json!([server.url(), server.token(room, &self.name), options]));
+    }
+
+    #[track_caller]
+    pub(crate) fn publish_camera(&self, camera: &Camera) {
+        let mut options = json!({
+            "width": camera.width,
+            "height": camera.height,
+            "fps": camera.fps,
+            "codec": camera.codec,
+            "simulcast": camera.simulcast,
+        });
+        if let Some(rgb) = camera.rgb {
+            options["rgb"] = json!(rgb);
+        }
+        self.call::<Value>("publishCamera", &json!([options]));
+    }
+
+    #[track_caller]
+    pub(crate) fn publish_microphone(&self, hertz: f64) {
+        self.call::<Value>("publishMicrophone", &json!([hertz]));
+    }
+
+    /// Identities of the others, sorted.
+    #[track_caller]
+    pub(crate) fn others(&self) -> Vec<String> {
+        self.call("others", &json!([]))
+    }
+
+    /// All remote tracks.
+    #[track_caller]
+    pub(crate) fn received(&self) -> Vec<Received> {
+        self.call("received", &json!([]))
+    }
+
+    /// The remote track of `from`, if it is there.
+    #[track_caller]
+    pub(crate) fn track(&self, from: &Participant<'_>, kind: Kind) -> Result<Received, String> {
+        let all = self.received();
+        let found = all.iter().find(|track| track.from == from.name && track.kind == kind);
+        found.cloned().ok_or_else(|| format!("{} has no {kind:?} of {}: {all:?}", self.name, from.name))
+    }
+
+    /// Begins a new window of measurement.
+    #[track_caller]
+    pub(crate) fn restart(&self) {
+        self.call::<Value>("restart", &json!([]));
+    }
+
+    /// Asks for a layer: `LOW`, `MEDIUM` or `HIGH`. Gives when, in milliseconds since the Unix epoch.
+    #[track_caller]
+    pub(crate) fn set_quality(&self, of: &Participant<'_>, quality: &str) -> f64 {
+        self.call("setQuality", &json!([of.name, quality]))
+    }
+
+    /// What its camera's encoder sends, one entry for each layer.
+    #[track_caller]
+    pub(crate) fn sent(&self) -> Vec<Sent> {
+        self.call("sent", &json!([]))
+    }
+
+    /// Sends a message; gives its fingerprint.
+    ///
+    /// # Errors
+    /// What the SDK says.
+    pub(crate) fn send(&self, bytes: usize, reliable: bool, topic: &str) -> Result<u32, String> {
+        let sent = self.try_call("send", &json!([bytes, reliable, topic]))?;
+        sent["fingerprint"]
+            .as_u64()
+            .and_then(|number| u32::try_from(number).ok())
+            .ok_or_else(|| sent.to_string())
+    }
+
+    /// All messages so far, oldest first.
+    #[track_caller]
+    pub(crate) fn messages(&self) -> Vec<Message> {
+        self.call("messages", &json!([]))
+    }
+
+    /// What went wrong with the connection so far.
+    #[track_caller]
+    pub(crate) fn events(&self) -> Vec<String> {
+        self.call("events", &json!([]))
+    }
+
+    /// Closes its tab: leaves, and takes camera and microphone along.
+    #[track_caller]
+    pub(crate) fn close(self) {
+        self.remote.request(json!({ "op": "close", "name": self.name })).expect("a tab");
+    }
+
+    #[track_caller]
+    pub(crate) fn leave(&self) {
+        self.call::<Value>("leave", &json!([]));
+    }
+}

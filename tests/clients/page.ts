@@ -1,0 +1,210 @@
+/**
+ * One participant on livekit-client, as a person at a browser would use it. The driver opens one of these
+ * pages per participant and calls the functions of `window.client`; what they return goes to the test as JSON.
+ */
+import {
+  DataPacket_Kind,
+  Room,
+  RoomEvent,
+  Track,
+  VideoQuality,
+  type LocalTrack,
+  type RemoteParticipant,
+  type RemoteTrack,
+  type RemoteTrackPublication,
+  type VideoCodec,
+} from 'livekit-client';
+
+import { fingerprint, pattern } from './pattern';
+import { paintedCamera, tone, type CameraOptions } from './sources';
+import { AudioWatch, VideoWatch } from './watch';
+
+interface JoinOptions {
+  /** Two peer connections over `/rtc` instead of one over `/rtc/v1`. */
+  v0?: boolean;
+  adaptiveStream?: boolean;
+}
+
+interface PublishOptions extends CameraOptions {
+  /** VP8 unless told otherwise. */
+  codec?: VideoCodec;
+  simulcast?: boolean;
+}
+
+const room: { now?: Room } = {};
+const events: string[] = [];
+const messages: object[] = [];
+const watches = new Map<string, VideoWatch | AudioWatch>();
+const camera: { track?: LocalTrack } = {};
+
+function joined(): Room {
+  if (!room.now) throw new Error('not in a room');
+  return room.now;
+}
+
+function attach(track: RemoteTrack, publication: RemoteTrackPublication) {
+  const element = track.attach();
+  document.body.append(element);
+  const watch = track.kind === Track.Kind.Video ? new VideoWatch(track) : new AudioWatch(track);
+  watches.set(publication.trackSid, watch);
+}
+
+/** Joins and gives what the server said of us, and how long that took in milliseconds. */
+async function join(url: string, token: string, options: JoinOptions = {}) {
+  const here = new Room({
+    singlePeerConnection: !options.v0,
+    adaptiveStream: options.adaptiveStream ?? false,
+    dynacast: false,
+  });
+  room.now = here;
+  here.on(RoomEvent.TrackSubscribed, attach);
+  here.on(RoomEvent.TrackUnsubscribed, (track, publication) => {
+    watches.get(publication.trackSid)?.stop();
+    watches.delete(publication.trackSid);
+    track.detach().forEach((element) => element.remove());
+  });
+  here.on(RoomEvent.TrackSubscriptionFailed, (sid) => events.push(`subscription of ${sid} failed`));
+  here.on(RoomEvent.SignalReconnecting, () => events.push('signal reconnecting'));
+  here.on(RoomEvent.Reconnecting, () => events.push('reconnecting'));
+  here.on(RoomEvent.Disconnected, (reason) => events.push(`disconnected: ${reason}`));
+  here.on(RoomEvent.DataReceived, (payload, participant, kind, topic) => {
+    messages.push({
+      from: participant?.identity,
+      topic,
+      reliable: kind === DataPacket_Kind.RELIABLE,
+      bytes: payload.byteLength,
+      fingerprint: fingerprint(payload),
+    });
+  });
+  const before = performance.now();
+  await here.connect(url, token);
+  return {
+    sid: here.localParticipant.sid,
+    identity: here.localParticipant.identity,
+    milliseconds: performance.now() - before,
+  };
+}
+
+/** Publishes a painted camera; resolves when the server has named the track. */
+async function publishCamera(options: PublishOptions) {
+  const publication = await joined().localParticipant.publishTrack(paintedCamera(options), {
+    source: Track.Source.Camera,
+    videoCodec: options.codec ?? 'vp8',
+    simulcast: options.simulcast ?? true,
+    degradationPreference: 'maintain-resolution',
+  });
+  camera.track = publication.track;
+  return { sid: publication.trackSid };
+}
+
+/** Publishes a sine of `hertz`. */
+async function publishMicrophone(hertz: number) {
+  const publication = await joined().localParticipant.publishTrack(await tone(hertz), {
+    source: Track.Source.Microphone,
+  });
+  return { sid: publication.trackSid };
+}
+
+/** The others, by identity. */
+function others(): string[] {
+  return [...joined().remoteParticipants.keys()].sort();
+}
+
+function publications(): [RemoteParticipant, RemoteTrackPublication][] {
+  return [...joined().remoteParticipants.values()].flatMap((participant) =>
+    [...participant.trackPublications.values()].map(
+      (publication) => [participant, publication as RemoteTrackPublication] as [RemoteParticipant, RemoteTrackPublication],
+    ),
+  );
+}
+
+type Stats = Record<string, number | string | undefined>;
+
+async function inbound(track: RemoteTrack): Promise<Stats> {
+  const report = await track.getRTCStatsReport();
+  const all = [...(report?.values() ?? [])] as Stats[];
+  const rtp = all.find((entry) => entry.type === 'inbound-rtp') ?? {};
+  const codec = all.find((entry) => entry.id === rtp.codecId);
+  return { ...rtp, codec: codec?.mimeType };
+}
+
+/** Every remote track: what the stack counts (`stats`), and what arrived as pictures or sound (`seen`). */
+async function received() {
+  const tracks = publications().map(async ([participant, publication]) => ({
+    from: participant.identity,
+    sid: publication.trackSid,
+    kind: publication.kind,
+    subscribed: publication.isSubscribed,
+    stats: publication.track ? await inbound(publication.track) : {},
+    seen: watches.get(publication.trackSid)?.seen() ?? {},
+  }));
+  return Promise.all(tracks);
+}
+
+/** Starts a new window: longest gap and change of picture count from here. Gives the time, in epoch milliseconds. */
+function restart(): number {
+  watches.forEach((watch) => watch.restart());
+  return performance.timeOrigin + performance.now();
+}
+
+/** Asks for a simulcast layer; gives the time of asking, in epoch milliseconds. */
+function setQuality(identity: string, quality: 'LOW' | 'MEDIUM' | 'HIGH'): number {
+  const wanted = publications().filter(([who, what]) => who.identity === identity && what.kind === Track.Kind.Video);
+  if (wanted.length === 0) throw new Error(`${identity} has no video here`);
+  const asked = performance.timeOrigin + performance.now();
+  wanted.forEach(([, publication]) => publication.setVideoQuality(VideoQuality[quality]));
+  return asked;
+}
+
+/** What our camera's encoder sends, by rid. */
+async function sent() {
+  const report = await camera.track?.getRTCStatsReport();
+  const all = [...(report?.values() ?? [])] as Stats[];
+  const pair = all.find((entry) => entry.availableOutgoingBitrate !== undefined);
+  return all
+    .filter((entry) => entry.type === 'outbound-rtp')
+    .map(({ rid, bytesSent, frameWidth, framesSent, nackCount, pliCount, qualityLimitationReason }) => ({
+      rid,
+      bytesSent,
+      frameWidth,
+      framesSent,
+      nackCount,
+      pliCount,
+      qualityLimitationReason,
+      availableBitrate: pair?.availableOutgoingBitrate,
+    }));
+}
+
+/** Sends `bytes` bytes that can be recognised, and gives their fingerprint. */
+async function send(bytes: number, reliable: boolean, topic: string) {
+  const payload = pattern(bytes, topic);
+  await joined().localParticipant.publishData(payload, { reliable, topic });
+  return { fingerprint: fingerprint(payload) };
+}
+
+async function leave() {
+  await joined().disconnect();
+  room.now = undefined;
+}
+
+const client = {
+  join,
+  publishCamera,
+  publishMicrophone,
+  others,
+  received,
+  restart,
+  setQuality,
+  sent,
+  send,
+  leave,
+  messages: () => messages,
+  events: () => events,
+};
+
+declare global {
+  interface Window {
+    client: typeof client;
+  }
+}
+window.client = client;

@@ -1,0 +1,317 @@
+"""Participants on the Python SDK: one JSON request per line in, one JSON answer per line out.
+
+Request `{id, op, name, …}`, answer `{id, ok}` or `{id, error}`, as `driver.mjs` has it. Participants have names; many
+may live in one process. Everything for people goes to stderr. At the end of input the process ends.
+"""
+
+import asyncio
+import json
+import sys
+import time
+
+import numpy as np
+from livekit import rtc
+
+SAMPLE_RATE = 48_000
+AUDIO_FRAME = SAMPLE_RATE // 100  # 10 ms
+CODECS = {"vp8": rtc.VideoCodec.VP8, "h264": rtc.VideoCodec.H264, "vp9": rtc.VideoCodec.VP9, "av1": rtc.VideoCodec.AV1}
+
+
+def fingerprint(data: bytes) -> int:
+    """32-bit FNV-1a, as in `pattern.ts`."""
+    value = 0x811C9DC5
+    for byte in data:
+        value = ((value ^ byte) * 0x01000193) & 0xFFFFFFFF
+    return value
+
+
+def pattern(length: int, topic: str) -> bytes:
+    """The same bytes as `pattern.ts` makes."""
+    state, out = fingerprint(topic.encode()), bytearray()
+    for _ in range(length):
+        state = (state * 1664525 + 1013904223) & 0xFFFFFFFF
+        out.append(state >> 24)
+    return bytes(out)
+
+
+def i420(rgb: np.ndarray) -> bytes:
+    """BT.601 limited range from an array of height x width x 3."""
+    red, green, blue = (rgb[..., part].astype(np.float32) for part in range(3))
+    luma = 16 + 0.257 * red + 0.504 * green + 0.098 * blue
+    blueness = 128 - 0.148 * red - 0.291 * green + 0.439 * blue
+    redness = 128 + 0.439 * red - 0.368 * green - 0.071 * blue
+    planes = (luma, blueness[::2, ::2], redness[::2, ::2])
+    return b"".join(np.clip(plane, 0, 255).astype(np.uint8).tobytes() for plane in planes)
+
+
+def pictures(width: int, height: int, colour):
+    """A short film to repeat: one even colour, or moving bands under noise that no encoder can predict."""
+    if colour is not None:
+        return [i420(np.tile(np.array(colour, np.uint8), (height, width, 1)))]
+    noise = np.random.default_rng(1)
+    film = []
+    for step in range(24):
+        rows = (np.arange(height) * 8 // height + step // 3)[:, None]
+        bands = np.stack([(rows * 97) % 200 + 20, (rows * 57) % 200 + 20, (rows * 31) % 200 + 20], axis=-1)
+        picture = np.broadcast_to(bands, (height, width, 3)).astype(np.int16).copy()
+        picture += noise.integers(-6, 7, (height, width, 1), np.int16)
+        # A block that moves, so that the picture changes everywhere over time.
+        left = step * width // 24
+        picture[height // 4 : height // 2, left : left + width // 6] = 235
+        film.append(i420(np.clip(picture, 0, 255)))
+    return film
+
+
+class VideoSeen:
+    """The pictures of one remote track. Times in milliseconds."""
+
+    def __init__(self, track: rtc.Track):
+        # The newest frame is enough, and a slow reader must not hoard raw pictures.
+        self.stream = rtc.VideoStream(track, format=rtc.VideoBufferType.I420, capacity=4)
+        self.sizes, self.last, self.width, self.height = [], None, 0, 0
+        self.restart()
+        self.task = asyncio.create_task(self.read())
+
+    def restart(self):
+        self.frames, self.gap, self.mean, self.change, self.before = 0, 0.0, None, 0.0, None
+        self.last = None if self.last is None else time.monotonic()
+
+    async def read(self):
+        async for event in self.stream:
+            now, frame = time.monotonic(), event.frame
+            if self.last is not None:
+                self.gap = max(self.gap, now - self.last)
+            self.last = now
+            if (frame.width, frame.height) != (self.width, self.height):
+                self.width, self.height = frame.width, frame.height
+                self.sizes.append({"at": time.time() * 1000, "width": frame.width, "height": frame.height})
+                self.before = None
+            if self.frames % 10 == 0:
+                self.sample(frame)
+            self.frames += 1
+
+    def sample(self, frame: rtc.VideoFrame):
+        width, height = frame.width, frame.height
+        data = np.frombuffer(frame.data, np.uint8)
+        half, luma_size = (width + 1) // 2 * ((height + 1) // 2), width * height
+        luma = data[:luma_size].reshape(height, width)[::8, ::8].astype(np.float32)
+        y = float(luma.mean()) - 16
+        u = float(data[luma_size : luma_size + half].mean()) - 128
+        v = float(data[luma_size + half : luma_size + 2 * half].mean()) - 128
+        rgb = (1.164 * y + 1.596 * v, 1.164 * y - 0.392 * u - 0.813 * v, 1.164 * y + 2.017 * u)
+        self.mean = [min(255.0, max(0.0, part)) for part in rgb]
+        if self.before is not None:
+            self.change = max(self.change, float(np.abs(luma - self.before).mean()))
+        self.before = luma
+
+    def seen(self):
+        since = 0.0 if self.last is None else time.monotonic() - self.last
+        return {
+            "frames": self.frames,
+            "width": self.width,
+            "height": self.height,
+            "longestGap": max(self.gap, since) * 1000,
+            "sizes": self.sizes,
+            "mean": self.mean,
+            "change": self.change,
+        }
+
+
+class AudioSeen:
+    """The last second of one remote track's sound."""
+
+    def __init__(self, track: rtc.Track):
+        self.stream = rtc.AudioStream(track, sample_rate=SAMPLE_RATE, num_channels=1, capacity=200)
+        self.samples = np.zeros(0, np.int16)
+        self.total = 0
+        self.task = asyncio.create_task(self.read())
+
+    def restart(self):
+        self.total = 0
+
+    async def read(self):
+        async for event in self.stream:
+            new = np.frombuffer(event.frame.data, np.int16)
+            self.total += len(new)
+            self.samples = np.concatenate([self.samples, new])[-SAMPLE_RATE:]
+
+    def seen(self):
+        samples = self.samples.astype(np.float64) / 32768
+        if len(samples) < SAMPLE_RATE // 2:
+            return {"samples": self.total, "hertz": 0.0, "rms": 0.0, "purity": 0.0}
+        power = np.abs(np.fft.rfft(samples * np.hanning(len(samples)))) ** 2
+        peak = int(power.argmax())
+        # How much of the sound is that one tone: the windowed peak is a few bins wide.
+        purity = power[max(0, peak - 8) : peak + 9].sum() / max(power.sum(), 1e-12)
+        return {
+            "samples": self.total,
+            "hertz": peak * SAMPLE_RATE / len(samples),
+            "rms": float(np.sqrt((samples**2).mean())),
+            "purity": float(purity),
+        }
+
+
+class Participant:
+    """The functions a test may call, named as those of `window.client` in `page.ts`."""
+
+    def __init__(self):
+        self.room = rtc.Room()
+        self.tracks, self.inbox, self.happened, self.playing = {}, [], [], []
+        self.camera = None
+        self.room.on("track_subscribed", self.subscribed)
+        self.room.on("track_unsubscribed", lambda track, *_: self.tracks.pop(track.sid, None))
+        self.room.on("data_received", self.data)
+        self.room.on("reconnecting", lambda *_: self.happened.append("reconnecting"))
+        self.room.on("disconnected", lambda reason: self.happened.append(f"disconnected: {reason}"))
+
+    def subscribed(self, track, publication, participant):
+        kind = VideoSeen if track.kind == rtc.TrackKind.KIND_VIDEO else AudioSeen
+        self.tracks[track.sid] = (participant.identity, kind(track))
+
+    def data(self, packet: rtc.DataPacket):
+        self.inbox.append(
+            {
+                "from": packet.participant.identity if packet.participant else None,
+                "topic": packet.topic,
+                "reliable": packet.kind == rtc.DataPacketKind.KIND_RELIABLE,
+                "bytes": len(packet.data),
+                "fingerprint": fingerprint(packet.data),
+            }
+        )
+
+    async def join(self, url, token, options):
+        one_connection = not options.get("v0", False)
+        await self.room.connect(url, token, rtc.RoomOptions(single_peer_connection=one_connection))
+        return {"sid": self.room.local_participant.sid, "identity": self.room.local_participant.identity}
+
+    async def publishCamera(self, options):
+        width, height, fps = options["width"], options["height"], options["fps"]
+        source = rtc.VideoSource(width, height)
+        track = rtc.LocalVideoTrack.create_video_track("camera", source)
+        film = pictures(width, height, options.get("rgb"))
+
+        async def play():
+            began, count = time.monotonic(), 0
+            while True:
+                picture = film[count % len(film)]
+                source.capture_frame(rtc.VideoFrame(width, height, rtc.VideoBufferType.I420, picture))
+                count += 1
+                await asyncio.sleep(max(0.0, began + count / fps - time.monotonic()))
+
+        self.playing.append(asyncio.create_task(play()))
+        published = await self.room.local_participant.publish_track(
+            track,
+            rtc.TrackPublishOptions(
+                source=rtc.TrackSource.SOURCE_CAMERA,
+                simulcast=options.get("simulcast", True),
+                video_codec=CODECS[options.get("codec", "vp8")],
+            ),
+        )
+        self.camera = track
+        return {"sid": published.sid}
+
+    async def publishMicrophone(self, hertz):
+        source = rtc.AudioSource(SAMPLE_RATE, 1, queue_size_ms=200)
+        track = rtc.LocalAudioTrack.create_audio_track("microphone", source)
+
+        async def play():
+            at = 0
+            while True:
+                phase = 2 * np.pi * hertz * (np.arange(AUDIO_FRAME) + at) / SAMPLE_RATE
+                samples = (np.sin(phase) * 0.5 * 32767).astype(np.int16)
+                await source.capture_frame(rtc.AudioFrame(samples.tobytes(), SAMPLE_RATE, 1, AUDIO_FRAME))
+                at += AUDIO_FRAME
+
+        self.playing.append(asyncio.create_task(play()))
+        options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE)
+        published = await self.room.local_participant.publish_track(track, options)
+        return {"sid": published.sid}
+
+    async def others(self):
+        return sorted(self.room.remote_participants)
+
+    async def received(self):
+        return [
+            {
+                "from": identity,
+                "sid": sid,
+                "kind": "video" if isinstance(seen, VideoSeen) else "audio",
+                "seen": seen.seen(),
+            }
+            for sid, (identity, seen) in self.tracks.items()
+        ]
+
+    async def restart(self):
+        for _, seen in self.tracks.values():
+            seen.restart()
+        return time.time() * 1000
+
+    async def sent(self):
+        """What the camera's encoder sends, by rid."""
+        report = await self.camera.get_stats() if self.camera else []
+        return [
+            {
+                "rid": entry.outbound_rtp.outbound.rid,
+                "bytesSent": entry.outbound_rtp.sent.bytes_sent,
+                "frameWidth": entry.outbound_rtp.outbound.frame_width,
+                "framesSent": entry.outbound_rtp.outbound.frames_sent,
+            }
+            for entry in report
+            if entry.HasField("outbound_rtp")
+        ]
+
+    async def send(self, length, reliable, topic):
+        payload = pattern(length, topic)
+        await self.room.local_participant.publish_data(payload, reliable=reliable, topic=topic)
+        return {"fingerprint": fingerprint(payload)}
+
+    async def messages(self):
+        return self.inbox
+
+    async def events(self):
+        return self.happened
+
+    async def leave(self):
+        for task in self.playing:
+            task.cancel()
+        await self.room.disconnect()
+
+
+participants: dict[str, Participant] = {}
+
+
+async def operate(op, name, fn=None, args=()):
+    match op:
+        case "open":
+            participants[name] = Participant()
+        case "close":
+            await participants.pop(name).leave()
+        case "call":
+            return await getattr(participants[name], fn)(*args)
+        case _:
+            raise ValueError(f"no operation {op}")
+
+
+async def answer(request):
+    number = request.pop("id")
+    try:
+        reply = {"id": number, "ok": await operate(**request)}
+    except Exception as error:  # every failure is the test's to judge
+        reply = {"id": number, "error": f"{type(error).__name__}: {error}"}
+    print(json.dumps(reply), flush=True)
+
+
+async def main():
+    loop = asyncio.get_running_loop()
+    lines = asyncio.StreamReader(limit=1 << 20)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+    print(json.dumps({"ready": f"livekit {rtc.__version__}"}), flush=True)
+    pending = set()
+    while line := await lines.readline():
+        task = asyncio.create_task(answer(json.loads(line)))
+        pending.add(task)
+        task.add_done_callback(pending.discard)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
