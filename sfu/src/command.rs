@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use crate::ids::{Mid, PeerId, Rid, RoomId, Ssrc, TrackId};
 use crate::units::Bitrate;
+use crate::wire::description::Codec;
 
 /// Sound or picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -73,6 +74,8 @@ pub struct PublishHint {
     pub dtx: bool,
     /// Accept RED for Opus.
     pub red: bool,
+    /// The codec that the client means to send, to be put first in the answer; `None`: in its own order.
+    pub codec: Option<Codec>,
 }
 
 /// What a subscriber wants of a track.

@@ -187,7 +187,7 @@ impl Sfu {
             Command::RemoteCandidate { .. } => {}
             Command::RestartIce { peer } => self.restart_ice(now, peer),
             Command::BindTrack { peer, mid, track, layers } => {
-                self.bind_track(now, peer, mid, track, &layers)
+                self.bind_track(now, peer, mid, track, &layers);
             }
             Command::RemoveTrack { track } => {
                 if let Some(&index) = self.track_ids.get(&track) {

@@ -18,7 +18,7 @@ use crate::uplink::meter::LayerMeter;
 use crate::uplink::nack::NackGenerator;
 use crate::uplink::reception::{Order, Reception};
 use crate::wire::dependency_descriptor;
-use crate::wire::description::{Codec, describe};
+use crate::wire::description::{Codec, PacketDescription, describe};
 use crate::wire::extension::Extensions;
 use crate::wire::rtp::RtpHeader;
 
@@ -96,6 +96,7 @@ pub(crate) struct Track {
 }
 
 impl Track {
+    #[expect(clippy::too_many_arguments, reason = "what a section says, once for each track")]
     pub(crate) fn new(
         id: TrackId,
         owner: usize,
@@ -118,8 +119,7 @@ impl Track {
                 encoding.announced_size = layer.size;
             }
         }
-        // One stream of a codec with spatial layers may have them inside.
-        let svc = count == 1 && matches!(codec.codec, Codec::Vp9 | Codec::Av1);
+        let layout = layout_of(count, &codec);
         Track {
             id,
             owner,
@@ -129,7 +129,7 @@ impl Track {
             red_payload_type: None,
             muted: false,
             encodings,
-            layout: if svc { Layout::Svc } else { Layout::Simulcast },
+            layout,
             svc_spatial: 0,
             subscribers: Vec::new(),
             loudness: Loudness::default(),
@@ -147,6 +147,7 @@ impl Track {
 
     /// Takes a media packet in plain. `resent` gives the original number and payload of a retransmission. `None`: it is
     /// not to be forwarded (padding, a duplicate, unreadable).
+    #[expect(clippy::too_many_arguments, reason = "one packet, parsed by the caller")]
     pub(crate) fn ingest(
         &mut self,
         now: Instant,
@@ -180,7 +181,7 @@ impl Track {
             payload_type: header.payload_type,
             timestamp: header.timestamp,
             arrival: now,
-            description: Default::default(),
+            description: PacketDescription::default(),
             carried: carried(extensions),
         };
         if payload.is_empty() {
@@ -214,6 +215,12 @@ impl Track {
             self.loudness.handle_level(level.dbov);
         }
         Some(Ingested { seq, meta, size })
+    }
+
+    /// The publisher sends this codec from now on.
+    pub(crate) fn set_codec(&mut self, codec: TrackCodec) {
+        self.layout = layout_of(self.encodings.len(), &codec);
+        self.codec = codec;
     }
 
     /// Whether packets of this payload type are redundant audio.
@@ -261,6 +268,15 @@ impl Track {
     pub(crate) fn next_timeout(&self, rtt: Duration) -> Option<Instant> {
         let of = |e: &Encoding| [e.nack.next_timeout(), e.gate.due(rtt)].into_iter().flatten().min();
         self.encodings.iter().filter_map(of).min()
+    }
+}
+
+/// One stream of a codec with spatial layers may have them inside.
+fn layout_of(encodings: usize, codec: &TrackCodec) -> Layout {
+    if encodings == 1 && matches!(codec.codec, Codec::Vp9 | Codec::Av1) {
+        Layout::Svc
+    } else {
+        Layout::Simulcast
     }
 }
 

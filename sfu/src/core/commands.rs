@@ -9,6 +9,7 @@ use crate::command::{AddPeer, AnnouncedLayer, Demand, Event, MediaKind};
 use crate::ids::{Mid, PeerId, TrackId};
 use crate::peer::Peer;
 use crate::peer::subscription::Subscription;
+use crate::stats::ByKind;
 use crate::track::Track;
 use crate::transport::sctp::SendError;
 use crate::wire::description::Codec;
@@ -232,8 +233,8 @@ impl Sfu {
     fn count_members(&mut self) {
         self.stats.rooms = self.rooms.len() as u64;
         self.stats.peers = self.peer_ids.len() as u64;
-        self.stats.tracks = Default::default();
-        self.stats.subscriptions = Default::default();
+        self.stats.tracks = ByKind::default();
+        self.stats.subscriptions = ByKind::default();
         for track in self.tracks.iter().flatten() {
             *self.stats.tracks.of(track.kind) += 1;
             *self.stats.subscriptions.of(track.kind) += track.subscribers.len() as u64;
@@ -258,14 +259,10 @@ impl Sfu {
 
 /// Puts a value into the first free place.
 fn insert<T>(slots: &mut Vec<Option<T>>, value: T) -> usize {
-    match slots.iter().position(Option::is_none) {
-        Some(index) => {
-            slots[index] = Some(value);
-            index
-        }
-        None => {
-            slots.push(Some(value));
-            slots.len() - 1
-        }
+    let index = slots.iter().position(Option::is_none).unwrap_or(slots.len());
+    if index == slots.len() {
+        slots.push(None);
     }
+    slots[index] = Some(value);
+    index
 }

@@ -9,6 +9,7 @@ use crate::peer::downlink::Change;
 use crate::peer::uplink::{PayloadKind, Stream};
 use crate::stats::DropReason;
 use crate::track::Ingested;
+use crate::wire::description::Codec;
 use crate::wire::extension::Extensions;
 use crate::wire::rtcp::{self, Packet};
 use crate::wire::rtp::{RtpHeader, split_retransmission};
@@ -66,6 +67,9 @@ impl Sfu {
         };
         let track = self.tracks[stream.track].as_mut().ok_or(DropReason::UnknownStream)?;
         self.stats.received.of(track.kind).count(on_wire);
+        if !resent && codec != track.codec.codec && codec != Codec::Red {
+            self.change_codec(now, stream, header.payload_type);
+        }
         if new && !resent {
             self.introduce(stream, header.ssrc);
         }
@@ -106,6 +110,27 @@ impl Sfu {
             }
             if !std::mem::replace(&mut peer.downlink.queued, true) {
                 self.dirty.push(subscriber);
+            }
+        }
+    }
+
+    /// The client sends another codec than the first of its section: subscribers must agree to that one.
+    fn change_codec(&mut self, now: Instant, stream: Stream, payload_type: u8) {
+        let Some(track) = self.tracks[stream.track].as_mut() else { return };
+        let Some(owner) = self.peers[track.owner].as_ref() else { return };
+        let payloads = &owner.uplink.sections[stream.section].receive.payloads;
+        let Some(payload) = payloads.iter().find(|payload| payload.pt == payload_type) else { return };
+        track.set_codec(payload.track_codec(track.kind, track.codec.red));
+        let layout = track.layout;
+        for (subscriber, slot) in track.subscribers.clone() {
+            if let Some(peer) = self.peers[subscriber].as_mut() {
+                if let Some(subscription) = peer.downlink.get_mut(slot) {
+                    subscription.selector.set_layout(layout);
+                    subscription.format = None;
+                }
+                peer.downlink.clear(slot);
+                peer.agreement.want(now);
+                self.reschedule(now, subscriber);
             }
         }
     }

@@ -162,7 +162,7 @@ proptest! {
         let mut count = 0;
         for frame in 0..120_u32 {
             bench.now += Duration::from_millis(33);
-            if frame as usize % 10 == 0 {
+            if frame.is_multiple_of(10) {
                 let (spatial, temporal) = targets[(frame as usize / 10) % targets.len()];
                 bench.selector.set_target(Some(layer(spatial, temporal)));
             }

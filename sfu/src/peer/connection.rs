@@ -243,16 +243,6 @@ impl Connection {
         }
     }
 
-    /// Bytes that encryption adds to an RTP packet.
-    pub(crate) fn overhead(&self) -> usize {
-        match &self.cipher {
-            Cipher::Srtp { sender, .. } => sender.profile().rtp_overhead(),
-            Cipher::None => 0,
-            #[cfg(feature = "null-cipher")]
-            Cipher::Null(_) => 0,
-        }
-    }
-
     /// Moves what the layers have for each other and for the network.
     pub(crate) fn pump(&mut self, now: Instant, egress: &mut Egress) {
         self.pump_from(now, None, egress);

@@ -447,15 +447,12 @@ impl Downlink {
             let packet = track.encodings.get(usize::from(sent.encoding))?.cache.get(sent.source)?;
             (packet.payload.len() >= least).then_some((at, *sent, packet))
         });
-        let plain = match candidate {
-            Some((at, sent, packet)) => {
-                self.probe_at = (skip + at + 1) % 128;
-                subscription.write_retransmission(out, &packet, &sent.numbers, sent.marker, stamp)?
-            }
-            None => {
-                self.probe_at = 0;
-                subscription.write_padding(out, stamp)?
-            }
+        let plain = if let Some((at, sent, packet)) = candidate {
+            self.probe_at = (skip + at + 1) % 128;
+            subscription.write_retransmission(out, &packet, &sent.numbers, sent.marker, stamp)?
+        } else {
+            self.probe_at = 0;
+            subscription.write_padding(out, stamp)?
         };
         let len = connection.protect_rtp(out, plain)?;
         self.record(now, len, PacketClass::Padding, cluster, true);
@@ -489,8 +486,7 @@ fn ceiling(track: &Track, demand: &crate::command::Demand) -> LayerId {
         }
         (_, Some(_)) => u8::MAX,
         // Ranks count from the lowest of three; with fewer encodings the highest rank is still the best.
-        (Layout::Simulcast, None) => demand.max_spatial,
-        (Layout::Svc, None) => demand.max_spatial,
+        (Layout::Simulcast | Layout::Svc, None) => demand.max_spatial,
     };
     let temporal = match demand.fps {
         Some(fps) => {
@@ -508,6 +504,15 @@ fn ceiling(track: &Track, demand: &crate::command::Demand) -> LayerId {
     LayerId { spatial, temporal }
 }
 
+/// The lowest temporal layer that still looks like motion; below it a smaller picture is better.
+fn least_temporal(encoding: &crate::track::Encoding) -> u8 {
+    const LEAST_FPS: f64 = 12.0;
+    let highest = encoding.meter.highest_temporal();
+    // Each layer doubles the rate of the ones below it, in every pattern that libwebrtc has.
+    let fps = |temporal: u8| encoding.meter.fps() / 2_f64.powi(i32::from(highest - temporal));
+    (0..highest).find(|temporal| fps(*temporal) >= LEAST_FPS).unwrap_or(highest)
+}
+
 /// What can be had of a track, cheapest first.
 fn steps(now: Instant, track: &Track) -> Vec<Step> {
     let mut steps = Vec::with_capacity(8);
@@ -518,7 +523,7 @@ fn steps(now: Instant, track: &Track) -> Vec<Step> {
                 if any_alive && !encoding.meter.alive(now) {
                     continue;
                 }
-                for temporal in 0..=encoding.meter.highest_temporal() {
+                for temporal in least_temporal(encoding)..=encoding.meter.highest_temporal() {
                     let layer = LayerId { spatial: index as u8, temporal };
                     steps.push(Step { layer, price: track.price(index as u8, temporal) });
                 }
@@ -529,7 +534,7 @@ fn steps(now: Instant, track: &Track) -> Vec<Step> {
             // A spatial layer has about a third of the next one's rate.
             for spatial in 0..=track.svc_spatial {
                 let share = 1.0 / 3_f64.powi(i32::from(track.svc_spatial - spatial));
-                for temporal in 0..=highest {
+                for temporal in track.encodings.first().map_or(0, least_temporal)..=highest {
                     let price = track.price(0, temporal).scale(share);
                     steps.push(Step { layer: LayerId { spatial, temporal }, price });
                 }

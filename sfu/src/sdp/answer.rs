@@ -11,6 +11,7 @@ use super::section::{Accepted, ReceiveSection, RemoteTransport, Section, SendSec
 use super::write::{RtpSection, Session, Source, WirePayload, rejected};
 use crate::command::{MediaKind, PublishHint};
 use crate::ids::{Mid, Rid, TrackId};
+use crate::wire::description::Codec;
 
 /// What is remembered of a section from one offer to the next.
 #[derive(Clone, Debug)]
@@ -70,7 +71,7 @@ struct Placement<'a> {
 /// Answers a description that was checked; replaces `lines` by those of this offer.
 pub(super) fn answer(
     lines: &mut Vec<Line>,
-    remote: &Remote,
+    remote: &mut Remote,
     used: &[bool],
     transport: RemoteTransport,
     session: &Session<'_>,
@@ -79,6 +80,12 @@ pub(super) fn answer(
 ) -> Accepted {
     let old = std::mem::take(lines);
     *lines = remote.media.iter().enumerate().map(|(i, m)| next_line(m, used[i], old.get(i), hints)).collect();
+    for (media, line) in remote.media.iter_mut().zip(lines.iter()) {
+        if let Some(codec) = line.hint.as_ref().and_then(|hint| hint.codec) {
+            prefer(media, codec);
+        }
+    }
+    let remote = &*remote;
     let (placements, unplaced, unsupported) = place(lines, remote, used, &old, send);
 
     let wishes = opus_wishes(lines);
@@ -119,7 +126,7 @@ fn next_line(media: &Media, used: bool, old: Option<&Line>, hints: &[PublishHint
     };
     let old = old.filter(|old| old.mid == media.mid && old.kind == kind);
     let sends = used && media.direction.sends();
-    let hint = (kind == Some(MediaKind::Audio) && sends)
+    let hint = (kind.is_some() && sends)
         .then(|| {
             let told = hints.iter().find(|hint| Some(&hint.cid) == media.track_id.as_ref());
             told.or_else(|| old?.hint.as_ref()).cloned()
@@ -178,9 +185,21 @@ fn place<'a>(
     (placements, unplaced, unsupported)
 }
 
+/// Puts the payload types of one codec, and what repairs them, before the others: senders take the first.
+fn prefer(media: &mut Media, codec: Codec) {
+    let wanted: Vec<u8> = media
+        .payloads
+        .iter()
+        .filter(|p| p.format.is_some_and(|f| f.codec() == codec))
+        .map(|p| p.pt)
+        .collect();
+    media.payloads.sort_by_key(|p| !wanted.contains(&p.apt.unwrap_or(p.pt)));
+}
+
 /// Stereo as soon as one track wants it, DTX only while none of them objects.
 fn opus_wishes(lines: &[Line]) -> OpusWishes {
-    let mut hints = lines.iter().filter_map(|line| line.hint.as_ref()).peekable();
+    let audio = lines.iter().filter(|line| line.kind == Some(MediaKind::Audio));
+    let mut hints = audio.filter_map(|line| line.hint.as_ref()).peekable();
     let hinted = hints.peek().is_some();
     let (stereo, dtx) = hints.fold((false, true), |(stereo, dtx), h| (stereo || h.stereo, dtx && h.dtx));
     OpusWishes { stereo, dtx: dtx && hinted }

@@ -103,7 +103,7 @@ impl Negotiation {
         if self.role != NegotiationRole::Answerer {
             return Err(DescriptionError::OutOfTurn);
         }
-        let remote = Remote::parse(offer)?;
+        let mut remote = Remote::parse(offer)?;
         if remote.media.len() < self.answered.len() {
             let (got, had) = (remote.media.len(), self.answered.len());
             return Err(DescriptionError::MediaLinesMissing { got, had });
@@ -127,7 +127,7 @@ impl Negotiation {
             allow_mixed: remote.allow_mixed,
         };
         self.remote = Some(transport.clone());
-        Ok(answer::answer(&mut self.answered, &remote, &used, transport, &session, hints, send))
+        Ok(answer::answer(&mut self.answered, &mut remote, &used, transport, &session, hints, send))
     }
 
     /// Our next offer (offerers only). `send` is all that the client is to get; its order is that of new

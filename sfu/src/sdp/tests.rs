@@ -264,7 +264,7 @@ fn simulcast_by_ssrc_group_is_read() {
 }
 
 fn hint(cid: &str, stereo: bool, dtx: bool, red: bool) -> PublishHint {
-    PublishHint { cid: cid.into(), stereo, dtx, red }
+    PublishHint { cid: cid.into(), stereo, dtx, red, codec: None }
 }
 
 #[test]

@@ -32,7 +32,7 @@ impl Loudness {
             _ => 0.0,
         };
         let smoothed =
-            if level == 0.0 || self.smoothed == 0.0 { level } else { (level + self.smoothed) / 2.0 };
+            if level == 0.0 || self.smoothed == 0.0 { level } else { f32::midpoint(level, self.smoothed) };
         *self = Loudness { smoothed, ..Loudness::default() };
         smoothed
     }

@@ -24,7 +24,7 @@ mod tests {
     #[test]
     fn the_primary_block_is_the_last() {
         // One redundant block of two bytes, 960 ticks old, then the primary of type 111.
-        let payload = [0x80 | 111, 0x0f, 0x00, 0x02, 111, 1, 2, 7, 8, 9];
+        let payload = [0xef, 0x0f, 0x00, 0x02, 111, 1, 2, 7, 8, 9];
         assert_eq!(primary(&payload), Some((111, &[7, 8, 9][..])));
         assert_eq!(primary(&[111, 5]), Some((111, &[5][..])));
         assert_eq!(primary(&payload[..6]), None);

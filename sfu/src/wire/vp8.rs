@@ -40,7 +40,7 @@ pub fn describe(payload: &[u8], marker: bool) -> Option<PacketDescription> {
     }
     let frame = payload.get(at..).filter(|frame| !frame.is_empty())?;
     // S and partition index 0: the packet begins the frame, and the frame header stands at its head.
-    let frame_start = first & 0x10 != 0 && first & 0x07 == 0;
+    let frame_start = first & 0x10 != 0 && first.trailing_zeros() >= 3;
     let keyframe = frame_start && frame[0] & 0x01 == 0;
     Some(PacketDescription {
         frame_start,

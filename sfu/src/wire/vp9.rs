@@ -52,6 +52,7 @@ pub fn describe(payload: &[u8], marker: bool) -> Option<PacketDescription> {
 }
 
 /// The scalability structure (§4.2.1): the size of its highest layer, if it has sizes.
+#[expect(clippy::option_option, reason = "cut, or without sizes")]
 fn largest_picture(rest: &mut &[u8]) -> Option<Option<(u16, u16)>> {
     let head = take(rest)?;
     let layers = (head >> 5) + 1;

@@ -8,6 +8,7 @@ use livekit_protocol::{
 use sfu::command::{AnnouncedLayer, MediaKind, PublishHint, RemoteSection, TrackMedia};
 use sfu::ids::{Mid, Rid, TrackId};
 use sfu::units::Bitrate;
+use sfu::wire::description::Codec;
 
 use super::participant::Seat;
 
@@ -186,6 +187,7 @@ impl Track {
             stereo: self.info.stereo,
             dtx: !self.info.disable_dtx,
             red: !self.info.disable_red && !encrypted,
+            codec: video_codec(&self.info.mime_type),
         })
     }
 
@@ -252,6 +254,17 @@ pub(super) enum Learned {
 /// A `TimedVersion` of that moment.
 pub(super) fn version(unix_ms: i64) -> TimedVersion {
     TimedVersion { unix_micro: unix_ms.saturating_mul(1000), ticks: 0 }
+}
+
+/// The codec of a video track's MIME type.
+fn video_codec(mime: &str) -> Option<Codec> {
+    match mime.strip_prefix("video/")?.to_ascii_lowercase().as_str() {
+        "vp8" => Some(Codec::Vp8),
+        "vp9" => Some(Codec::Vp9),
+        "h264" => Some(Codec::H264),
+        "av1" => Some(Codec::Av1),
+        _ => None,
+    }
 }
 
 /// A MIME type of the codec that a client announced. JS throws on a video codec that it does not know, and
