@@ -100,8 +100,9 @@ impl FeedbackRecorder {
         } else if ahead < -LATE {
             return;
         }
-        if self.end.distance(self.base) > LATE {
-            self.base = SeqNo::first(0).plus(self.end.value() - LATE as u64 - SeqNo::first(0).value());
+        let span = self.end.distance(self.base);
+        if span > LATE {
+            self.base = self.base.plus((span - LATE) as u64);
         }
         if self.arrivals[slot(number)] != NEVER {
             return;

@@ -59,6 +59,19 @@ fn reports_come_every_50_ms_and_half_as_often_at_low_rates() {
     }
 }
 
+/// Found by fuzzing: the oldest number to report lies before the first one that came, in the cycle before.
+#[test]
+fn a_number_from_before_the_first_does_not_stop_the_window() {
+    let start = clock::start();
+    let mut recorder = FeedbackRecorder::new(start);
+    for (at, number) in [(0, 0), (1, 65_024), (2, 1536)] {
+        recorder.on_received(start + ms(at), number, 1200);
+    }
+    let seen = reports(&mut recorder, start + ms(60), 1200);
+    let arrived: Vec<_> = seen.iter().filter(|(_, arrival)| arrival.is_some()).map(|entry| entry.0).collect();
+    assert_eq!(arrived, [0, 1536], "the oldest is out of the window");
+}
+
 #[test]
 fn a_gap_is_reported_at_once() {
     let start = clock::start();
