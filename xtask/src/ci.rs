@@ -31,7 +31,7 @@ pub(crate) fn run(args: &Args) -> Result {
 }
 
 /// The whole server against real browsers and SDKs.
-fn clients() -> Result {
+pub(crate) fn clients() -> Result {
     tools::debian(CLIENT_PROGRAMS)?;
     let python = tools::python()?;
     tools::npm_packages(&root().join("tests/clients"))?;

@@ -27,6 +27,8 @@ enum Command {
     Dev(dev::Args),
     /// All that must hold before a change lands: format, lints, licences, builds, tests, real clients
     Ci(ci::Args),
+    /// The whole server against real browsers and SDKs, the last part of `ci`
+    Clients,
     /// Measure the packet path: CPU and allocations per forwarded packet
     Bench(bench::Args),
     /// Fuzz the parsers and state machines
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Dev(args) => dev::run(&args),
         Command::Ci(args) => ci::run(&args),
+        Command::Clients => ci::clients(),
         Command::Bench(args) => bench::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Sim(args) => sim::run(&args),

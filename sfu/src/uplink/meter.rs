@@ -9,7 +9,7 @@ use crate::wire::description::PacketDescription;
 const WINDOW: Duration = Duration::from_millis(500);
 /// Temporal layers told apart.
 pub const MAX_TEMPORAL: usize = 4;
-/// A price is the highest window of this many: half of 5 s, so that quiet moments do not make a layer cheap.
+/// A price looks back over this many windows, so that quiet moments do not make a layer cheap.
 const WINDOWS: usize = 6;
 /// A layer of at least [`LIVELY`] frames a second is stopped after three frame times, but not sooner…
 const STOPPED_AFTER: Duration = Duration::from_millis(200);
@@ -84,9 +84,17 @@ impl LayerMeter {
     pub fn price(&self, temporal: u8) -> Bitrate {
         let temporal = usize::from(temporal).min(MAX_TEMPORAL - 1);
         let windows = &self.history[..self.filled.min(WINDOWS)];
-        let peak = windows.iter().map(|w| w[temporal]).max().unwrap_or(0);
+        // The second highest: one window with a keyframe in it is no sign of what the layer costs.
+        let (mut highest, mut second) = (0, 0);
+        for rate in windows.iter().map(|w| w[temporal]) {
+            if rate > highest {
+                (highest, second) = (rate, highest);
+            } else {
+                second = second.max(rate);
+            }
+        }
         let mean = windows.iter().map(|w| w[temporal]).sum::<u64>() / windows.len().max(1) as u64;
-        Bitrate::bps((peak * 8 / 10).max(mean))
+        Bitrate::bps((second * 8 / 10).max(mean))
     }
 
     /// Frames a second, of all temporal layers.
@@ -163,5 +171,20 @@ mod tests {
         assert!((27.0..33.0).contains(&meter.fps()), "{}", meter.fps());
         assert!(meter.alive(now + Duration::from_millis(190)));
         assert!(!meter.alive(now + Duration::from_millis(300)));
+    }
+
+    #[test]
+    fn a_keyframe_does_not_make_a_layer_dear() {
+        let start = crate::test_time();
+        let mut meter = LayerMeter::default();
+        for n in 0..150_u32 {
+            let now = start + Duration::from_micros(33_333) * n;
+            // 1 Mbit/s, and one keyframe of 60 kB.
+            let size = if n == 90 { 60_000 } else { 4_167 };
+            let description = PacketDescription { frame_start: true, ..Default::default() };
+            meter.handle_packet(now, DataSize::bytes(size), RtpTime(n * 3000), &description);
+        }
+        let price = meter.price(0).as_bps();
+        assert!((950_000..1_250_000).contains(&price), "{price}");
     }
 }

@@ -357,14 +357,14 @@ fn consent_lasts_its_time_from_the_last_signed_request() {
     assert_eq!(ice.next_timeout(), None);
     deliver(&mut ice, now, path(1), &client.nominate());
     for _ in 0..5 {
-        now += CONSENT_TIMEOUT - ms(1000);
+        now += CONSENT_TIMEOUT.saturating_sub(ms(1000));
         ice.handle_timeout(now);
         deliver(&mut ice, now, path(1), &client.ping());
     }
     events(&mut ice);
     assert_eq!(ice.next_timeout(), Some(now + CONSENT_TIMEOUT));
     assert!(ice.admit(path(1), 1000), "media is no consent");
-    ice.handle_timeout(now + CONSENT_TIMEOUT - ms(1));
+    ice.handle_timeout(now + CONSENT_TIMEOUT.saturating_sub(ms(1)));
     assert_eq!(ice.selected(), Some(path(1)));
     ice.handle_timeout(now + CONSENT_TIMEOUT);
     assert_eq!(ice.selected(), None);
