@@ -75,8 +75,9 @@ impl Server {
     /// Gives an offer to the core and waits for the answer to it.
     pub(crate) fn offer(&mut self, peer: PeerId, sdp: String) -> Result<String> {
         self.command(Command::Offer { peer, id: 1, sdp, hints: Vec::new() })?;
-        self.runtime.block_on(tokio::time::timeout(PATIENCE, async {
-            while let Some(event) = self.events.recv().await {
+        let events = &mut self.events;
+        let answer = async {
+            while let Some(event) = events.recv().await {
                 match event {
                     Event::Answer { peer: of, sdp, .. } if of == peer => return Ok(sdp),
                     Event::DescriptionRefused { reason, .. } => return Err(reason.into()),
@@ -84,7 +85,8 @@ impl Server {
                 }
             }
             Err("the worker has ended".into())
-        }))?
+        };
+        self.runtime.block_on(async { tokio::time::timeout(PATIENCE, answer).await })?
     }
 
     /// Takes the events that wait, as a room does. An error if a connection ended.
