@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::twcc::DELTA_US;
 use crate::ids::{SeqNo, Ssrc};
+use crate::wire::rtcp::{FMT_TRANSPORT_CC, PT_RTPFB, write_feedback_header};
 
 /// Numbers remembered; a power of two. A publisher at 20 Mbit/s sends about 210 packets in 100 ms.
 const SPAN: u64 = 4096;
@@ -176,11 +177,11 @@ impl FeedbackRecorder {
         if padding > 0 {
             buf[len - 1] = padding as u8; // RFC 3550 §6.4.1: the last byte counts the padding
         }
-        buf[0] = 0x80 | if padding > 0 { 0x20 } else { 0 } | 15;
-        buf[1] = 205;
-        buf[2..4].copy_from_slice(&((len / 4 - 1) as u16).to_be_bytes());
-        buf[4..8].copy_from_slice(&sender.0.to_be_bytes());
-        buf[8..12].copy_from_slice(&media.0.to_be_bytes());
+        let header = write_feedback_header(PT_RTPFB, FMT_TRANSPORT_CC, sender, media, len - 12);
+        buf[..12].copy_from_slice(&header);
+        if padding > 0 {
+            buf[0] |= 0x20;
+        }
         buf[12..14].copy_from_slice(&base.wire().to_be_bytes());
         buf[14..16].copy_from_slice(&(covered as u16).to_be_bytes());
         buf[16..20].copy_from_slice(&(reference << 8 | u32::from(self.count)).to_be_bytes());

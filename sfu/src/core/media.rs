@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::{REST, Sfu};
 use crate::command::{Event, LinkQuality, MediaKind, Path, TrackMedia};
 use crate::ids::Ssrc;
+use crate::peer::QUALITY_INTERVAL;
 use crate::peer::downlink::Change;
 use crate::peer::uplink::{PayloadKind, Stream};
 use crate::stats::DropReason;
@@ -13,9 +14,6 @@ use crate::wire::description::Codec;
 use crate::wire::extension::Extensions;
 use crate::wire::rtcp::{self, Packet};
 use crate::wire::rtp::{RtpHeader, split_retransmission};
-
-/// Quality is told this often.
-const QUALITY_INTERVAL: std::time::Duration = std::time::Duration::from_secs(5);
 
 impl Sfu {
     pub(super) fn handle_rtp(&mut self, now: Instant, index: usize, path: Path, bytes: &mut [u8]) {
@@ -301,13 +299,13 @@ impl Sfu {
     }
 
     fn report(&mut self, now: Instant, index: usize) {
-        // Publishers' clocks, looked up before the peer is borrowed.
-        let offset =
-            |peer: &Option<Box<crate::peer::Peer>>| peer.as_ref().and_then(|p| p.uplink.clock_offset);
-        let offsets: Vec<Option<i64>> = self.peers.iter().map(offset).collect();
-        if let Some(peer) = self.peers[index].as_mut() {
-            peer.send_reports(now, &self.wall, &mut self.tracks, &offsets, &mut self.egress, &mut self.stats);
-        }
+        // Taken out, so that the others' clocks can be looked up; nobody subscribes to itself.
+        let Some(mut peer) = self.peers[index].take() else { return };
+        let peers = &self.peers;
+        let clock_offset = |owner: usize| peers.get(owner)?.as_ref()?.uplink.clock_offset;
+        let (wall, tracks) = (&self.wall, &mut self.tracks);
+        peer.send_reports(now, wall, tracks, clock_offset, &mut self.egress, &mut self.stats);
+        self.peers[index] = Some(peer);
     }
 
     fn tell_quality(&mut self, now: Instant, index: usize) {

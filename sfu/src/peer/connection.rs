@@ -15,7 +15,7 @@ use crate::transport::certificate::Fingerprint;
 use crate::transport::dtls::{Dtls, DtlsConfig, DtlsEvent, DtlsFailure, EarlyDatagrams, RtcDtls};
 use crate::transport::ice::{IceConfig, IceEvent, IceLite, IceOutcome, RemoteCredentials};
 use crate::transport::sctp::{ChannelEvent, DataConfig, DataTransport};
-use crate::transport::srtp::{DtlsRole, SrtpReceiver, SrtpSender};
+use crate::transport::srtp::{DtlsRole, SrtpError, SrtpReceiver, SrtpSender};
 
 /// A client that is not connected this long after its description was agreed on will not be.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -200,21 +200,23 @@ impl Connection {
 
     /// Decrypts one RTP packet in place and returns its plain length.
     pub(crate) fn unprotect_rtp(&mut self, path: Path, packet: &mut [u8]) -> Result<usize, DropReason> {
-        match &mut self.cipher {
-            Cipher::Srtp { receiver, .. } if self.ice.admit(path, packet.len()) => {
-                receiver.unprotect_rtp(packet).map_err(|_| DropReason::Unauthentic)
-            }
-            Cipher::Srtp { .. } | Cipher::None => Err(DropReason::UnknownSource),
-            #[cfg(feature = "null-cipher")]
-            Cipher::Null(_) => Ok(packet.len()),
-        }
+        self.unprotect(path, packet, SrtpReceiver::unprotect_rtp)
     }
 
     /// Decrypts one RTCP packet in place and returns its plain length.
     pub(crate) fn unprotect_rtcp(&mut self, path: Path, packet: &mut [u8]) -> Result<usize, DropReason> {
+        self.unprotect(path, packet, SrtpReceiver::unprotect_rtcp)
+    }
+
+    fn unprotect(
+        &mut self,
+        path: Path,
+        packet: &mut [u8],
+        open: impl FnOnce(&mut SrtpReceiver, &mut [u8]) -> Result<usize, SrtpError>,
+    ) -> Result<usize, DropReason> {
         match &mut self.cipher {
             Cipher::Srtp { receiver, .. } if self.ice.admit(path, packet.len()) => {
-                receiver.unprotect_rtcp(packet).map_err(|_| DropReason::Unauthentic)
+                open(receiver, packet).map_err(|_| DropReason::Unauthentic)
             }
             Cipher::Srtp { .. } | Cipher::None => Err(DropReason::UnknownSource),
             #[cfg(feature = "null-cipher")]
@@ -225,18 +227,22 @@ impl Connection {
     /// Encrypts the `len` bytes of an RTP packet that was built in `packet`; its length on the wire, or `None` when
     /// it cannot be sent.
     pub(crate) fn protect_rtp(&mut self, packet: &mut [u8], len: usize) -> Option<usize> {
-        match &mut self.cipher {
-            Cipher::Srtp { sender, .. } => sender.protect_rtp(packet, len).ok(),
-            Cipher::None => None,
-            #[cfg(feature = "null-cipher")]
-            Cipher::Null(_) => Some(len),
-        }
+        self.protect(packet, len, SrtpSender::protect_rtp)
     }
 
     /// The same for RTCP.
     pub(crate) fn protect_rtcp(&mut self, packet: &mut [u8], len: usize) -> Option<usize> {
+        self.protect(packet, len, SrtpSender::protect_rtcp)
+    }
+
+    fn protect(
+        &mut self,
+        packet: &mut [u8],
+        len: usize,
+        seal: impl FnOnce(&mut SrtpSender, &mut [u8], usize) -> Result<usize, SrtpError>,
+    ) -> Option<usize> {
         match &mut self.cipher {
-            Cipher::Srtp { sender, .. } => sender.protect_rtcp(packet, len).ok(),
+            Cipher::Srtp { sender, .. } => seal(sender, packet, len).ok(),
             Cipher::None => None,
             #[cfg(feature = "null-cipher")]
             Cipher::Null(_) => Some(len),

@@ -26,7 +26,7 @@ use crate::transport::ice::IceConfig;
 /// Sender and receiver reports (RFC 3550 §6.2 allows down to 360 / bandwidth in kbit/s seconds).
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// How often quality is told.
-const QUALITY_INTERVAL: Duration = Duration::from_secs(5);
+pub(crate) const QUALITY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// See the module's page.
 pub(crate) struct Peer {

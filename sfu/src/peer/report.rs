@@ -85,13 +85,14 @@ impl Peer {
         }
     }
 
-    /// Sender reports for what the client gets, and a receiver report on what it sends.
+    /// Sender reports for what the client gets, and a receiver report on what it sends. `clock_offset` knows the
+    /// publishers' clocks, by their index.
     pub(crate) fn send_reports(
         &mut self,
         now: Instant,
         wall: &WallClock,
         tracks: &mut [Option<Box<Track>>],
-        offsets: &[Option<i64>],
+        clock_offset: impl Fn(usize) -> Option<i64>,
         egress: &mut Egress,
         stats: &mut Stats,
     ) {
@@ -103,7 +104,7 @@ impl Peer {
         let mut reports: Vec<(Ssrc, SenderInfo, String)> = Vec::new();
         for subscription in self.downlink.iter() {
             let Some(track) = tracks.get(subscription.track).and_then(Option::as_deref) else { continue };
-            let offset = offsets.get(track.owner).copied().flatten();
+            let offset = clock_offset(track.owner);
             if subscription.flows()
                 && subscription.packets > 0
                 && let Some(rtp) = subscription.report_time(now, ntp, track, offset)

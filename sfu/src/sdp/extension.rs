@@ -1,28 +1,28 @@
 //! RTP header extensions in SDP (RFC 8285 §5): which we agree to, and the numbers of our own offers.
 
 use crate::command::MediaKind;
+use crate::wire::extension::ExtensionKind;
 
 /// RFC 9143 §15
-pub const MID: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
+pub const MID: &str = ExtensionKind::Mid.uri();
 /// RFC 8852 §4.1
-pub const RID: &str = "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id";
+pub const RID: &str = ExtensionKind::Rid.uri();
 /// RFC 8852 §4.2
-pub const REPAIRED_RID: &str = "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id";
+pub const REPAIRED_RID: &str = ExtensionKind::RepairedRid.uri();
 /// RFC 6464
-pub const AUDIO_LEVEL: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
+pub const AUDIO_LEVEL: &str = ExtensionKind::AudioLevel.uri();
 /// draft-alvestrand-rmcat-remb-03 §2, 24 bits of 6.18 fixed-point seconds.
-pub const ABS_SEND_TIME: &str = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time";
+pub const ABS_SEND_TIME: &str = ExtensionKind::AbsSendTime.uri();
 /// draft-holmer-rmcat-transport-wide-cc-extensions-01 §2
-pub const TRANSPORT_CC: &str = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01";
+pub const TRANSPORT_CC: &str = ExtensionKind::TransportCc.uri();
 /// RTP payload format for AV1, AOM, appendix A.
-pub const DEPENDENCY_DESCRIPTOR: &str =
-    "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension";
+pub const DEPENDENCY_DESCRIPTOR: &str = ExtensionKind::DependencyDescriptor.uri();
 /// When the first byte of a frame was captured, in the sender's clock.
-pub const ABS_CAPTURE_TIME: &str = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time";
+pub const ABS_CAPTURE_TIME: &str = ExtensionKind::AbsCaptureTime.uri();
 /// 3GPP TS 26.114 §7.4.5
-pub const VIDEO_ORIENTATION: &str = "urn:3gpp:video-orientation";
+pub const VIDEO_ORIENTATION: &str = ExtensionKind::VideoOrientation.uri();
 /// Bounds for the receiver's jitter buffer.
-pub const PLAYOUT_DELAY: &str = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay";
+pub const PLAYOUT_DELAY: &str = ExtensionKind::PlayoutDelay.uri();
 
 /// What we agree to when it is offered. `rid` and `repaired-rid` belong into every video section, also where
 /// the client only receives: libwebrtc demands of later simulcast sections what the first answer had.

@@ -19,7 +19,7 @@ macro_rules! kinds {
             pub const ALL: &[ExtensionKind] = &[$(ExtensionKind::$name,)*];
 
             /// As in `a=extmap`.
-            pub fn uri(self) -> &'static str {
+            pub const fn uri(self) -> &'static str {
                 match self { $(ExtensionKind::$name => $uri,)* }
             }
 

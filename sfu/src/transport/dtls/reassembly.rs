@@ -255,10 +255,16 @@ impl Message {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn fragment(kind: u8, length: usize, sequence: u16, offset: usize, data: &[u8]) -> Vec<u8> {
+    pub(in crate::transport::dtls) fn fragment(
+        kind: u8,
+        length: usize,
+        sequence: u16,
+        offset: usize,
+        data: &[u8],
+    ) -> Vec<u8> {
         let mut bytes = vec![kind];
         bytes.extend_from_slice(&(length as u32).to_be_bytes()[1..]);
         bytes.extend_from_slice(&sequence.to_be_bytes());

@@ -11,6 +11,7 @@ use rtc_dtls::endpoint::{Endpoint, EndpointEvent};
 use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile;
 use rtc_shared::TransportProtocol;
 
+use super::reassembly::tests::fragment as handshake_fragment;
 use super::record::{HANDSHAKE, PlaintextNumbers};
 use super::session::{MAX_HELD, MAX_HELD_RECORD, MAX_SEALED_HANDSHAKES};
 use super::*;
@@ -401,16 +402,6 @@ fn an_end_is_told_to_the_other_side() {
 }
 
 // ---- attacks ----
-
-fn handshake_fragment(kind: u8, length: usize, sequence: u16, offset: usize, data: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![kind];
-    bytes.extend_from_slice(&(length as u32).to_be_bytes()[1..]);
-    bytes.extend_from_slice(&sequence.to_be_bytes());
-    bytes.extend_from_slice(&(offset as u32).to_be_bytes()[1..]);
-    bytes.extend_from_slice(&(data.len() as u32).to_be_bytes()[1..]);
-    bytes.extend_from_slice(data);
-    bytes
-}
 
 fn sealed_junk(content: u8, sequence: u64, length: usize) -> Vec<u8> {
     let mut bytes = vec![content, 0xfe, 0xfd, 0, 1];
