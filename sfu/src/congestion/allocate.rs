@@ -206,6 +206,10 @@ pub fn allocate(media: Bitrate, tracks: &[Track<'_>], prev: &Allocation, now: In
                 let wait_with_pause = full == 0 && track.top() > 0 && pressed_for < PAUSE_DELAY;
                 (if wait_with_pause { 1 } else { full }, None)
             }
+            // All that was asked for, and now more is: no estimate was wrong, and somebody waits.
+            Some((choice, level)) if choice.reason == Reason::Satisfied && level < full && !above => {
+                (full, None)
+            }
             Some((choice, level)) if level < cautious => {
                 let ready = ready_to_rise(choice, level);
                 let rise = !above && ready.is_none_or(|at| at <= now);

@@ -108,6 +108,27 @@ fn down_is_quick_and_up_waits() {
 }
 
 #[test]
+fn who_asks_for_more_gets_it_at_once() {
+    let steps = ladder(&[160, 450, 1700]);
+    let asked = |spatial| {
+        let ceiling = LayerId { spatial, temporal: 1 };
+        [Track { ceiling, ..camera(1, Priority::Visible, &steps) }]
+    };
+    let budget = Bitrate::kbps(1750); // enough, though without the usual margin
+    let mut now = clock::start();
+    let mut last = Allocation::default();
+    for spatial in [2, 0, 2, 1, 2, 0, 1] {
+        last = allocate(budget, &asked(spatial), &last, now);
+        assert_eq!(layers(&last), [Some((spatial, 1))]);
+        now += Duration::from_millis(100);
+    }
+    last = allocate(Bitrate::kbps(500), &asked(2), &last, now);
+    assert_eq!(layers(&last), [Some((1, 1))], "what fits");
+    let later = allocate(budget, &asked(2), &last, now);
+    assert_eq!(layers(&later), [Some((1, 1))], "nothing was asked anew: with care");
+}
+
+#[test]
 fn a_pause_needs_a_while_and_lasts_a_while() {
     let steps = ladder(&[160]);
     let tracks = [camera(1, Priority::Visible, &steps)];

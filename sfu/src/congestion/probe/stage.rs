@@ -93,23 +93,22 @@ impl Stage {
         self.last_sent = now;
     }
 
-    /// When it is over at the latest.
+    /// When it is over at the latest, if no report comes before.
     pub(super) fn deadline(&self, rtt: Duration) -> Instant {
-        if self.sent < self.plan.size {
-            self.started + self.plan.duration() * 2
-        } else {
-            self.last_sent + REPORT_WAIT + rtt * 2
-        }
-    }
-
-    fn sending_over(&self, now: Instant) -> bool {
-        let complete = self.sent >= self.plan.size && self.sent_packets >= self.plan.min_packets;
-        complete || now >= self.started + self.plan.duration() * 2
+        let end = if self.complete() { self.last_sent } else { self.started + self.plan.duration() * 2 };
+        if self.reported() { end } else { end.max(self.last_sent + REPORT_WAIT + rtt * 2) }
     }
 
     pub(super) fn over(&self, now: Instant, rtt: Duration) -> bool {
-        let reported = self.received_packets + self.lost_packets >= self.sent_packets;
-        self.sending_over(now) && (reported || now >= self.last_sent + REPORT_WAIT + rtt * 2)
+        now >= self.deadline(rtt)
+    }
+
+    fn complete(&self) -> bool {
+        self.sent >= self.plan.size && self.sent_packets >= self.plan.min_packets
+    }
+
+    fn reported(&self) -> bool {
+        self.received_packets + self.lost_packets >= self.sent_packets
     }
 
     /// How much longer the fastest packets took at the end than at the beginning (100 ms each), and the time

@@ -154,3 +154,40 @@ fn too_few_too_small_or_too_slow_proves_nothing() {
     assert_eq!(prober.update(now, conditions(600, Some(1300))), None);
     assert_eq!(prober.plan(), None);
 }
+
+#[test]
+fn a_probe_that_is_not_over_has_its_deadline_ahead() {
+    let start = clock::start();
+    let acked = |plan: ProbePlan, arrived: bool| Acked {
+        number: SeqNo::first(1),
+        sent: start,
+        arrival: arrived.then_some(Arrival::micros(0)),
+        late: false,
+        size: plan.packet,
+        class: PacketClass::Padding,
+        cluster: Some(plan.cluster),
+    };
+    // Nothing sent, too little sent, all sent and not reported, half reported, and lost.
+    for (sent, reported) in [(0, 0), (1, 0), (3, 3), (40, 0), (40, 20), (40, 39)] {
+        let mut prober = Prober::new(Bitrate::kbps(600));
+        let mut now = start;
+        prober.update(now, conditions(600, Some(1300)));
+        let plan = prober.plan().expect("a plan");
+        for _ in 0..sent {
+            prober.on_sent(now, plan.cluster, plan.packet);
+        }
+        for number in 0..reported {
+            prober.on_acked(plan.cluster, &acked(plan, number % 5 != 0));
+        }
+        for _ in 0..10_000 {
+            now += ms(1);
+            prober.update(now, conditions(600, Some(1300)));
+            if prober.plan() != Some(plan) {
+                break;
+            }
+            let deadline = prober.next_timeout(RTT).expect("a probe runs");
+            assert!(deadline > now, "{sent} sent, {reported} reported: {:?} ago", now - deadline);
+        }
+        assert_ne!(prober.plan(), Some(plan), "{sent} sent, {reported} reported: it never ends");
+    }
+}
