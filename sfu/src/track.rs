@@ -27,6 +27,9 @@ const OVERHEAD: usize = 20 + 8 + 12 + 12 + 16;
 /// Assumed for encodings that were not measured yet and announced nothing, smallest first.
 const PRESET: [Bitrate; 3] = [Bitrate::kbps(160), Bitrate::kbps(450), Bitrate::kbps(1700)];
 
+/// An encoding that is late has stopped once each of the others sent this many frames meanwhile.
+const STOPPED_BEHIND: usize = 3;
+
 /// One encoding of a track.
 #[derive(Debug)]
 pub(crate) struct Encoding {
@@ -40,6 +43,8 @@ pub(crate) struct Encoding {
     pub(crate) meter: LayerMeter,
     pub(crate) clock: MediaClock,
     pub(crate) gate: KeyframeGate,
+    /// Frames of the other encodings since the last packet of this one.
+    behind: u8,
     descriptors: dependency_descriptor::Reader,
 }
 
@@ -56,6 +61,7 @@ impl Encoding {
             meter: LayerMeter::default(),
             clock: MediaClock::new(clock_rate),
             gate: KeyframeGate::default(),
+            behind: u8::MAX,
             descriptors: dependency_descriptor::Reader::default(),
         }
     }
@@ -187,6 +193,7 @@ impl Track {
         if payload.is_empty() {
             // Padding: its number is closed, since the cache knows it, but nobody gets it.
             encoding.cache.insert(meta, &[], &[]);
+            encoding.behind = 0;
             encoding.meter.handle_padding(now);
             return None;
         }
@@ -204,12 +211,18 @@ impl Track {
             self.svc_spatial = self.svc_spatial.max(description.spatial.min(3));
         }
         meta.description = description;
+        encoding.behind = 0;
         encoding.cache.insert(meta, descriptor, payload);
         encoding.clock.handle_packet(now, header.timestamp);
         let size = DataSize::bytes((payload.len() + descriptor.len() + OVERHEAD) as u64);
         encoding.meter.handle_packet(now, size, header.timestamp, &description);
         if description.keyframe && description.frame_start && self.kind == MediaKind::Video {
             encoding.gate.handle_keyframe(now);
+        }
+        if description.frame_start {
+            let others =
+                self.encodings.iter_mut().enumerate().filter(|(other, _)| *other != usize::from(index));
+            others.for_each(|(_, other)| other.behind = other.behind.saturating_add(1));
         }
         if let Some(level) = extensions.audio_level {
             self.loudness.handle_level(level.dbov);
@@ -242,6 +255,12 @@ impl Track {
         }
     }
 
+    /// What the layers up to `spatial` may come to cost: a publisher that has just begun sends less than it will.
+    pub(crate) fn expected(&self, spatial: u8) -> Bitrate {
+        let most = |encoding: &Encoding| encoding.announced;
+        self.encodings.iter().take(usize::from(spatial) + 1).map(most).max().unwrap_or(Bitrate::ZERO)
+    }
+
     /// What forwarding an encoding up to a temporal layer costs.
     pub(crate) fn price(&self, index: u8, temporal: u8) -> Bitrate {
         let Some(encoding) = self.encodings.get(usize::from(index)) else { return Bitrate::ZERO };
@@ -257,6 +276,13 @@ impl Track {
             encoding.announced
         };
         if temporal == 0 && encoding.meter.highest_temporal() > 0 { whole.scale(0.6) } else { whole }
+    }
+
+    /// Whether an encoding flows. While all of them are late it is the path, or the publisher, that hesitates; one has
+    /// stopped if others go on without it.
+    pub(crate) fn flows(&self, now: Instant, encoding: &Encoding) -> bool {
+        let others = self.encodings.len().saturating_sub(1);
+        encoding.meter.alive(now) || usize::from(encoding.behind) < STOPPED_BEHIND * others
     }
 
     /// Whether anything of the track came lately.

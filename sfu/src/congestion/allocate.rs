@@ -110,10 +110,14 @@ impl Track<'_> {
         level == 1 || (layer.spatial <= self.ceiling.spatial && layer.temporal <= self.ceiling.temporal)
     }
 
+    /// The level that a layer stands for now: its own, or if that cannot be had any more the next of the same size,
+    /// or the next below.
     fn level_of(&self, layer: LayerId) -> usize {
-        (1..=self.top())
-            .rfind(|&level| self.steps[level - 1].layer <= layer && self.allowed(level))
-            .unwrap_or(0)
+        let layer_of = |level: usize| self.steps[level - 1].layer;
+        let mut levels = (1..=self.top()).filter(|&level| self.allowed(level));
+        let same = |step: LayerId| step.spatial == layer.spatial && step.temporal >= layer.temporal;
+        let below = || (1..=self.top()).rfind(|&l| self.allowed(l) && layer_of(l) <= layer).unwrap_or(0);
+        levels.find(|&level| same(layer_of(level))).unwrap_or_else(below)
     }
 }
 

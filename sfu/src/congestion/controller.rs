@@ -286,8 +286,15 @@ impl Controller {
     }
 
     /// Divides the target over `tracks`, after `audio` (all of it, redundancy and headers included) and the
-    /// share of retransmission are taken out.
-    pub fn allocate(&mut self, now: Instant, audio: Bitrate, tracks: &[Track<'_>]) -> &Allocation {
+    /// share of retransmission are taken out. `expected` is what all that is asked for may come to cost, by what
+    /// publishers announced: their encoders begin low.
+    pub fn allocate(
+        &mut self,
+        now: Instant,
+        audio: Bitrate,
+        tracks: &[Track<'_>],
+        expected: Bitrate,
+    ) -> &Allocation {
         let media = self.target().saturating_sub(audio).scale(1.0 - self.rtx_share());
         let lowest: Vec<Track<'_>>;
         let tracks = if self.silence == Silence::None {
@@ -300,7 +307,7 @@ impl Controller {
         let share = self.rtx_share();
         let total = |media: Bitrate| media.scale(1.0 / (1.0 - share)) + audio;
         self.next = self.allocation.unmet.map(total);
-        self.wanted = total(self.allocation.wanted);
+        self.wanted = total(self.allocation.wanted.max(expected));
         self.allocated = Some((now, self.target()));
         self.update_probe(now);
         &self.allocation

@@ -40,7 +40,7 @@ const MIN_PACKETS: u32 = 5;
 /// Pause between demand probes; grows by half with each failure.
 const INTERVAL: Duration = Duration::from_millis(1500);
 /// Longest pause. Short enough that a link that recovered is used within a few seconds.
-const MAX_INTERVAL: Duration = Duration::from_secs(5);
+const MAX_INTERVAL: Duration = Duration::from_secs(3);
 /// For this long after the first demand a probe may also lower the target: nothing else is known yet.
 const JOIN: Duration = Duration::from_secs(3);
 const JOIN_RETRY: Duration = Duration::from_millis(100);
@@ -132,7 +132,7 @@ pub struct Prober {
     not_before: Option<Instant>,
     asked: Option<Bitrate>,  // the demand behind the last probe…
     failed: Option<Bitrate>, // …and behind the last one that failed
-    joined: Option<Instant>, // when something was first wanted
+    joined: Option<Instant>, // when something was first sent to probe with
 }
 
 impl Prober {
@@ -162,6 +162,7 @@ impl Prober {
 
     /// A packet left as part of `cluster`.
     pub fn on_sent(&mut self, now: Instant, cluster: ClusterId, size: DataSize) {
+        self.joined.get_or_insert(now);
         if let Some(Running { stage, .. }) = &mut self.running
             && stage.plan.cluster == cluster
         {
@@ -207,7 +208,7 @@ impl Prober {
     }
 
     fn start_if_due(&mut self, now: Instant, c: Conditions) {
-        let Some(next) = c.next.filter(|&next| c.calm && next > c.target) else {
+        let Some(next) = self.demand(now, c).filter(|_| c.calm) else {
             self.not_before = self.not_before.filter(|&at| at > now);
             return;
         };
@@ -222,8 +223,7 @@ impl Prober {
         self.not_before = None;
         self.asked = Some(next);
         let first = self.joined.is_none();
-        let joined = *self.joined.get_or_insert(now);
-        let goal = if first || (now < joined + JOIN && c.target >= self.start) {
+        let goal = if first || (self.joining(now) && c.target >= self.start) {
             c.wanted.scale(1.15).min(self.start.scale(6.0)).max(next)
         } else {
             next.scale(1.03).min(c.target.scale(3.0))
@@ -232,9 +232,16 @@ impl Prober {
         self.begin_cluster(now, rate.min(c.target.scale(3.0)), goal, c.target);
     }
 
+    /// The rate that is missing: for the next step, and while joining for all that may be wanted, so that a picture
+    /// does not fall back as soon as its encoder is warm.
+    fn demand(&self, now: Instant, c: Conditions) -> Option<Bitrate> {
+        let all = c.wanted.min(self.start.scale(6.0));
+        c.next.or(self.joining(now).then_some(all)).filter(|&next| next > c.target)
+    }
+
     fn watch(&mut self, now: Instant, running: Running, c: Conditions) -> Option<Outcome> {
         let Running { stage, goal } = &running;
-        let gone = c.next.is_none_or(|next| next <= c.target);
+        let gone = self.demand(now, c).is_none();
         match stage.plan.cluster.kind {
             // No longer wanted: neither success nor failure.
             ProbeKind::Soak if gone && !c.queue => None,

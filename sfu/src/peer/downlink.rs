@@ -227,7 +227,7 @@ impl Downlink {
         tracks: &[Option<Box<Track>>],
         changes: &mut Vec<Change>,
     ) {
-        let mut audio = Bitrate::ZERO;
+        let (mut audio, mut expected) = (Bitrate::ZERO, Bitrate::ZERO);
         let mut asked: Vec<(TrackId, Priority, LayerId, Vec<Step>)> = Vec::new();
         for subscription in self.subscriptions.iter().flatten() {
             let Some(track) = tracks.get(subscription.track).and_then(Option::as_ref) else { continue };
@@ -244,7 +244,9 @@ impl Downlink {
                         d if d.priority > 0 => Priority::Speaker,
                         _ => Priority::Visible,
                     };
-                    asked.push((track.id, priority, ceiling(track, demand), steps(now, track)));
+                    let ceiling = ceiling(track, demand);
+                    expected = expected + track.expected(ceiling.spatial);
+                    asked.push((track.id, priority, ceiling, steps(now, track)));
                 }
             }
         }
@@ -257,7 +259,7 @@ impl Downlink {
                 steps,
             })
             .collect();
-        let allocation = self.controller.allocate(now, audio, &wanted);
+        let allocation = self.controller.allocate(now, audio, &wanted, expected);
         for choice in &allocation.choices {
             let same = |s: &&mut Box<Subscription>| s.track_id == choice.track;
             let Some(subscription) = self.subscriptions.iter_mut().flatten().find(same) else { continue };
@@ -504,37 +506,29 @@ fn ceiling(track: &Track, demand: &crate::command::Demand) -> LayerId {
     LayerId { spatial, temporal }
 }
 
-/// The lowest temporal layer that still looks like motion; below it a smaller picture is better.
-fn least_temporal(encoding: &crate::track::Encoding) -> u8 {
-    const LEAST_FPS: f64 = 12.0;
-    let highest = encoding.meter.highest_temporal();
-    // Each layer doubles the rate of the ones below it, in every pattern that libwebrtc has.
-    let fps = |temporal: u8| encoding.meter.fps() / 2_f64.powi(i32::from(highest - temporal));
-    (0..highest).find(|temporal| fps(*temporal) >= LEAST_FPS).unwrap_or(highest)
-}
-
 /// What can be had of a track, cheapest first.
 fn steps(now: Instant, track: &Track) -> Vec<Step> {
     let mut steps = Vec::with_capacity(8);
-    let any_alive = track.encodings.iter().any(|encoding| encoding.meter.alive(now));
+    let any_flows = track.encodings.iter().any(|encoding| track.flows(now, encoding));
     match track.layout {
         Layout::Simulcast => {
             for (index, encoding) in track.encodings.iter().enumerate() {
-                if any_alive && !encoding.meter.alive(now) {
+                if any_flows && !track.flows(now, encoding) {
                     continue;
                 }
-                for temporal in least_temporal(encoding)..=encoding.meter.highest_temporal() {
+                for temporal in encoding.meter.least_temporal()..=encoding.meter.highest_temporal() {
                     let layer = LayerId { spatial: index as u8, temporal };
                     steps.push(Step { layer, price: track.price(index as u8, temporal) });
                 }
             }
         }
         Layout::Svc => {
-            let highest = track.encodings.first().map_or(0, |encoding| encoding.meter.highest_temporal());
+            let meter = track.encodings.first().map(|encoding| &encoding.meter);
+            let temporal = meter.map_or(0..=0, |meter| meter.least_temporal()..=meter.highest_temporal());
             // A spatial layer has about a third of the next one's rate.
             for spatial in 0..=track.svc_spatial {
                 let share = 1.0 / 3_f64.powi(i32::from(track.svc_spatial - spatial));
-                for temporal in track.encodings.first().map_or(0, least_temporal)..=highest {
+                for temporal in temporal.clone() {
                     let price = track.price(0, temporal).scale(share);
                     steps.push(Step { layer: LayerId { spatial, temporal }, price });
                 }

@@ -16,6 +16,8 @@ const STOPPED_AFTER: Duration = Duration::from_millis(200);
 /// …and any other after this.
 const STILL_AFTER: Duration = Duration::from_secs(2);
 const LIVELY: f64 = 10.0;
+/// Fewer frames a second do not look like motion; a temporal layer that had enough may come down to the second.
+const LEAST_FPS: (f64, f64) = (12.0, 10.0);
 
 /// See the module's page.
 #[derive(Debug)]
@@ -28,6 +30,7 @@ pub struct LayerMeter {
     frame: Option<RtpTime>,
     fps: f64,
     highest_temporal: u8,
+    least_temporal: u8,
     size: Option<(u16, u16)>,
     last: Option<Instant>,
     keyframes: bool,
@@ -44,6 +47,7 @@ impl Default for LayerMeter {
             frame: None,
             fps: 0.0,
             highest_temporal: 0,
+            least_temporal: 0,
             size: None,
             last: None,
             keyframes: false,
@@ -97,6 +101,17 @@ impl LayerMeter {
         Bitrate::bps((second * 8 / 10).max(mean))
     }
 
+    fn judge_motion(&mut self) {
+        // Each layer doubles the rate of the ones below it, in every pattern that libwebrtc has.
+        let fps = |temporal: u8| self.fps / 2_f64.powi(i32::from(self.highest_temporal - temporal));
+        let (enough, still) = LEAST_FPS;
+        let held = self.least_temporal();
+        let least = |fewest: f64| {
+            (0..self.highest_temporal).find(|at| fps(*at) >= fewest).unwrap_or(self.highest_temporal)
+        };
+        self.least_temporal = held.clamp(least(still), least(enough));
+    }
+
     /// Frames a second, of all temporal layers.
     pub fn fps(&self) -> f64 {
         self.fps
@@ -105,6 +120,11 @@ impl LayerMeter {
     /// The highest temporal layer seen.
     pub fn highest_temporal(&self) -> u8 {
         self.highest_temporal
+    }
+
+    /// The lowest temporal layer that still looks like motion; below it a smaller picture is better.
+    pub fn least_temporal(&self) -> u8 {
+        self.least_temporal.min(self.highest_temporal)
     }
 
     /// Picture size by the last keyframe that told.
@@ -147,6 +167,7 @@ impl LayerMeter {
         self.bytes = [0; MAX_TEMPORAL];
         self.frames = 0;
         self.window_start = Some(now);
+        self.judge_motion();
     }
 }
 
@@ -171,6 +192,19 @@ mod tests {
         assert!((27.0..33.0).contains(&meter.fps()), "{}", meter.fps());
         assert!(meter.alive(now + Duration::from_millis(190)));
         assert!(!meter.alive(now + Duration::from_millis(300)));
+    }
+
+    #[test]
+    fn a_rate_that_wavers_does_not_change_which_temporal_layers_look_like_motion() {
+        let mut meter = LayerMeter { highest_temporal: 2, ..Default::default() };
+        let mut after = |fps: f64| {
+            meter.fps = fps;
+            meter.judge_motion();
+            meter.least_temporal()
+        };
+        assert_eq!([30.0, 24.5, 23.5, 20.5, 24.0].map(&mut after), [1; 5]);
+        assert_eq!([19.0, 23.0, 24.5].map(&mut after), [2, 2, 1]);
+        assert_eq!(after(60.0), 0);
     }
 
     #[test]

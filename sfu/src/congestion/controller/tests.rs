@@ -34,7 +34,7 @@ fn run(controller: &mut Controller, now: &mut Instant, time: Duration, reports: 
             controller.handle_timeout(*now);
         }
         if controller.allocation_due(*now) {
-            controller.allocate(*now, Bitrate::kbps(48), &[track()]);
+            controller.allocate(*now, Bitrate::kbps(48), &[track()], Bitrate::ZERO);
         }
         *now += ms(20);
     }
@@ -46,10 +46,10 @@ fn unmet_demand_asks_for_a_probe_at_once() {
     let mut controller = Controller::new(now, Config::default());
     assert_eq!(controller.pacing(now).probe, None, "nothing is wanted yet");
     assert!(controller.allocation_due(now));
-    controller.allocate(now, Bitrate::kbps(48), &[track()]);
+    controller.allocate(now, Bitrate::kbps(48), &[track()], Bitrate::ZERO);
     let plan = controller.pacing(now).probe.expect("the second step does not fit");
     assert_eq!((plan.cluster.kind, plan.rate), (ProbeKind::Cluster, Bitrate::kbps(1800)));
-    controller.allocate(now, Bitrate::kbps(48), &[]);
+    controller.allocate(now, Bitrate::kbps(48), &[], Bitrate::ZERO);
     assert!(!controller.allocation_due(now));
 }
 
