@@ -44,6 +44,8 @@ const MAX_INTERVAL: Duration = Duration::from_secs(3);
 /// For this long after the first demand a probe may also lower the target: nothing else is known yet.
 const JOIN: Duration = Duration::from_secs(3);
 const JOIN_RETRY: Duration = Duration::from_millis(100);
+/// A cluster that says no is asked once more after this: one late thread on the way stretches 15 ms as a narrow link does.
+const SECOND_OPINION: Duration = Duration::from_millis(150);
 
 /// The two stages of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -130,9 +132,10 @@ pub struct Prober {
     last_number: u32,
     interval: Duration,
     not_before: Option<Instant>,
-    asked: Option<Bitrate>,  // the demand behind the last probe…
-    failed: Option<Bitrate>, // …and behind the last one that failed
-    joined: Option<Instant>, // when something was first sent to probe with
+    asked: Option<Bitrate>,   // the demand behind the last probe…
+    failed: Option<Bitrate>,  // …and behind the last one that failed
+    refused: Option<Bitrate>, // what the last cluster found, if that was a first no
+    joined: Option<Instant>,  // when something was first sent to probe with
 }
 
 impl Prober {
@@ -146,6 +149,7 @@ impl Prober {
             not_before: None,
             asked: None,
             failed: None,
+            refused: None,
             joined: None,
         }
     }
@@ -285,6 +289,12 @@ impl Prober {
                 None
             }
             Verdict::Saturated(rate) => {
+                let Some(first) = self.refused else {
+                    self.refused = Some(rate);
+                    self.not_before = Some(now + SECOND_OPINION);
+                    return None;
+                };
+                let rate = rate.max(first);
                 let narrow = self.joining(now) && rate < c.target;
                 self.fail(now);
                 narrow.then_some(Outcome::Narrow(rate))
@@ -331,6 +341,7 @@ impl Prober {
     }
 
     fn begin_soak(&mut self, now: Instant, rate: Bitrate, goal: Bitrate) {
+        self.refused = None;
         self.begin(now, ProbeKind::Soak, rate.min(goal), goal, SOAK);
     }
 
@@ -363,6 +374,7 @@ impl Prober {
     }
 
     fn back_off(&mut self, now: Instant) {
+        self.refused = None;
         self.not_before = Some(now + self.interval);
         self.interval = (self.interval * 3 / 2).min(MAX_INTERVAL);
     }

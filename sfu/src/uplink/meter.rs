@@ -17,7 +17,7 @@ const STOPPED_AFTER: Duration = Duration::from_millis(200);
 const STILL_AFTER: Duration = Duration::from_secs(2);
 const LIVELY: f64 = 10.0;
 /// Fewer frames a second do not look like motion; a temporal layer that had enough may come down to the second.
-const LEAST_FPS: (f64, f64) = (12.0, 10.0);
+const LEAST_FPS: (f64, f64) = (14.0, 12.0);
 
 /// See the module's page.
 #[derive(Debug)]
@@ -202,8 +202,8 @@ mod tests {
             meter.judge_motion();
             meter.least_temporal()
         };
-        assert_eq!([30.0, 24.5, 23.5, 20.5, 24.0].map(&mut after), [1; 5]);
-        assert_eq!([19.0, 23.0, 24.5].map(&mut after), [2, 2, 1]);
+        assert_eq!([30.0, 28.5, 27.5, 24.5, 28.0].map(&mut after), [1; 5]);
+        assert_eq!([23.0, 27.0, 28.5].map(&mut after), [2, 2, 1]);
         assert_eq!(after(60.0), 0);
     }
 

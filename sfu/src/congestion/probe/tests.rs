@@ -52,6 +52,17 @@ fn carry_out(prober: &mut Prober, now: &mut Instant, link: Bitrate, lost: &[u64]
     *now = start + plan.duration() + RTT;
 }
 
+/// Two clusters over a link that has no room for them: one no may be chance.
+fn be_refused(prober: &mut Prober, now: &mut Instant, link: Bitrate, c: Conditions) -> Option<Outcome> {
+    prober.update(*now, c);
+    carry_out(prober, now, link, &[], 400);
+    assert_eq!(prober.update(*now, c), None, "asked again first");
+    *now += ms(150);
+    prober.update(*now, c);
+    carry_out(prober, now, link, &[], 400);
+    prober.update(*now, c)
+}
+
 #[test]
 fn a_join_climbs_in_two_clusters_and_as_many_soaks_as_it_takes() {
     let mut now = clock::start();
@@ -75,9 +86,7 @@ fn a_join_climbs_in_two_clusters_and_as_many_soaks_as_it_takes() {
 fn a_narrow_path_lowers_the_target_of_a_join() {
     let mut now = clock::start();
     let mut prober = Prober::new(Bitrate::kbps(600));
-    prober.update(now, conditions(600, Some(1300)));
-    carry_out(&mut prober, &mut now, Bitrate::kbps(400), &[], 400);
-    let outcome = prober.update(now, conditions(600, Some(1300)));
+    let outcome = be_refused(&mut prober, &mut now, Bitrate::kbps(400), conditions(600, Some(1300)));
     let Some(Outcome::Narrow(rate)) = outcome else { panic!("{outcome:?}") };
     assert!((360_000..400_000).contains(&rate.as_bps()), "{rate}");
 }
@@ -118,8 +127,7 @@ fn a_join_asks_for_all_that_may_be_wanted_and_later_nobody_does() {
     let mut prober = Prober::new(Bitrate::kbps(600));
     prober.update(now, conditions(600, None));
     assert!(prober.plan().is_some(), "an encoder that begins low is cheap now, and will not stay so");
-    carry_out(&mut prober, &mut now, Bitrate::kbps(590), &[], 400);
-    prober.update(now, conditions(600, None));
+    be_refused(&mut prober, &mut now, Bitrate::kbps(590), conditions(600, None));
     now += ms(10_000);
     prober.update(now, conditions(600, None));
     assert_eq!(prober.plan(), None);
@@ -131,10 +139,7 @@ fn a_failure_waits_and_each_one_longer() {
     let mut prober = Prober::new(Bitrate::kbps(600));
     let mut waits = Vec::new();
     for _ in 0..6 {
-        prober.update(now, conditions(600, Some(1300)));
-        assert!(prober.plan().is_some());
-        carry_out(&mut prober, &mut now, Bitrate::kbps(590), &[], 400);
-        prober.update(now, conditions(600, Some(1300)));
+        be_refused(&mut prober, &mut now, Bitrate::kbps(590), conditions(600, Some(1300)));
         assert_eq!(prober.plan(), None);
         let failed = now;
         while prober.plan().is_none() {
