@@ -151,7 +151,9 @@ fn settings(args: &ServeArgs) -> Result<Settings, CliError> {
 
 fn serve(args: &ServeArgs) -> Result<(), CliError> {
     let settings = settings(args)?;
-    let filter = tracing_subscriber::EnvFilter::builder().parse_lossy(&settings.log_level);
+    // The DTLS crate warns of every extension that it does not know, at every handshake.
+    let level = format!("rtc_dtls=error,{}", settings.log_level);
+    let filter = tracing_subscriber::EnvFilter::builder().parse_lossy(level);
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     if let Err(error) = raise_open_file_limit() {
         tracing::warn!(%error, "the limit of open files stays as it is");

@@ -154,6 +154,7 @@ impl Room {
             version: 1,
             joined_at: clock.now,
             joined_unix_ms: clock.unix_ms,
+            has_media: false,
             active_by: Some(clock.now + JOIN_TIMEOUT),
             gone_at: None,
             answer_by: None,
@@ -278,7 +279,9 @@ impl Room {
     }
 
     pub(super) fn first_media(&mut self, clock: Clock, peer: PeerId) {
-        if let Some(who) = self.seat_of(peer).and_then(|seat| self.people.get(&seat)) {
+        if let Some(who) = self.seat_of(peer).and_then(|seat| self.people.get_mut(&seat))
+            && !std::mem::replace(&mut who.has_media, true)
+        {
             let after = who.stay(clock.now);
             self.notice(Notice::FirstMedia { after });
         }

@@ -119,6 +119,8 @@ pub(super) struct Participant {
     pub(super) version: u32,
     pub(super) joined_at: Instant,
     pub(super) joined_unix_ms: i64,
+    /// The first packet of media went through one of its connections.
+    pub(super) has_media: bool,
 
     /// Removed if not active by then; `None` once it is.
     pub(super) active_by: Option<Instant>,

@@ -176,6 +176,17 @@ fn others_learn_of_joining_and_of_becoming_active() {
 }
 
 #[test]
+fn two_connections_of_one_participant_have_one_first_media() {
+    let mut script = Script::new();
+    let alice = script.active(v0("alice"));
+    for peer in [script.subscriber(alice), script.publisher(alice)] {
+        script.media(Event::FirstMedia { peer });
+    }
+    let told = script.notices.iter().filter(|notice| matches!(notice, Notice::FirstMedia { .. }));
+    assert_eq!(told.count(), 1);
+}
+
+#[test]
 fn hidden_ones_are_shown_to_nobody_but_themselves() {
     let mut script = Script::new();
     let bob = script.active(admission("bob"));
