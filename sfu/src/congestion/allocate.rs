@@ -28,6 +28,8 @@ const DWELL: Duration = Duration::from_millis(1500);
 const DWELL_AFTER_DOWN: Duration = Duration::from_secs(4);
 /// The most: a path that recovered must be used within a few seconds.
 const DWELL_MAX: Duration = Duration::from_secs(8);
+/// With so much to spare a fall is over, and only the usual dwell time counts.
+const AMPLE: f64 = 1.5;
 /// "Soon": losing a step this early means the rise was a mistake.
 const LOST_SOON: Duration = Duration::from_secs(10);
 /// Shortest pause, so that a picture does not flicker.
@@ -191,6 +193,7 @@ pub fn allocate(media: Bitrate, tracks: &[Track<'_>], prev: &Allocation, now: In
     let order = floor_order(tracks);
     let full = ideal(media.as_bps(), tracks, &order);
     let cautious = ideal(media.scale(1.0 / UP_MARGIN).as_bps(), tracks, &order);
+    let ample = ideal(media.scale(1.0 / AMPLE).as_bps(), tracks, &order);
     let before: Vec<Option<(&Choice, usize)>> = tracks.iter().map(|track| previous(prev, track)).collect();
 
     let held: u64 = tracks.iter().zip(&before).map(|(t, b)| b.map_or(0, |(_, level)| t.price(level))).sum();
@@ -215,7 +218,7 @@ pub fn allocate(media: Bitrate, tracks: &[Track<'_>], prev: &Allocation, now: In
                 (full, None)
             }
             Some((choice, level)) if level < cautious => {
-                let ready = ready_to_rise(choice, level);
+                let ready = ready_to_rise(choice, level, ample[index] >= cautious);
                 let rise = !above && ready.is_none_or(|at| at <= now);
                 (if rise { cautious } else { level }, ready.filter(|&at| at > now))
             }
@@ -235,10 +238,14 @@ pub fn allocate(media: Bitrate, tracks: &[Track<'_>], prev: &Allocation, now: In
     let total: u64 = tracks.iter().zip(&levels).map(|(track, &level)| track.price(level)).sum();
     result.total = Bitrate::bps(total);
     result.wanted = Bitrate::bps(tracks.iter().map(|track| track.price(track.top())).sum());
-    let next = next_floor(tracks, &levels, &order).or_else(|| next_step(tracks, &levels));
+    // What only waits for its time is as good as given: the question is what comes after it.
+    let coming: Vec<usize> =
+        levels.iter().zip(&cautious).map(|(level, cautious)| *level.max(cautious)).collect();
+    let next = next_floor(tracks, &coming, &order).or_else(|| next_step(tracks, &coming));
     let unmet = next.map(|(index, level)| {
-        let delta = tracks[index].price(level) - tracks[index].price(levels[index]);
-        Bitrate::bps(total + delta).scale(UP_MARGIN) + Bitrate::bps(1000)
+        let paid: u64 = tracks.iter().zip(&coming).map(|(track, &level)| track.price(level)).sum();
+        let delta = tracks[index].price(level) - tracks[index].price(coming[index]);
+        Bitrate::bps(paid + delta).scale(UP_MARGIN) + Bitrate::bps(1000)
     });
     result.unmet = unmet.filter(|&needed| needed > media);
     result
@@ -252,8 +259,13 @@ fn previous<'a>(prev: &'a Allocation, track: &Track<'_>) -> Option<(&'a Choice, 
 }
 
 /// When a track at `level` may rise; `None`: at once.
-fn ready_to_rise(choice: &Choice, level: usize) -> Option<Instant> {
-    let fallen = choice.down.map(|at| at + if level == 0 { MIN_PAUSE } else { choice.hold });
+fn ready_to_rise(choice: &Choice, level: usize, ample: bool) -> Option<Instant> {
+    let hold = match level {
+        0 => MIN_PAUSE,
+        _ if ample => DWELL,
+        _ => choice.hold,
+    };
+    let fallen = choice.down.map(|at| at + hold);
     fallen.max(choice.changed.map(|at| at + DWELL))
 }
 

@@ -16,7 +16,7 @@ use super::loss::{LossObserver, LossVerdict};
 use super::pacer::Pacing;
 use super::probe::{ClusterId, Conditions, Prober};
 use super::rate::{RateMeter, SHORT_WINDOW, WINDOW};
-use super::target::{Cause, Estimator, Facts};
+use super::target::{CALM, Cause, Estimator, Facts};
 use super::twcc::{Acked, SentLog, TwccError};
 use crate::ids::LayerId;
 use crate::units::{Bitrate, DataSize};
@@ -25,8 +25,6 @@ use crate::units::{Bitrate, DataSize};
 const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// No probe this soon after a cut.
 const AFTER_CUT: Duration = Duration::from_secs(1);
-/// No probe begins above this queueing delay, and what arrives above it proves nothing.
-const CALM: Duration = Duration::from_millis(15);
 /// Silence that freezes the target and takes video to its lowest step, plus what three round trips need.
 const SILENT: Duration = Duration::from_millis(500);
 /// Silence that stops video.

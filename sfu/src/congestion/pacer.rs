@@ -4,8 +4,8 @@
 //! sequence numbers, picture ids and transport-wide numbers are given **then**, so that a packet dropped
 //! here leaves no gap. One instant of `next` calls is one flush, and what it returns fits one send batch.
 //! Always: audio waits for nothing; every packet enqueued is sent, dropped or still queued
-//! ([`Pacer::counters`]); video is dropped in whole frames, and of those the base temporal layer only
-//! together with everything up to the next keyframe; idle time earns no credit beyond one tick.
+//! ([`Pacer::counters`]); video is dropped in whole frames (one that is begun is cut off at most where a keyframe
+//! follows), and of those the base temporal layer only together with everything up to the next keyframe; idle time earns no credit beyond one tick.
 //! Not here: the rate ([`super::target`]), the padding's bytes (the caller makes them), retransmission rules.
 
 use std::collections::VecDeque;
@@ -497,25 +497,29 @@ impl<T: Copy> Pacer<T> {
             self.video_rtx.pop_front();
             self.counters.dropped += 1;
         }
+        let hopeless = |track: &TrackQueue<T>| {
+            track.packets.front().is_some_and(|front| {
+                let limit = if front.frame.keyframe { KEYFRAME_FLUSH_LIMIT } else { FLUSH_LIMIT };
+                now.saturating_duration_since(front.since) > limit
+            })
+        };
         for index in 0..self.video.len() {
-            let track = &mut self.video[index];
-            let Some(front) = track.packets.front() else { continue };
-            let wait = now.saturating_duration_since(front.since);
-            let limit = if front.frame.keyframe { KEYFRAME_FLUSH_LIMIT } else { FLUSH_LIMIT };
-            if wait > limit {
-                self.drop_late(index);
-                let front = self.video[index].packets.front();
-                if front.is_some_and(|front| now.saturating_duration_since(front.since) > limit) {
+            let Some(front) = self.video[index].packets.front() else { continue };
+            let late = now.saturating_duration_since(front.since) > QUEUE_LIMIT && !front.frame.keyframe;
+            if hopeless(&self.video[index]) {
+                self.drop_late(index, true);
+                if hopeless(&self.video[index]) {
                     self.flush_track(index);
                 }
-            } else if wait > QUEUE_LIMIT && !front.frame.keyframe && self.drop_late(index) > 0 {
+            } else if late && self.drop_late(index, false) > 0 {
                 self.raise(PacerEvent::Overshoot(TrackSlot(index as u16)));
             }
         }
     }
 
-    /// Drops the frames nobody needs: those a queued keyframe replaces, and the upper temporal layers.
-    fn drop_late(&mut self, index: usize) -> usize {
+    /// Drops the frames nobody needs: those a queued keyframe replaces, and the upper temporal layers. A frame that is
+    /// begun is finished, unless it may be cut off where a keyframe follows.
+    fn drop_late(&mut self, index: usize, cut: bool) -> usize {
         let track = &mut self.video[index];
         let before = track.packets.len();
         let keyframe = track.packets.iter().rev().find(|p| p.frame.keyframe).map(|p| p.frame.time);
@@ -530,7 +534,8 @@ impl<T: Copy> Pacer<T> {
             if packet.frame.temporal == 0 {
                 skip_upper = false;
             }
-            let drop = (replaced || packet.frame.temporal > 0) && begun != Some(packet.frame.time);
+            let finish = begun == Some(packet.frame.time) && !(cut && replaced);
+            let drop = (replaced || packet.frame.temporal > 0) && !finish;
             if drop {
                 skip_upper |= packet.frame.temporal > 0;
                 last_dropped = Some(packet.frame.time);

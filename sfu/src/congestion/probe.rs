@@ -25,12 +25,12 @@ const MAX_EXCESS: Duration = Duration::from_millis(50);
 const SHORTEST_CLUSTER: Duration = Duration::from_millis(8);
 /// Length of a soak.
 const SOAK: Duration = Duration::from_millis(300);
-/// A soak exceeds what is believed by this factor at most: the queue it may leave on a narrow path before
-/// the first reports return is then about half of that time. More while joining, when nothing is known.
-const SOAK_STEP: f64 = 1.5;
-const SOAK_STEP_JOINING: f64 = 2.0;
-/// The same where a cluster said no, but on a path so restless that it cannot say.
-const SOAK_STEP_DOUBTFUL: f64 = 1.25;
+/// A soak exceeds what is believed by this factor at most: the queue it may leave on a narrow path before the first
+/// reports return is about that much of its time. Least after a failure or where clusters cannot be read, more with
+/// each soak that passed, most while joining, when nothing is known.
+const SOAK_STEPS: [f64; 3] = [1.25, 1.5, 2.0];
+/// A probe for a step goes on to this share of it, so that the step's own noise does not ask again.
+const BEYOND: f64 = 1.12;
 /// Delay variation between neighbouring groups above which a cluster is hard to read.
 const RESTLESS: Duration = Duration::from_millis(4);
 /// At low rates a cluster takes longer rather than shrink to a packet or two.
@@ -122,6 +122,7 @@ pub enum Outcome {
 struct Running {
     stage: Stage,
     goal: Bitrate,
+    soaks: usize, // passed
 }
 
 /// Decides on probes for one transport and judges them.
@@ -230,7 +231,7 @@ impl Prober {
         let goal = if first || (self.joining(now) && c.target >= self.start) {
             c.wanted.scale(1.15).min(self.start.scale(6.0)).max(next)
         } else {
-            next.scale(1.03).min(c.target.scale(3.0))
+            next.scale(BEYOND).min(c.target.scale(3.0))
         };
         let rate = if first { goal.min(self.start.scale(3.0)) } else { goal };
         self.begin_cluster(now, rate.min(c.target.scale(3.0)), goal, c.target);
@@ -244,13 +245,13 @@ impl Prober {
     }
 
     fn watch(&mut self, now: Instant, running: Running, c: Conditions) -> Option<Outcome> {
-        let Running { stage, goal } = &running;
+        let Running { stage, goal, soaks } = &running;
         let gone = self.demand(now, c).is_none();
         match stage.plan.cluster.kind {
             // No longer wanted: neither success nor failure.
             ProbeKind::Soak if gone && !c.queue => None,
             ProbeKind::Soak if c.queue || stage.queues(now, c.rtt) || stage.over(now, c.rtt) => {
-                self.after_soak(now, stage, *goal, c)
+                self.after_soak(now, stage, *goal, *soaks, c)
             }
             ProbeKind::Cluster if c.queue => {
                 self.fail(now);
@@ -277,15 +278,15 @@ impl Prober {
                 None
             }
             Verdict::Passed(_) => {
-                self.begin_soak(now, c.target.scale(self.soak_step(now)), goal);
+                self.begin_soak(now, c.target.scale(self.soak_step(now, 0)), goal, 0);
                 None
             }
             Verdict::Saturated(rate) if rate > c.target.scale(1.08) => {
-                self.begin_soak(now, c.target.scale(self.soak_step(now)), goal.min(rate));
+                self.begin_soak(now, c.target.scale(self.soak_step(now, 0)), goal.min(rate), 0);
                 None
             }
             Verdict::Saturated(_) | Verdict::Unproven if c.jitter > RESTLESS => {
-                self.begin_soak(now, c.target.scale(SOAK_STEP_DOUBTFUL), goal);
+                self.begin_soak(now, c.target.scale(SOAK_STEPS[0]), goal, 0);
                 None
             }
             Verdict::Saturated(rate) => {
@@ -307,11 +308,18 @@ impl Prober {
         }
     }
 
-    fn after_soak(&mut self, now: Instant, stage: &Stage, goal: Bitrate, c: Conditions) -> Option<Outcome> {
+    fn after_soak(
+        &mut self,
+        now: Instant,
+        stage: &Stage,
+        goal: Bitrate,
+        soaks: usize,
+        c: Conditions,
+    ) -> Option<Outcome> {
         match stage.soak_verdict(c.inherent_loss) {
             Verdict::Passed(rate) if !c.queue && stage.over(now, c.rtt) => {
                 if stage.plan.rate < goal {
-                    self.begin_soak(now, rate.scale(self.soak_step(now)), goal);
+                    self.begin_soak(now, rate.scale(self.soak_step(now, soaks + 1)), goal, soaks + 1);
                 } else {
                     self.succeed(now);
                 }
@@ -329,29 +337,39 @@ impl Prober {
         }
     }
 
-    fn soak_step(&self, now: Instant) -> f64 {
-        if self.joining(now) { SOAK_STEP_JOINING } else { SOAK_STEP }
+    fn soak_step(&self, now: Instant, passed: usize) -> f64 {
+        let most = SOAK_STEPS.len() - 1;
+        let first = if self.joining(now) { most } else { usize::from(self.failed.is_none()) };
+        SOAK_STEPS[(first + passed).min(most)]
     }
 
     fn begin_cluster(&mut self, now: Instant, rate: Bitrate, goal: Bitrate, believed: Bitrate) {
         let usual = if rate < SLOW { SLOW_CLUSTER } else { CLUSTER };
         let excess = rate.saturating_sub(believed);
         let longest = excess.time_for(believed.size_in(MAX_EXCESS)).unwrap_or(usual);
-        self.begin(now, ProbeKind::Cluster, rate, goal, usual.min(longest).max(SHORTEST_CLUSTER));
+        self.begin(now, ProbeKind::Cluster, rate, goal, usual.min(longest).max(SHORTEST_CLUSTER), 0);
     }
 
-    fn begin_soak(&mut self, now: Instant, rate: Bitrate, goal: Bitrate) {
+    fn begin_soak(&mut self, now: Instant, rate: Bitrate, goal: Bitrate, soaks: usize) {
         self.refused = None;
-        self.begin(now, ProbeKind::Soak, rate.min(goal), goal, SOAK);
+        self.begin(now, ProbeKind::Soak, rate.min(goal), goal, SOAK, soaks);
     }
 
-    fn begin(&mut self, now: Instant, kind: ProbeKind, rate: Bitrate, goal: Bitrate, time: Duration) {
+    fn begin(
+        &mut self,
+        now: Instant,
+        kind: ProbeKind,
+        rate: Bitrate,
+        goal: Bitrate,
+        time: Duration,
+        soaks: usize,
+    ) {
         self.last_number = self.last_number.wrapping_add(1);
         let cluster = ClusterId { number: self.last_number, kind };
         let size = rate.size_in(time).max(SMALLEST_CLUSTER);
         let packet = DataSize::bytes((rate.size_in(time.min(CLUSTER)).as_bytes() / 8).clamp(200, 1200));
         let plan = ProbePlan { cluster, rate, size, min_packets: MIN_PACKETS, packet };
-        self.running = Some(Running { stage: Stage::new(now, plan), goal });
+        self.running = Some(Running { stage: Stage::new(now, plan), goal, soaks });
     }
 
     fn succeed(&mut self, now: Instant) {

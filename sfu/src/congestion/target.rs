@@ -36,6 +36,8 @@ const GROWTH_SLACK: Bitrate = Bitrate::kbps(10);
 /// Share of the rate left during a loss test (low enough that a step goes at once), and kept if the test blames the rate.
 const TEST: f64 = 0.80;
 const BLAMED: f64 = 0.95;
+/// No queue stands below this queueing delay: no probe begins above it, and what arrives above it proves nothing.
+pub(super) const CALM: Duration = Duration::from_millis(15);
 /// A standing queue that did not move by more than this while we halved is a longer route.
 const ROUTE_TOLERANCE: Duration = Duration::from_millis(5);
 /// Target after an outage, short and long.

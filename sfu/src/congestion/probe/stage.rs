@@ -9,10 +9,12 @@ use crate::units::{Bitrate, DataSize};
 /// Resolution of the delay over a soak, and how many of them.
 const SLICE: Duration = Duration::from_millis(50);
 const SLICES: usize = 13;
-/// Growth of the least delay over a soak that means a queue; twice that ends it early.
+/// Growth of the least delay over a soak that means a queue…
 const QUEUE_GROWTH: i64 = 15_000;
+/// …and that ends it early: more than a busy receiver's threads make.
+const ENDING_GROWTH: i64 = 50_000;
 /// Reports of a soak that are later than this beyond a round trip mean a queue, too.
-const OVERDUE: Duration = Duration::from_millis(150);
+const OVERDUE: Duration = Duration::from_millis(200);
 /// Reports older than this are not coming.
 const REPORT_WAIT: Duration = Duration::from_millis(600);
 
@@ -127,7 +129,7 @@ impl Stage {
     pub(super) fn queues(&self, now: Instant, rtt: Duration) -> bool {
         let newest = self.send_span.map_or(self.started, |(_, last, _)| last);
         let sending = now.min(self.last_sent + OVERDUE);
-        sending > newest + rtt + OVERDUE || self.growth().is_some_and(|(growth, _)| growth > 2 * QUEUE_GROWTH)
+        sending > newest + rtt + OVERDUE || self.growth().is_some_and(|(growth, _)| growth > ENDING_GROWTH)
     }
 
     /// Judges a soak by its lower envelope, which jitter does not move.
