@@ -190,8 +190,9 @@ impl Selector {
             self.remember(encoding, spatial, timestamp, forward);
             forward
         });
-        // The layers above the top are cut off, so that the picture ends with the top's last packet.
-        let marker = description.frame_end && spatial == top;
+        // The layers above the top are cut off, so that the picture ends with the top's last packet, or sooner if the
+        // sender left out its upper layers.
+        let marker = description.picture_end || (description.frame_end && spatial == top);
         match (forward, switched) {
             (false, _) => Decision::Drop,
             (true, false) => Decision::Forward { marker },

@@ -264,13 +264,14 @@ fn svc_goes_down_between_pictures_and_up_at_a_keyframe() {
     let mut selector = Selector::new(Layout::Svc);
     selector.set_target(Some(layer(1, 0)));
     let mut seq = SeqNo::first(0);
-    let mut picture = |selector: &mut Selector, n: u32, keyframe: bool| -> Vec<Decision> {
-        (0..3)
+    let mut picture_of = |layers: u8, selector: &mut Selector, n: u32, keyframe: bool| -> Vec<Decision> {
+        (0..layers)
             .map(|spatial| {
                 seq = seq.plus(1);
                 let description = PacketDescription {
                     frame_start: true,
                     frame_end: true,
+                    picture_end: spatial + 1 == layers,
                     keyframe: keyframe && spatial == 0,
                     spatial,
                     ..Default::default()
@@ -279,6 +280,7 @@ fn svc_goes_down_between_pictures_and_up_at_a_keyframe() {
             })
             .collect()
     };
+    let mut picture = |selector: &mut Selector, n, keyframe| picture_of(3, selector, n, keyframe);
     let (go, end, no) =
         (Decision::Forward { marker: false }, Decision::Forward { marker: true }, Decision::Drop);
     assert_eq!(picture(&mut selector, 0, false), [no, no, no], "nothing before a keyframe");
@@ -289,4 +291,5 @@ fn svc_goes_down_between_pictures_and_up_at_a_keyframe() {
     assert_eq!(selector.wants_keyframe(), Some(0));
     assert_eq!(picture(&mut selector, 3, false), [end, no, no]);
     assert_eq!(picture(&mut selector, 4, true), [go, go, end]);
+    assert_eq!(picture_of(2, &mut selector, 5, false), [go, end], "the sender has left one out");
 }

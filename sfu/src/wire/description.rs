@@ -42,6 +42,8 @@ pub struct PacketDescription {
     pub frame_start: bool,
     /// Last packet of a frame (likewise).
     pub frame_end: bool,
+    /// Last packet of the picture in all its layers: the marker bit.
+    pub picture_end: bool,
     /// The packet belongs to a frame that needs no earlier one; with `frame_start`, a decoder may begin here.
     pub keyframe: bool,
     /// Spatial layer inside the stream (SVC); 0 for simulcast.
@@ -60,18 +62,19 @@ pub struct PacketDescription {
 
 /// Describes a packet's payload by its codec; `None` if it cannot be read.
 pub fn describe(codec: Codec, payload: &[u8], marker: bool) -> Option<PacketDescription> {
-    match codec {
-        Codec::Opus | Codec::Red => Some(PacketDescription {
+    let description = match codec {
+        Codec::Opus | Codec::Red => PacketDescription {
             frame_start: true,
             frame_end: true,
             keyframe: true,
             ..PacketDescription::default()
-        }),
-        Codec::Vp8 => super::vp8::describe(payload, marker),
-        Codec::Vp9 => super::vp9::describe(payload, marker),
-        Codec::H264 => super::h264::describe(payload, marker),
-        Codec::Av1 => super::av1::describe(payload, marker),
-    }
+        },
+        Codec::Vp8 => super::vp8::describe(payload, marker)?,
+        Codec::Vp9 => super::vp9::describe(payload, marker)?,
+        Codec::H264 => super::h264::describe(payload, marker)?,
+        Codec::Av1 => super::av1::describe(payload, marker)?,
+    };
+    Some(PacketDescription { picture_end: marker, ..description })
 }
 
 impl PacketDescription {
