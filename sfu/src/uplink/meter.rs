@@ -30,7 +30,7 @@ pub struct LayerMeter {
     frame: Option<RtpTime>,
     fps: f64,
     highest_temporal: u8,
-    least_temporal: u8,
+    least_temporal: Option<u8>,
     size: Option<(u16, u16)>,
     last: Option<Instant>,
     keyframes: bool,
@@ -47,7 +47,7 @@ impl Default for LayerMeter {
             frame: None,
             fps: 0.0,
             highest_temporal: 0,
-            least_temporal: 0,
+            least_temporal: None,
             size: None,
             last: None,
             keyframes: false,
@@ -109,7 +109,7 @@ impl LayerMeter {
         let least = |fewest: f64| {
             (0..self.highest_temporal).find(|at| fps(*at) >= fewest).unwrap_or(self.highest_temporal)
         };
-        self.least_temporal = held.clamp(least(still), least(enough));
+        self.least_temporal = Some(held.clamp(least(still), least(enough)));
     }
 
     /// Frames a second, of all temporal layers.
@@ -124,7 +124,7 @@ impl LayerMeter {
 
     /// The lowest temporal layer that still looks like motion; below it a smaller picture is better.
     pub fn least_temporal(&self) -> u8 {
-        self.least_temporal.min(self.highest_temporal)
+        self.least_temporal.unwrap_or(self.highest_temporal).min(self.highest_temporal)
     }
 
     /// Picture size by the last keyframe that told.
