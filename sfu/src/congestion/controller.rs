@@ -25,8 +25,10 @@ use crate::units::{Bitrate, DataSize};
 const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// No probe this soon after a cut.
 const AFTER_CUT: Duration = Duration::from_secs(1);
-/// Silence that freezes the target and takes video to its lowest step, plus what three round trips need.
+/// Silence that freezes the target and stops probes, plus what three round trips need…
 const SILENT: Duration = Duration::from_millis(500);
+/// …and that takes video to its lowest step: a busy phone may well be late by half a second, a path in use is not.
+const MUTE: Duration = Duration::from_millis(1000);
 /// Silence that stops video.
 const OUTAGE: Duration = Duration::from_millis(1500);
 /// While video is stopped by an outage, one small packet this often: a controller that waits for evidence
@@ -108,10 +110,11 @@ pub struct Snapshot {
     pub unmet: Option<Bitrate>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Silence {
     None,
     Overdue,
+    Long,
     Outage,
 }
 
@@ -295,7 +298,7 @@ impl Controller {
     ) -> &Allocation {
         let media = self.target().saturating_sub(audio).scale(1.0 - self.rtx_share());
         let lowest: Vec<Track<'_>>;
-        let tracks = if self.silence == Silence::None {
+        let tracks = if self.silence < Silence::Long {
             tracks
         } else {
             lowest = tracks.iter().map(|t| Track { ceiling: LayerId::default(), ..*t }).collect();
@@ -330,7 +333,8 @@ impl Controller {
         });
         let silence = match self.silence {
             Silence::None => self.feedback_due(SILENT),
-            Silence::Overdue => self.feedback_due(OUTAGE),
+            Silence::Overdue => self.feedback_due(MUTE),
+            Silence::Long => self.feedback_due(OUTAGE),
             Silence::Outage => None,
         };
         [probe, allocation, silence, self.target.next_timeout()].into_iter().flatten().min()
@@ -340,12 +344,13 @@ impl Controller {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.target.handle_timeout(now);
         let before = self.silence;
-        if self.feedback_due(OUTAGE).is_some_and(|at| at <= now) {
-            self.silence = Silence::Outage;
-        } else if self.feedback_due(SILENT).is_some_and(|at| at <= now) {
-            self.silence = Silence::Overdue;
+        let stages = [(SILENT, Silence::Overdue), (MUTE, Silence::Long), (OUTAGE, Silence::Outage)];
+        for (time, stage) in stages {
+            if self.feedback_due(time).is_some_and(|at| at <= now) {
+                self.silence = self.silence.max(stage);
+            }
         }
-        if before == Silence::None && self.silence != before {
+        if self.silence != before {
             self.prober.abort(now);
             self.allocated = None;
         }

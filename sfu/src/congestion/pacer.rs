@@ -47,7 +47,7 @@ pub struct TrackSlot(pub u16);
 pub struct Frame {
     /// Equal for all packets of one frame and different for its neighbours.
     pub time: RtpTime,
-    /// Needs no earlier frame.
+    /// Needs no earlier frame; it is enough to say so of its first packet.
     pub keyframe: bool,
     /// Temporal layer; 0, the base, is never dropped alone.
     pub temporal: u8,
@@ -139,6 +139,8 @@ struct TrackQueue<T> {
     skip_upper: bool,
     /// Emptied: nothing until a keyframe.
     wants_keyframe: bool,
+    /// The last keyframe: of its packets only the first tells.
+    keyframe: Option<RtpTime>,
 }
 
 impl<T> TrackQueue<T> {
@@ -149,6 +151,7 @@ impl<T> TrackQueue<T> {
             dropped: None,
             skip_upper: false,
             wants_keyframe: false,
+            keyframe: None,
         }
     }
 }
@@ -253,7 +256,7 @@ impl<T: Copy> Pacer<T> {
         slot: TrackSlot,
         item: T,
         size: DataSize,
-        frame: Frame,
+        mut frame: Frame,
     ) -> Enqueued {
         self.counters.enqueued += 1;
         let index = usize::from(slot.0);
@@ -267,7 +270,9 @@ impl<T: Copy> Pacer<T> {
         let track = &mut self.video[index];
         if frame.keyframe {
             track.wants_keyframe = false;
+            track.keyframe = Some(frame.time);
         }
+        frame.keyframe = track.keyframe == Some(frame.time);
         if frame.temporal == 0 {
             track.skip_upper = false;
         }
@@ -295,6 +300,7 @@ impl<T: Copy> Pacer<T> {
             track.dropped = None;
             track.skip_upper = false;
             track.wants_keyframe = false;
+            track.keyframe = None;
         }
     }
 

@@ -43,6 +43,9 @@ const INTERVAL: Duration = Duration::from_millis(1500);
 const MAX_INTERVAL: Duration = Duration::from_secs(3);
 /// For this long after the first demand a probe may also lower the target: nothing else is known yet.
 const JOIN: Duration = Duration::from_secs(3);
+/// What a join probes for: this share of all that may be wanted, and no more than this multiple of the start.
+const JOIN_BEYOND: f64 = 1.25;
+const JOIN_MOST: f64 = 8.0;
 const JOIN_RETRY: Duration = Duration::from_millis(100);
 /// A cluster that says no is asked once more after this: one late thread on the way stretches 15 ms as a narrow link does.
 const SECOND_OPINION: Duration = Duration::from_millis(150);
@@ -229,7 +232,7 @@ impl Prober {
         self.asked = Some(next);
         let first = self.joined.is_none();
         let goal = if first || (self.joining(now) && c.target >= self.start) {
-            c.wanted.scale(1.15).min(self.start.scale(6.0)).max(next)
+            c.wanted.scale(JOIN_BEYOND).min(self.start.scale(JOIN_MOST)).max(next)
         } else {
             next.scale(BEYOND).min(c.target.scale(3.0))
         };
@@ -240,7 +243,7 @@ impl Prober {
     /// The rate that is missing: for the next step, and while joining for all that may be wanted, so that a picture
     /// does not fall back as soon as its encoder is warm.
     fn demand(&self, now: Instant, c: Conditions) -> Option<Bitrate> {
-        let all = c.wanted.min(self.start.scale(6.0));
+        let all = c.wanted.min(self.start.scale(JOIN_MOST));
         c.next.or(self.joining(now).then_some(all)).filter(|&next| next > c.target)
     }
 

@@ -156,7 +156,9 @@ impl Subscription {
         let meta = packet.meta;
         let source = track.encodings.get(usize::from(encoding))?;
         let capture = source.clock.capture_micros(meta.timestamp);
-        if switch || self.source.is_none() {
+        // The packet that was to switch may have been dropped, with all that a later keyframe replaces.
+        let begins = meta.description.keyframe && meta.description.frame_start;
+        if switch || self.source.is_none() || (begins && self.source != Some(encoding)) {
             let rate = i64::from(source.clock.rate());
             let ticks = |micros: i64| (micros.clamp(-10_000_000, 600_000_000) * rate / 1_000_000) as i32;
             let since = self.last.map_or(0, |(arrival, last_capture)| match (last_capture, capture) {

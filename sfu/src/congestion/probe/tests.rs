@@ -78,7 +78,7 @@ fn a_join_climbs_in_two_clusters_and_as_many_soaks_as_it_takes() {
         }
     }
     let (cluster, soak) = (ProbeKind::Cluster, ProbeKind::Soak);
-    assert_eq!(stages, [(cluster, 1800), (cluster, 2415), (soak, 1200), (soak, 2400), (soak, 2415)]);
+    assert_eq!(stages, [(cluster, 1800), (cluster, 2625), (soak, 1200), (soak, 2400), (soak, 2625)]);
     assert_eq!(target, 2400, "the last one ended early: all that is wanted fits");
 }
 
