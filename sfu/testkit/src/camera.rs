@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use sfu::ids::{Mid, Rid, Ssrc};
-use sfu::units::Bitrate;
+use sfu::units::{Bitrate, RtpTime};
 
 use crate::rtp::{ExtensionIds, RtpPacket, Vp8};
 
@@ -81,6 +81,15 @@ impl CameraConfig {
             temporal_layers: 3,
             extensions,
         }
+    }
+
+    /// One encoding of 320x180 at 250 kbit/s and 30 fps without temporal layers, told by its SSRC.
+    pub fn small(ssrc: u32, mid: &str, extensions: ExtensionIds) -> CameraConfig {
+        let mut config = CameraConfig::simulcast(ssrc, mid, extensions);
+        config.layers.truncate(1);
+        config.layers[0].rid = None;
+        config.layers[0].rate = Bitrate::kbps(250);
+        CameraConfig { temporal_layers: 1, ..config }
     }
 }
 
@@ -171,6 +180,15 @@ impl Camera {
             encoder.rtx_sequence = encoder.rtx_sequence.wrapping_add(1);
         }
         Some(packet)
+    }
+
+    /// The media time of `now` on a layer's clock, for a sender report.
+    pub fn media_time(&self, now: Instant, ssrc: Ssrc) -> Option<RtpTime> {
+        let encoder = self.encoders.iter().find(|encoder| encoder.layer.ssrc == ssrc)?;
+        // The first frame has the time of one frame, not of none.
+        let since = now.saturating_duration_since(self.start) + Duration::from_secs(1) / self.config.fps;
+        let ticks = (since.as_micros() * 9 / 100) as u32;
+        Some(RtpTime(encoder.timestamp_offset.wrapping_add(ticks)))
     }
 
     /// Keyframes sent so far, all layers.
@@ -308,6 +326,16 @@ impl Microphone {
     /// Somebody begins or ends to speak: level about -25 or -90 dBov.
     pub fn set_speaking(&mut self, speaking: bool) {
         self.speaking = speaking;
+    }
+
+    /// The media time of `now`, for a sender report.
+    pub fn media_time(&self, now: Instant) -> RtpTime {
+        RtpTime((now.saturating_duration_since(self.start).as_micros() * 48 / 1000) as u32)
+    }
+
+    /// Its stream.
+    pub fn ssrc(&self) -> Ssrc {
+        self.ssrc
     }
 
     /// When the next packet is due.

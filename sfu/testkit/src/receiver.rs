@@ -16,12 +16,12 @@ use crate::rtp::{ExtensionIds, RtpPacket, Vp8};
 
 /// Packets buffered per stream.
 const BUFFER: usize = 4096;
-/// A missing packet is asked for again after this long…
-const NACK_RETRY: Duration = Duration::from_millis(60);
-/// …this often…
+/// A missing packet is asked for again after this long: the round trip that libwebrtc assumes where it knows none…
+const NACK_RETRY: Duration = Duration::from_millis(100);
+/// …this often, as libwebrtc does (`NackRequester`)…
 const NACK_TRIES: u32 = 10;
 /// …and given up after this long: the receiver then waits for a keyframe.
-const GIVE_UP: Duration = Duration::from_millis(700);
+const GIVE_UP: Duration = Duration::from_millis(1000);
 /// A stream that does not begin with a keyframe is asked for one after this long.
 const FIRST_PLI: Duration = Duration::from_millis(200);
 /// Pause between two keyframe requests.
@@ -65,6 +65,10 @@ pub struct VideoStats {
     pub size: Option<(u16, u16)>,
     /// When each size was first shown after another one, since the creation of the receiver.
     pub sizes: Vec<(Duration, (u16, u16))>,
+    /// Each frame shown: when, since the creation of the receiver, and its size.
+    pub shown: Vec<(Duration, (u16, u16))>,
+    /// Packets of the retransmission stream that carried media.
+    pub resent: u64,
     /// NACKed packets, retries included.
     pub nacks: u64,
     /// Keyframe requests.
@@ -80,6 +84,17 @@ pub struct AudioStats {
     pub missing: u64,
     /// Longest time between two packets.
     pub longest_gap: Duration,
+}
+
+/// One audio packet that came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AudioArrival {
+    /// Since the creation of the receiver.
+    pub at: Duration,
+    /// Its number.
+    pub number: SeqNo,
+    /// Its time on a media clock of 48 kHz; minus `at` it is its delay, but for a constant.
+    pub media: Duration,
 }
 
 #[derive(Debug)]
@@ -113,6 +128,8 @@ struct Audio {
     distinct: u64,
     last: Instant,
     seen: [u64; 16], // bits for the last 1024 numbers
+    origin: u32,     // timestamp of the first packet
+    arrivals: Vec<AudioArrival>,
     stats: AudioStats,
 }
 
@@ -164,6 +181,11 @@ impl Receiver {
         Some(AudioStats { missing: expected.saturating_sub(audio.distinct), ..audio.stats })
     }
 
+    /// Each packet of an audio stream that came, in order of arrival and without repetitions.
+    pub fn audio_arrivals(&self, ssrc: Ssrc) -> &[AudioArrival] {
+        self.audios.iter().find(|audio| audio.ssrc == ssrc).map_or(&[], |audio| &audio.arrivals)
+    }
+
     /// An RTP packet arrived, decrypted. Anything else is ignored.
     pub fn handle_rtp(&mut self, now: Instant, bytes: &[u8]) {
         let Some(packet) = RtpPacket::read(bytes, &self.extensions) else { return };
@@ -210,6 +232,8 @@ impl Receiver {
                 distinct: 0,
                 last: now,
                 seen: [0; 16],
+                origin: packet.timestamp,
+                arrivals: Vec::new(),
                 stats: AudioStats::default(),
             });
             self.audios.len() - 1
@@ -230,6 +254,9 @@ impl Receiver {
         if audio.highest.distance(number) < 1024 && audio.seen[word] & mask == 0 {
             audio.seen[word] |= mask;
             audio.distinct += 1;
+            let ticks = u64::from(packet.timestamp.wrapping_sub(audio.origin));
+            let media = Duration::from_micros(ticks * 1000 / 48);
+            audio.arrivals.push(AudioArrival { at: now - self.start, number, media });
         }
     }
 }
@@ -244,6 +271,7 @@ impl Video {
             };
             packet.sequence = original;
             packet.payload.drain(..2);
+            self.stats.resent += 1;
         }
         let number = match self.highest {
             Some(highest) => highest.extend(packet.sequence),
@@ -281,8 +309,33 @@ impl Video {
         self.need_keyframe(now);
     }
 
-    /// Shows every whole frame at the front of the buffer.
+    /// Shows every whole frame at the front of the buffer; a whole keyframe waits for nothing before it.
     fn play(&mut self, now: Instant, start: Instant) {
+        self.play_front(now, start);
+        if let Some(keyframe) = self.whole_keyframe() {
+            self.stats.skips += 1;
+            self.packets = self.packets.split_off(&keyframe);
+            self.missing = self.missing.split_off(&keyframe);
+            self.next = Some(keyframe);
+            self.play_front(now, start);
+        }
+    }
+
+    /// The first packet of the newest keyframe in the buffer that is there to its end.
+    fn whole_keyframe(&self) -> Option<SeqNo> {
+        let keyframe =
+            |packet: &RtpPacket| Vp8::read(&packet.payload).is_some_and(|vp8| vp8.keyframe.is_some());
+        let whole = |first: SeqNo, time: u32| {
+            let rest = (0..).map_while(|step| self.packets.get(&first.plus(step)));
+            rest.take_while(|packet| packet.timestamp == time).any(|packet| packet.marker)
+        };
+        let mut newest = self.packets.iter().rev();
+        newest
+            .find(|(first, packet)| keyframe(packet) && whole(**first, packet.timestamp))
+            .map(|(first, _)| *first)
+    }
+
+    fn play_front(&mut self, now: Instant, start: Instant) {
         while let Some(next) = self.next {
             let Some(first) = self.packets.get(&next) else { return };
             let timestamp = first.timestamp;
@@ -362,6 +415,7 @@ impl Video {
                 self.stats.sizes.push((now - start, size));
             }
         }
+        self.stats.shown.push((now - start, self.stats.size.unwrap_or_default()));
         if let Some(shown) = self.shown {
             let gap = now - shown;
             self.stats.longest_gap = self.stats.longest_gap.max(gap);
