@@ -133,6 +133,11 @@ impl Call {
         self.net.now() - self.start
     }
 
+    /// The same for another moment.
+    pub fn since_start(&self, at: Instant) -> Duration {
+        at - self.start
+    }
+
     /// A client joins, offers and sends. `camera` gets a first SSRC, its section and the ids of extensions.
     pub fn publish(
         &mut self,

@@ -4,14 +4,36 @@
 
 mod asked;
 mod clean;
+mod comings;
+mod crowd;
 mod lossy;
 mod narrow;
+mod replay;
 
 use std::time::Duration;
 
 use sfu::units::{Bitrate, DataSize};
 use sfu_testkit::call::Access;
 use sfu_testkit::link::LinkConfig;
+
+/// What was promised and not kept, over all seeds of a scenario.
+#[derive(Default)]
+struct Faults(Vec<String>);
+
+impl Faults {
+    fn check(&mut self, kept: bool, seed: u64, text: impl FnOnce() -> String) {
+        if !kept {
+            self.0.push(format!("seed {seed}: {}", text()));
+            println!("NOT KEPT: {}", self.0.last().expect("just pushed"));
+        }
+    }
+
+    /// # Panics
+    /// If there are any.
+    fn none(self) {
+        assert!(self.0.is_empty(), "\n{}", self.0.join("\n"));
+    }
+}
 
 /// The seed that was asked for, or some.
 fn seeds() -> Vec<u64> {
