@@ -118,6 +118,7 @@ pub struct Camera {
     encoders: Vec<Encoder>,
     outbox: Vec<(Instant, RtpPacket)>, // sorted by time
     keyframes: u64,
+    muted: bool,
 }
 
 impl Camera {
@@ -138,7 +139,7 @@ impl Camera {
             free_at: None,
         });
         let encoders = encoders.collect();
-        Camera { config, rng, start, frame: 0, encoders, outbox: Vec::new(), keyframes: 0 }
+        Camera { config, rng, start, frame: 0, encoders, outbox: Vec::new(), keyframes: 0, muted: false }
     }
 
     /// What it sends.
@@ -164,6 +165,14 @@ impl Camera {
             encoder.active = active;
             encoder.keyframe_at = active.then_some(now + lag);
             encoder.position = usize::MAX; // nothing before that keyframe
+        }
+    }
+
+    /// Stops capture, and starts it again with a keyframe of each active layer. No number is used up meanwhile.
+    pub fn set_muted(&mut self, now: Instant, muted: bool) {
+        self.muted = muted;
+        for encoder in self.encoders.iter_mut().filter(|encoder| encoder.active) {
+            encoder.keyframe_at = Some(now);
         }
     }
 
@@ -222,7 +231,7 @@ impl Camera {
         self.frame += 1;
         let timestamp = (self.frame * 90_000 / u64::from(self.config.fps)) as u32;
         for index in 0..self.encoders.len() {
-            if self.encoders[index].active {
+            if self.encoders[index].active && !self.muted {
                 self.encode_layer(at, timestamp, index);
             }
         }
@@ -304,6 +313,7 @@ pub struct Microphone {
     sent: u64,
     sequence: u16,
     speaking: bool,
+    muted: bool,
 }
 
 impl Microphone {
@@ -320,12 +330,18 @@ impl Microphone {
             sent: 0,
             sequence,
             speaking: false,
+            muted: false,
         }
     }
 
     /// Somebody begins or ends to speak: level about -25 or -90 dBov.
     pub fn set_speaking(&mut self, speaking: bool) {
         self.speaking = speaking;
+    }
+
+    /// Sends nothing while it is muted; its clock runs on.
+    pub fn set_muted(&mut self, muted: bool) {
+        self.muted = muted;
     }
 
     /// The media time of `now`, for a sender report.
@@ -345,6 +361,9 @@ impl Microphone {
 
     /// The next packet due by `now`.
     pub fn poll(&mut self, now: Instant) -> Option<RtpPacket> {
+        while self.muted && self.next_timeout().is_some_and(|at| at <= now) {
+            self.sent += 1;
+        }
         self.next_timeout().filter(|&at| at <= now)?;
         let len = self.rng.usize(if self.speaking { 50..=90 } else { 20..=40 });
         let timestamp = (self.sent * 960) as u32;

@@ -1,8 +1,8 @@
 //! Whole calls: the real core between scripted publishers and subscribers, in virtual time.
 //!
 //! Everything is as in a server but for encryption and ICE, which the core leaves out on request: descriptions are SDP
-//! text, media is RTP, feedback is RTCP. Signalling takes no time. A call that is dropped by a failing test prints what
-//! happened in it.
+//! text, media is RTP, feedback is RTCP. Signalling takes no time. A call that ends prints what happened in it, and with
+//! `SIM_TIMELINE=N` in the environment how the downlink of viewer N went.
 //! Always: one seed is one whole call, to the byte ([`Server::trace`]).
 
 mod host;
@@ -225,7 +225,7 @@ impl Call {
         for track in [publisher.audio, publisher.video] {
             self.command(Command::MuteTrack { track, muted });
         }
-        self.net.with(publisher.node, |_, node: &mut Publisher| node.set_paused(muted));
+        self.net.with(publisher.node, |now, node: &mut Publisher| node.set_muted(now, muted));
     }
 
     /// A publisher starts or stops an encoding.
@@ -398,8 +398,9 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         println!("{}", self.report());
-        if std::thread::panicking() || std::env::var_os("SIM_TIMELINE").is_some() {
-            for (index, (id, _)) in self.subscribers.iter().enumerate().take(2) {
+        let wanted = std::env::var("SIM_TIMELINE").ok();
+        for (index, (id, _)) in self.subscribers.iter().enumerate() {
+            if wanted.as_ref().is_some_and(|wanted| wanted.parse() == Ok(index)) {
                 println!("  viewer {index}:\n{}", self.timeline(*id));
             }
         }

@@ -41,7 +41,6 @@ pub struct Publisher {
     local: SocketAddr,
     server: SocketAddr,
     wall: WallClock,
-    paused: bool,
     number: u16,
     report_at: Instant,
     /// Packets and bytes of payload, by stream.
@@ -64,7 +63,6 @@ impl Publisher {
             local,
             server,
             wall,
-            paused: false,
             number: 65_000,
             report_at: now + REPORT_INTERVAL / 2,
             sent: BTreeMap::new(),
@@ -83,9 +81,10 @@ impl Publisher {
         self.camera.set_active(now, Rid::parse(rid).expect("a test's own name"), active);
     }
 
-    /// Sends nothing while it is paused, as a client whose user muted it.
-    pub fn set_paused(&mut self, paused: bool) {
-        self.paused = paused;
+    /// Sends nothing while it is muted.
+    pub fn set_muted(&mut self, now: Instant, muted: bool) {
+        self.camera.set_muted(now, muted);
+        self.microphone.set_muted(muted);
     }
 
     fn send(&mut self, mut packet: RtpPacket) {
@@ -95,9 +94,6 @@ impl Publisher {
     }
 
     fn send_media(&mut self, packet: RtpPacket) {
-        if self.paused {
-            return;
-        }
         let (packets, octets) = self.sent.entry(packet.ssrc).or_default();
         *packets += 1;
         *octets += packet.payload.len() as u32;
