@@ -274,10 +274,14 @@ impl Call {
         for (node, _) in &self.publishers {
             let published = self.net.node::<Publisher>(*node).published();
             let frames: Vec<u64> = published.frames.values().copied().collect();
+            let time = |(at, ssrc): &(Instant, Ssrc)| {
+                format!("{:.2} s {}", self.since_start(*at).as_secs_f64(), ssrc.0 % 1000)
+            };
+            let plis: Vec<String> = published.plis.iter().map(time).collect();
             let _ = writeln!(
                 text,
-                "  publisher: frames {frames:?}, {} PLIs, {} nacked, {} resent, reported (came, lost) {:?}",
-                published.plis.len(),
+                "  publisher: frames {frames:?}, PLIs at [{}], {} nacked, {} resent, reported (came, lost) {:?}",
+                plis.join(", "),
                 published.nacked,
                 published.resent,
                 published.reported,

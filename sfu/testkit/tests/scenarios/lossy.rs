@@ -8,7 +8,7 @@ use sfu_testkit::call::{Access, Call, Machines};
 use sfu_testkit::camera::CameraConfig;
 use sfu_testkit::link::{LinkConfig, Loss};
 
-use crate::{Faults, access, ms, seconds, seeds};
+use crate::{Faults, access, good, ms, seconds, seeds};
 
 /// Repairs that surely happen in a minute: the camera sends some 3000 packets.
 const SOME: u64 = 50;
@@ -64,4 +64,40 @@ fn loss_of_5_percent_over_20_ms() {
 #[test]
 fn loss_of_5_percent_over_150_ms() {
     one_in_twenty("loss_of_5_percent_over_150_ms", ms(150));
+}
+
+/// Loss on the publisher's side alone: what the server repairs costs its viewers a moment.
+fn publisher_loses(name: &str, demand: Demand, least_fps: f64) {
+    let mut faults = Faults::default();
+    for seed in seeds() {
+        let mut call = Call::new(name, seed, Machines::Idle);
+        let up = LinkConfig { loss: Loss::Random(0.03), ..good().up };
+        let publisher = call.publish(CameraConfig::simulcast, Access { up, down: good().down });
+        let viewer = call.subscribe(publisher, good(), demand);
+        call.run_for(seconds(8));
+        let begin = call.time();
+        call.run_for(seconds(30));
+
+        let (seen, end) = (call.seen(viewer), call.time());
+        let fps = seen.fps(begin, end);
+        faults.check(fps >= least_fps, seed, || format!("{fps} fps"));
+        let freezes = seen.freezes(begin, end, ms(400));
+        faults.check(freezes.is_empty(), seed, || format!("freezes {freezes:?}"));
+        let video = seen.video();
+        faults.check(video.undecodable == 0, seed, || format!("{} undecodable", video.undecodable));
+        // A repair that is lost too comes too late, which is rare: 1 in 1000 packets.
+        faults.check(video.skips <= 6, seed, || format!("{} times frames were left out", video.skips));
+    }
+    faults.none();
+}
+
+#[test]
+fn publisher_loses_packets() {
+    publisher_loses("publisher_loses_packets", Demand::default(), 28.0);
+}
+
+#[test]
+fn publisher_loses_packets_and_the_viewer_wants_half_the_frames() {
+    let demand = Demand { max_spatial: 1, fps: Some(15), ..Demand::default() };
+    publisher_loses("publisher_loses_packets_and_the_viewer_wants_half_the_frames", demand, 14.0);
 }
