@@ -9,7 +9,11 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::command::{Command, Event, MediaKind, Path, PeerEnd, SpeakerLevel};
+#[cfg(feature = "null-cipher")]
+use crate::congestion::controller::Snapshot;
 use crate::egress::Egress;
+#[cfg(feature = "null-cipher")]
+use crate::ids::LayerId;
 use crate::ids::{PeerId, RoomId, TrackId};
 use crate::peer::Peer;
 use crate::peer::connection::ConnectionEvent;
@@ -262,6 +266,18 @@ impl Sfu {
             peer.connection.connect_plain(path);
             self.drain_connection(now, index);
         }
+    }
+
+    /// What a subscriber's congestion control thinks, and of each of its tracks the layer wanted and the layer that
+    /// goes, for simulations.
+    #[cfg(feature = "null-cipher")]
+    pub fn downlink(
+        &self,
+        peer: PeerId,
+    ) -> Option<(Snapshot, Vec<(TrackId, Option<LayerId>, Option<LayerId>)>)> {
+        let downlink = &self.peers[*self.peer_ids.get(&peer)?].as_ref()?.downlink;
+        let layers = downlink.iter().map(|s| (s.track_id, s.selector.target(), s.layer())).collect();
+        Some((downlink.controller.snapshot(), layers))
     }
 
     fn handle_peer_timeout(&mut self, now: Instant, index: usize) {

@@ -142,6 +142,7 @@ impl Connection {
     #[cfg(feature = "null-cipher")]
     pub(crate) fn connect_plain(&mut self, path: Path) {
         self.cipher = Cipher::Null(path);
+        (self.dtls, self.give_up) = (None, None);
         self.up = true;
         self.events.push_back(ConnectionEvent::Selected(path));
         self.events.push_back(ConnectionEvent::Up);

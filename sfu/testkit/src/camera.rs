@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use sfu::ids::{Mid, Rid, Ssrc};
-use sfu::units::Bitrate;
+use sfu::units::{Bitrate, RtpTime};
 
 use crate::rtp::{ExtensionIds, RtpPacket, Vp8};
 
@@ -82,6 +82,15 @@ impl CameraConfig {
             extensions,
         }
     }
+
+    /// One encoding of 320x180 at 250 kbit/s and 30 fps without temporal layers, told by its SSRC.
+    pub fn small(ssrc: u32, mid: &str, extensions: ExtensionIds) -> CameraConfig {
+        let mut config = CameraConfig::simulcast(ssrc, mid, extensions);
+        config.layers.truncate(1);
+        config.layers[0].rid = None;
+        config.layers[0].rate = Bitrate::kbps(250);
+        CameraConfig { temporal_layers: 1, ..config }
+    }
 }
 
 #[derive(Debug)]
@@ -109,6 +118,7 @@ pub struct Camera {
     encoders: Vec<Encoder>,
     outbox: Vec<(Instant, RtpPacket)>, // sorted by time
     keyframes: u64,
+    muted: bool,
 }
 
 impl Camera {
@@ -129,7 +139,7 @@ impl Camera {
             free_at: None,
         });
         let encoders = encoders.collect();
-        Camera { config, rng, start, frame: 0, encoders, outbox: Vec::new(), keyframes: 0 }
+        Camera { config, rng, start, frame: 0, encoders, outbox: Vec::new(), keyframes: 0, muted: false }
     }
 
     /// What it sends.
@@ -158,6 +168,14 @@ impl Camera {
         }
     }
 
+    /// Stops capture, and starts it again with a keyframe of each active layer. No number is used up meanwhile.
+    pub fn set_muted(&mut self, now: Instant, muted: bool) {
+        self.muted = muted;
+        for encoder in self.encoders.iter_mut().filter(|encoder| encoder.active) {
+            encoder.keyframe_at = Some(now);
+        }
+    }
+
     /// A NACK for one packet: the retransmission, on the RTX stream if there is one (RFC 4588 §4).
     pub fn retransmit(&mut self, ssrc: Ssrc, sequence: u16) -> Option<RtpPacket> {
         let encoder = self.encoders.iter_mut().find(|encoder| encoder.layer.ssrc == ssrc)?;
@@ -171,6 +189,15 @@ impl Camera {
             encoder.rtx_sequence = encoder.rtx_sequence.wrapping_add(1);
         }
         Some(packet)
+    }
+
+    /// The media time of `now` on a layer's clock, for a sender report.
+    pub fn media_time(&self, now: Instant, ssrc: Ssrc) -> Option<RtpTime> {
+        let encoder = self.encoders.iter().find(|encoder| encoder.layer.ssrc == ssrc)?;
+        // The first frame has the time of one frame, not of none.
+        let since = now.saturating_duration_since(self.start) + Duration::from_secs(1) / self.config.fps;
+        let ticks = (since.as_micros() * 9 / 100) as u32;
+        Some(RtpTime(encoder.timestamp_offset.wrapping_add(ticks)))
     }
 
     /// Keyframes sent so far, all layers.
@@ -204,7 +231,7 @@ impl Camera {
         self.frame += 1;
         let timestamp = (self.frame * 90_000 / u64::from(self.config.fps)) as u32;
         for index in 0..self.encoders.len() {
-            if self.encoders[index].active {
+            if self.encoders[index].active && !self.muted {
                 self.encode_layer(at, timestamp, index);
             }
         }
@@ -286,6 +313,7 @@ pub struct Microphone {
     sent: u64,
     sequence: u16,
     speaking: bool,
+    muted: bool,
 }
 
 impl Microphone {
@@ -302,12 +330,28 @@ impl Microphone {
             sent: 0,
             sequence,
             speaking: false,
+            muted: false,
         }
     }
 
     /// Somebody begins or ends to speak: level about -25 or -90 dBov.
     pub fn set_speaking(&mut self, speaking: bool) {
         self.speaking = speaking;
+    }
+
+    /// Sends nothing while it is muted; its clock runs on.
+    pub fn set_muted(&mut self, muted: bool) {
+        self.muted = muted;
+    }
+
+    /// The media time of `now`, for a sender report.
+    pub fn media_time(&self, now: Instant) -> RtpTime {
+        RtpTime((now.saturating_duration_since(self.start).as_micros() * 48 / 1000) as u32)
+    }
+
+    /// Its stream.
+    pub fn ssrc(&self) -> Ssrc {
+        self.ssrc
     }
 
     /// When the next packet is due.
@@ -317,6 +361,9 @@ impl Microphone {
 
     /// The next packet due by `now`.
     pub fn poll(&mut self, now: Instant) -> Option<RtpPacket> {
+        while self.muted && self.next_timeout().is_some_and(|at| at <= now) {
+            self.sent += 1;
+        }
         self.next_timeout().filter(|&at| at <= now)?;
         let len = self.rng.usize(if self.speaking { 50..=90 } else { 20..=40 });
         let timestamp = (self.sent * 960) as u32;

@@ -3,8 +3,11 @@
 //! Nothing here waits: [`net::Net`] jumps from deadline to deadline, and one seed is one whole run.
 //! [`link`] is what a path does to packets, [`camera`] what a sender sends, [`receiver`] what a browser would
 //! make of what arrives. RTP is written and read here independently of the code under test ([`rtp`]).
+//! `call` (a feature) puts the core itself between them.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "call")]
+pub mod call;
 pub mod camera;
 pub mod clock;
 pub mod link;

@@ -1,0 +1,412 @@
+//! Whole calls: the real core between scripted publishers and subscribers, in virtual time.
+//!
+//! Everything is as in a server but for encryption and ICE, which the core leaves out on request: descriptions are SDP
+//! text, media is RTP, feedback is RTCP. Signalling takes no time. A call that ends prints what happened in it, and with
+//! `SIM_TIMELINE=N` in the environment how the downlink of viewer N went.
+//! Always: one seed is one whole call, to the byte ([`Server::trace`]).
+
+mod host;
+mod publisher;
+mod sdp;
+mod server;
+mod subscriber;
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use sfu::command::{AddPeer, AnnouncedLayer, Command, Demand, Event, NegotiationRole};
+use sfu::congestion::controller::Snapshot;
+use sfu::ids::{LayerId, Mid, PeerId, RoomId, Ssrc, TrackId};
+use sfu::units::WallClock;
+
+pub use self::host::{Host, Stalls};
+pub use self::publisher::{Published, Publisher};
+pub use self::server::Server;
+pub use self::subscriber::{Heard, Subscriber};
+use crate::camera::{Camera, CameraConfig, Microphone};
+use crate::link::LinkConfig;
+use crate::net::{Net, NodeId};
+use crate::rtp::ExtensionIds;
+
+const ROOM: RoomId = RoomId(1);
+const SERVER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)), 7882);
+/// How often the state of the downlinks is noted.
+const SAMPLE: Duration = Duration::from_millis(200);
+/// Longest call on busy machines.
+const LONGEST: Duration = Duration::from_secs(600);
+
+/// The machines that server and subscribers run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Machines {
+    /// Each runs when it has something to do.
+    Idle,
+    /// They are shared, and stall: see [`Stalls::busy`].
+    Busy,
+}
+
+/// A path in both directions, as its client sees them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Access {
+    /// From the server.
+    pub down: LinkConfig,
+    /// To the server.
+    pub up: LinkConfig,
+}
+
+impl Access {
+    /// The same both ways.
+    pub fn same(link: LinkConfig) -> Access {
+        Access { down: link, up: link }
+    }
+}
+
+/// A publisher of a call.
+#[derive(Clone, Copy, Debug)]
+pub struct PublisherId {
+    node: NodeId,
+    video: TrackId,
+    audio: TrackId,
+}
+
+/// A subscriber of a call.
+#[derive(Clone, Copy, Debug)]
+pub struct SubscriberId {
+    node: NodeId,
+    peer: PeerId,
+    video: TrackId,
+    index: usize,
+}
+
+/// The state of one downlink at one time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sample {
+    /// After the call's start.
+    pub at: Duration,
+    /// Of the congestion control.
+    pub snapshot: Snapshot,
+    /// The layer that the allocator wants.
+    pub wanted: Option<LayerId>,
+    /// The layer that goes.
+    pub current: Option<LayerId>,
+    /// What a packet would wait in the path's queue.
+    pub queue: Duration,
+}
+
+/// See the module's page.
+pub struct Call {
+    name: String,
+    net: Net,
+    start: Instant,
+    machines: Machines,
+    server: NodeId,
+    publishers: Vec<(NodeId, PublisherId)>,
+    subscribers: Vec<(SubscriberId, Vec<Sample>)>,
+    next: u8,
+}
+
+impl Call {
+    /// A server without clients. `name` and `seed` are for the report.
+    pub fn new(name: &str, seed: u64, machines: Machines) -> Call {
+        let mut net = Net::new(seed);
+        let start = net.now();
+        let server = Server::new(start, SERVER, net.seed());
+        let server = Call::host(&mut net, machines, server);
+        let server = net.add(&[SERVER], server);
+        let name = format!("{name}, seed {seed}");
+        Call { name, net, start, machines, server, publishers: Vec::new(), subscribers: Vec::new(), next: 2 }
+    }
+
+    fn host<N: crate::net::Node>(net: &mut Net, machines: Machines, node: N) -> Host<N> {
+        match machines {
+            Machines::Idle => Host::idle(node),
+            Machines::Busy => {
+                let (now, reading, writing) = (net.now(), net.seed(), net.seed());
+                let stalls = |seed| Stalls::busy(now, LONGEST, seed);
+                Host::new(node, stalls(reading), stalls(writing))
+            }
+        }
+    }
+
+    /// Time since the call began.
+    pub fn time(&self) -> Duration {
+        self.net.now() - self.start
+    }
+
+    /// The same for another moment.
+    pub fn since_start(&self, at: Instant) -> Duration {
+        at - self.start
+    }
+
+    /// A client joins, offers and sends. `camera` gets a first SSRC, its section and the ids of extensions.
+    pub fn publish(
+        &mut self,
+        camera: fn(u32, &str, ExtensionIds) -> CameraConfig,
+        access: Access,
+    ) -> PublisherId {
+        let (peer, address) = self.join(NegotiationRole::Answerer);
+        let first = u32::from(self.next) * 1000;
+        let config = camera(first, sdp::VIDEO.0, sdp::EXTENSIONS);
+        let rids: Vec<_> = config.layers.iter().filter_map(|layer| layer.rid).collect();
+        self.command(Command::Offer { peer, id: 1, sdp: sdp::offer(&rids), hints: Vec::new() });
+        self.expect_event(|event| match event {
+            Event::Answer { peer: of, .. } => (*of == peer).then_some(()),
+            Event::DescriptionRefused { reason, .. } => panic!("{reason}"),
+            _ => None,
+        });
+        let tracks = [(sdp::AUDIO.0, TrackId(peer.0 * 10)), (sdp::VIDEO.0, TrackId(peer.0 * 10 + 1))];
+        for (mid, track) in tracks {
+            let layers = config.layers.iter().filter(|_| mid == sdp::VIDEO.0).map(|layer| AnnouncedLayer {
+                rid: layer.rid,
+                size: (layer.size.0.into(), layer.size.1.into()),
+                bitrate: layer.rate,
+            });
+            let (mid, layers) = (Mid::parse(mid).expect("our own"), layers.collect());
+            self.command(Command::BindTrack { peer, mid, track, layers });
+        }
+        self.connect(peer, address);
+
+        let now = self.net.now();
+        let camera = Camera::new(now, config, self.net.seed());
+        let (mid, payload_type) = sdp::AUDIO;
+        let mut microphone = Microphone::new(now, Ssrc(first + 100), mid, payload_type, self.net.seed());
+        microphone.set_speaking(true);
+        let wall = WallClock { instant: self.start, unix: server::EPOCH };
+        let node = Publisher::new(now, camera, microphone, (address, SERVER), wall);
+        let node = self.net.add(&[address], node);
+        let id = PublisherId { node, audio: tracks[0].1, video: tracks[1].1 };
+        self.publishers.push((node, id));
+        self.net.set_link(self.server, node, access.down);
+        self.net.set_link(node, self.server, access.up);
+        id
+    }
+
+    /// A client joins, subscribes to both tracks of a publisher, and answers the offer that comes of it.
+    pub fn subscribe(&mut self, publisher: PublisherId, access: Access, demand: Demand) -> SubscriberId {
+        let (peer, address) = self.join(NegotiationRole::Offerer);
+        for track in [publisher.audio, publisher.video] {
+            let (stream_id, label) = (format!("PA|{}", track.0), format!("TR_{}", track.0));
+            self.command(Command::Subscribe { peer, track, stream_id, label, demand });
+        }
+        let (id, offer) = self.expect_event(|event| match event {
+            Event::Offer { peer: of, id, sdp, .. } => (*of == peer).then(|| (*id, sdp.clone())),
+            _ => None,
+        });
+        let answer = sdp::answer(&offer);
+        self.command(Command::Answer { peer, id, sdp: answer.sdp.clone() });
+        for track in [publisher.audio, publisher.video] {
+            self.expect_event(|event| match event {
+                Event::SubscriptionBound { peer: of, track: it } => {
+                    (*of == peer && *it == track).then_some(())
+                }
+                Event::DescriptionRefused { reason, .. } => panic!("{reason}: {}", answer.sdp),
+                _ => None,
+            });
+        }
+        let now = self.net.now();
+        let node = Subscriber::new(self.start, now, answer.extensions, &answer.streams, (address, SERVER));
+        let node = Call::host(&mut self.net, self.machines, node);
+        let node = self.net.add(&[address], node);
+        self.net.set_link(self.server, node, access.down);
+        self.net.set_link(node, self.server, access.up);
+        self.connect(peer, address);
+        let id = SubscriberId { node, peer, video: publisher.video, index: self.subscribers.len() };
+        self.subscribers.push((id, Vec::new()));
+        id
+    }
+
+    /// Another demand of a subscriber for the camera.
+    pub fn adjust(&mut self, subscriber: SubscriberId, demand: Demand) {
+        self.command(Command::Adjust { peer: subscriber.peer, track: subscriber.video, demand });
+    }
+
+    /// A publisher's user mutes camera and microphone, or takes it back.
+    pub fn mute(&mut self, publisher: PublisherId, muted: bool) {
+        for track in [publisher.audio, publisher.video] {
+            self.command(Command::MuteTrack { track, muted });
+        }
+        self.net.with(publisher.node, |now, node: &mut Publisher| node.set_muted(now, muted));
+    }
+
+    /// A publisher starts or stops an encoding.
+    pub fn set_layer(&mut self, publisher: PublisherId, rid: &str, active: bool) {
+        self.net.with(publisher.node, |now, node: &mut Publisher| node.set_layer(now, rid, active));
+    }
+
+    /// Changes a subscriber's path.
+    pub fn set_access(&mut self, subscriber: SubscriberId, access: Access) {
+        self.net.set_link(self.server, subscriber.node, access.down);
+        self.net.set_link(subscriber.node, self.server, access.up);
+    }
+
+    /// Lets time pass.
+    pub fn run_for(&mut self, time: Duration) {
+        let end = self.net.now() + time;
+        while self.net.now() < end {
+            self.net.run_for(SAMPLE.min(end - self.net.now()));
+            self.sample();
+        }
+    }
+
+    /// The server.
+    pub fn server(&self) -> &Server {
+        self.net.node::<Host<Server>>(self.server).node()
+    }
+
+    /// A subscriber.
+    pub fn seen(&self, subscriber: SubscriberId) -> &Subscriber {
+        self.net.node::<Host<Subscriber>>(subscriber.node).node()
+    }
+
+    /// What a publisher did.
+    pub fn published(&self, publisher: PublisherId) -> &Published {
+        self.net.node::<Publisher>(publisher.node).published()
+    }
+
+    /// What was noted of a subscriber's downlink.
+    pub fn samples(&self, subscriber: SubscriberId) -> &[Sample] {
+        &self.subscribers[subscriber.index].1
+    }
+
+    /// What happened, in a few lines.
+    pub fn report(&self) -> String {
+        let mut text = format!("{}: {:.1} s\n", self.name, self.time().as_secs_f64());
+        for (node, _) in &self.publishers {
+            let published = self.net.node::<Publisher>(*node).published();
+            let frames: Vec<u64> = published.frames.values().copied().collect();
+            let time = |(at, ssrc): &(Instant, Ssrc)| {
+                format!("{:.2} s {}", self.since_start(*at).as_secs_f64(), ssrc.0 % 1000)
+            };
+            let plis: Vec<String> = published.plis.iter().map(time).collect();
+            let _ = writeln!(
+                text,
+                "  publisher: frames {frames:?}, PLIs at [{}], {} nacked, {} resent, reported (came, lost) {:?}",
+                plis.join(", "),
+                published.nacked,
+                published.resent,
+                published.reported,
+            );
+        }
+        for (index, (id, _)) in self.subscribers.iter().enumerate() {
+            let seen = self.seen(*id);
+            let (from, to, video) = (seen.joined(), self.time(), seen.video());
+            let freezes = seen.freezes(from, to, Duration::from_millis(300));
+            let sizes: Vec<String> = video
+                .sizes
+                .iter()
+                .map(|(at, size)| format!("{:.1} s {}", at.as_secs_f64(), size.1))
+                .collect();
+            let _ = writeln!(
+                text,
+                "  viewer {index}: {:.1} fps, first frame {:?}, {} freezes > 300 ms {freezes:?}, longest {:?}, \
+                 heights [{}], {} undecodable, {} skips, {} nacks, {} resent, {} PLIs, {:?}",
+                seen.fps(from, to),
+                seen.first_frame().unwrap_or_default(),
+                freezes.len(),
+                video.longest_gap,
+                sizes.join(", "),
+                video.undecodable,
+                video.skips,
+                video.nacks,
+                video.resent,
+                video.plis,
+                seen.heard(from, to),
+            );
+        }
+        let stats = self.server().sfu().stats();
+        let _ = writeln!(
+            text,
+            "  server (in, out): nacks {:?}, PLIs {:?}, resent {:?}, switches (up, down) {:?}, dropped {:?}",
+            stats.nacks, stats.plis, stats.retransmissions, stats.switches, stats.dropped,
+        );
+        text
+    }
+
+    /// A subscriber's downlink over time, a line for each change of cause or layer, and for each second.
+    pub fn timeline(&self, subscriber: SubscriberId) -> String {
+        let mut text = String::new();
+        let mut last: Option<&Sample> = None;
+        let layer = |layer: Option<LayerId>| {
+            layer.map_or("-".to_owned(), |layer| format!("{}/{}", layer.spatial, layer.temporal))
+        };
+        for sample in self.samples(subscriber) {
+            let key = |s: &Sample| (s.snapshot.cause, s.wanted, s.current, s.at.as_secs());
+            if last.replace(sample).is_some_and(|last| key(last) == key(sample)) {
+                continue;
+            }
+            let snapshot = &sample.snapshot;
+            let _ = writeln!(
+                text,
+                "    {:6.1} s target {:>6} {:?}, delivered {:?}, queue {:?} {} ms (link {} ms), loss {:.3}, rtt {} ms, \
+                 unmet {:?}, wanted {} current {}{}{}",
+                sample.at.as_secs_f64(),
+                snapshot.target.as_bps() / 1000,
+                snapshot.cause,
+                snapshot.delivered.map(|rate| rate.as_bps() / 1000),
+                snapshot.queue,
+                snapshot.queue_delay.as_millis(),
+                sample.queue.as_millis(),
+                snapshot.loss,
+                snapshot.rtt.as_millis(),
+                snapshot.unmet.map(|rate| rate.as_bps() / 1000),
+                layer(sample.wanted),
+                layer(sample.current),
+                if snapshot.probing { " probing" } else { "" },
+                if snapshot.silent { " silent" } else { "" },
+            );
+        }
+        text
+    }
+
+    fn join(&mut self, role: NegotiationRole) -> (PeerId, SocketAddr) {
+        let number = self.next;
+        self.next += 1;
+        let peer = PeerId(number.into());
+        self.command(Command::AddPeer(AddPeer { peer, room: ROOM, role, channels: Vec::new() }));
+        (peer, SocketAddr::from(([10, 0, 1, number], 5000)))
+    }
+
+    fn connect(&mut self, peer: PeerId, address: SocketAddr) {
+        self.net
+            .with(self.server, |now, host: &mut Host<Server>| host.node_mut().connect(now, peer, address));
+    }
+
+    fn command(&mut self, command: Command) {
+        self.net.with(self.server, |now, host: &mut Host<Server>| host.node_mut().command(now, command));
+    }
+
+    /// Waits for an event of the server.
+    fn expect_event<T>(&mut self, mut choose: impl FnMut(&Event) -> Option<T>) -> T {
+        let server = self.server;
+        let mut found = None;
+        self.net.run_until(Duration::from_secs(2), |net| {
+            found = net.with(server, |_, host: &mut Host<Server>| host.node_mut().take_event(&mut choose));
+            found.is_some()
+        });
+        found.expect("the event comes within two seconds")
+    }
+
+    fn sample(&mut self) {
+        let at = self.time();
+        for index in 0..self.subscribers.len() {
+            let id = self.subscribers[index].0;
+            let queue = self.net.link(self.server, id.node).queue_delay();
+            let Some((snapshot, layers)) = self.server().sfu().downlink(id.peer) else { continue };
+            let of_video = layers.iter().find(|(track, ..)| *track == id.video);
+            let (wanted, current) = of_video.map_or((None, None), |(_, wanted, current)| (*wanted, *current));
+            self.subscribers[index].1.push(Sample { at, snapshot, wanted, current, queue });
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        println!("{}", self.report());
+        let wanted = std::env::var("SIM_TIMELINE").ok();
+        for (index, (id, _)) in self.subscribers.iter().enumerate() {
+            if wanted.as_ref().is_some_and(|wanted| wanted.parse() == Ok(index)) {
+                println!("  viewer {index}:\n{}", self.timeline(*id));
+            }
+        }
+    }
+}

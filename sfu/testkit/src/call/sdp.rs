@@ -1,0 +1,136 @@
+//! Descriptions as clients write them: a publisher's offer, and a subscriber's answer to ours.
+
+use sfu::ids::{Rid, Ssrc};
+
+use crate::rtp::ExtensionIds;
+
+/// Header extensions of a publisher.
+pub(super) const EXTENSIONS: ExtensionIds = ExtensionIds {
+    mid: Some(4),
+    rid: Some(10),
+    repaired_rid: Some(11),
+    transport_cc: Some(3),
+    audio_level: Some(1),
+};
+/// Sections and payload types of a publisher.
+pub(super) const AUDIO: (&str, u8) = ("0", 111);
+pub(super) const VIDEO: (&str, u8, u8) = ("1", 96, 97);
+
+/// URIs of [`ExtensionIds`], in its order.
+const URIS: [&str; 5] = [
+    "urn:ietf:params:rtp-hdrext:sdes:mid",
+    "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id",
+    "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id",
+    "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01",
+    "urn:ietf:params:rtp-hdrext:ssrc-audio-level",
+];
+/// Any will do: there is no ICE, and no DTLS.
+const TRANSPORT: &str = "a=ice-ufrag:them\na=ice-pwd:themthemthemthemthemthem\na=fingerprint:sha-256 53:3F:6D:08:A7:1F:\
+                         6F:F6:1E:E8:EB:B2:20:FA:DE:F3:32:F5:C0:44:16:4F:30:E2:D8:29:C7:A0:3D:DF:E0:FC\n";
+
+fn ids(ids: &ExtensionIds) -> [Option<u8>; 5] {
+    [ids.mid, ids.rid, ids.repaired_rid, ids.transport_cc, ids.audio_level]
+}
+
+/// A microphone, and a camera with these encodings (none: of one stream).
+pub(super) fn offer(rids: &[Rid]) -> String {
+    let extensions: String = ids(&EXTENSIONS)
+        .iter()
+        .zip(URIS)
+        .filter_map(|(id, uri)| Some(format!("a=extmap:{} {uri}\n", (*id)?)))
+        .collect();
+    let section = |kind: &str, mid: &str, payloads: String, more: String| {
+        format!(
+            "m={kind} 9 UDP/TLS/RTP/SAVPF {payloads}\nc=IN IP4 0.0.0.0\n{TRANSPORT}a=setup:actpass\na=mid:{mid}\n\
+             {extensions}a=sendonly\na=rtcp-mux\na=rtcp-rsize\n{more}"
+        )
+    };
+    let (audio, opus) = AUDIO;
+    let (video, vp8, rtx) = VIDEO;
+    let mut more = format!(
+        "a=rtpmap:{vp8} VP8/90000\na=rtcp-fb:{vp8} transport-cc\na=rtcp-fb:{vp8} nack\na=rtcp-fb:{vp8} nack pli\n\
+         a=rtpmap:{rtx} rtx/90000\na=fmtp:{rtx} apt={vp8}\n"
+    );
+    if !rids.is_empty() {
+        let names: Vec<&str> = rids.iter().map(Rid::as_str).collect();
+        names.iter().for_each(|name| more += &format!("a=rid:{name} send\n"));
+        more += &format!("a=simulcast:send {}\n", names.join(";"));
+    }
+    let audio_lines = format!("a=rtpmap:{opus} opus/48000/2\na=rtcp-fb:{opus} transport-cc\n");
+    let sdp = format!(
+        "v=0\no=- 1 2 IN IP4 127.0.0.1\ns=-\nt=0 0\na=group:BUNDLE {audio} {video}\na=extmap-allow-mixed\n{}{}",
+        section("audio", audio, opus.to_string(), audio_lines),
+        section("video", video, format!("{vp8} {rtx}"), more),
+    );
+    sdp.replace('\n', "\r\n")
+}
+
+/// A stream that an offer of ours announces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Announced {
+    pub(super) video: bool,
+    pub(super) ssrc: Ssrc,
+    pub(super) rtx: Option<Ssrc>,
+}
+
+/// What a subscriber makes of our offer: all of it wanted.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) sdp: String,
+    pub(super) extensions: ExtensionIds,
+    pub(super) streams: Vec<Announced>,
+}
+
+/// Accepts everything that is offered.
+pub(super) fn answer(offer: &str) -> Answer {
+    let mut answer = Answer { sdp: String::new(), extensions: ExtensionIds::default(), streams: Vec::new() };
+    let mut video = false;
+    let mut known = false; // the section's stream
+    for line in offer.lines() {
+        let (key, value) = line.split_once(':').unwrap_or((line, ""));
+        let numbers = || value.split(' ').filter_map(|word| Some(Ssrc(word.parse().ok()?)));
+        match key {
+            "a=candidate" | "a=end-of-candidates" | "a=msid" | "a=ice-ufrag" | "a=ice-pwd" | "a=ice-lite" => {
+            }
+            "a=ssrc-group" => {
+                let mut pair = numbers();
+                let (ssrc, rtx) = (pair.next().expect("a first stream"), pair.next());
+                answer.streams.push(Announced { video, ssrc, rtx });
+                known = true;
+            }
+            "a=ssrc" if !std::mem::replace(&mut known, true) => {
+                let ssrc = numbers().next().expect("a number");
+                answer.streams.push(Announced { video, ssrc, rtx: None });
+            }
+            "a=ssrc" => {}
+            "a=fingerprint" => answer.sdp += TRANSPORT,
+            "a=setup" => answer.sdp += "a=setup:active\n",
+            "a=sendonly" => answer.sdp += "a=recvonly\n",
+            "a=extmap" => {
+                if let Some((id, uri)) = value.split_once(' ') {
+                    let all = &mut answer.extensions;
+                    let fields = [
+                        &mut all.mid,
+                        &mut all.rid,
+                        &mut all.repaired_rid,
+                        &mut all.transport_cc,
+                        &mut all.audio_level,
+                    ];
+                    if let Some((field, _)) = fields.into_iter().zip(URIS).find(|(_, known)| *known == uri) {
+                        *field = id.parse().ok();
+                    }
+                }
+                answer.sdp += &format!("{line}\n");
+            }
+            _ => {
+                if line.starts_with("m=") {
+                    video = line.starts_with("m=video");
+                    known = false;
+                }
+                answer.sdp += &format!("{line}\n");
+            }
+        }
+    }
+    answer.sdp = answer.sdp.replace('\n', "\r\n");
+    answer
+}

@@ -1,0 +1,109 @@
+//! The core as a node.
+
+use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use sfu::command::{Command, Event, Path};
+use sfu::ids::PeerId;
+use sfu::units::WallClock;
+use sfu::{Sfu, SfuConfig};
+
+use crate::net::{Node, Transmit};
+
+/// Time since 1970 when virtual time begins.
+pub(super) const EPOCH: Duration = Duration::from_secs(1_800_000_000);
+
+/// See the module's page.
+pub struct Server {
+    sfu: Sfu,
+    start: Instant,
+    local: SocketAddr,
+    outbox: VecDeque<Transmit>,
+    events: Vec<Event>,
+    trace: DefaultHasher,
+}
+
+impl Server {
+    pub(super) fn new(start: Instant, local: SocketAddr, seed: u64) -> Server {
+        let config = SfuConfig {
+            announced: vec![local],
+            wall: WallClock { instant: start, unix: EPOCH },
+            seed,
+            secret: [1; 32],
+        };
+        let sfu = Sfu::new(config).expect("nothing in the settings depends on the test");
+        Server { sfu, start, local, outbox: VecDeque::new(), events: Vec::new(), trace: DefaultHasher::new() }
+    }
+
+    /// The core, to look at.
+    pub fn sfu(&self) -> &Sfu {
+        &self.sfu
+    }
+
+    /// All that was sent, when and to whom, as one number.
+    pub fn trace(&self) -> u64 {
+        self.trace.finish()
+    }
+
+    /// Carries out a command.
+    pub fn command(&mut self, now: Instant, command: Command) {
+        self.sfu.handle_command(now, command);
+        self.collect();
+    }
+
+    /// Media of `peer` comes from and goes to `remote` from now on.
+    pub(super) fn connect(&mut self, now: Instant, peer: PeerId, remote: SocketAddr) {
+        self.sfu.connect_plain(now, peer, Path { local: self.local, remote });
+    }
+
+    /// Takes out the first event that `choose` turns into something; others stay.
+    pub(super) fn take_event<T>(&mut self, mut choose: impl FnMut(&Event) -> Option<T>) -> Option<T> {
+        let (index, chosen) = self.events.iter().enumerate().find_map(|(i, e)| Some((i, choose(e)?)))?;
+        self.events.remove(index);
+        Some(chosen)
+    }
+
+    /// Reports, levels and qualities come all the time; a call asks for what it waits for.
+    fn collect(&mut self) {
+        while let Some(event) = self.sfu.poll_event() {
+            match event {
+                Event::Speakers { .. } | Event::Quality { .. } | Event::FirstMedia { .. } => {}
+                event => self.events.push(event),
+            }
+        }
+    }
+}
+
+impl Node for Server {
+    fn handle_datagram(&mut self, now: Instant, source: SocketAddr, local: SocketAddr, data: &mut [u8]) {
+        self.sfu.handle_datagram(now, Path { local, remote: source }, data);
+        self.collect();
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.sfu.handle_timeout(now);
+        self.collect();
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        self.sfu.next_timeout()
+    }
+
+    fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
+        if self.outbox.is_empty() {
+            self.sfu.flush(now);
+            let egress = self.sfu.egress();
+            for run in egress.runs() {
+                for data in egress.slab()[run.range.clone()].chunks(usize::from(run.segment)) {
+                    ((now - self.start).as_micros(), run.path.remote, data).hash(&mut self.trace);
+                    let (source, destination) = (run.path.local, run.path.remote);
+                    self.outbox.push_back(Transmit { source, destination, data: data.to_vec() });
+                }
+            }
+            egress.clear();
+        }
+        self.outbox.pop_front()
+    }
+}

@@ -1,0 +1,116 @@
+//! Encodings stop and start, a publisher mutes, a viewer comes late.
+
+use sfu::command::Demand;
+use sfu_testkit::call::{Call, Machines};
+use sfu_testkit::camera::CameraConfig;
+
+use crate::{Faults, good, ms, seconds, seeds};
+
+#[test]
+fn layers_stop_and_start() {
+    let mut faults = Faults::default();
+    for seed in seeds() {
+        let mut call = Call::new("layers_stop_and_start", seed, Machines::Idle);
+        let publisher = call.publish(CameraConfig::simulcast, good());
+        let viewer = call.subscribe(publisher, good(), Demand::default());
+        let joined = call.time();
+        call.run_for(seconds(10));
+        // What goes away, what comes back, and what is shown then.
+        let steps = [
+            ("f", false, 640),
+            ("h", false, 320),
+            ("h", true, 640),
+            ("f", true, 1280),
+            ("q", false, 1280),
+            ("q", true, 1280),
+        ];
+        for (rid, active, width) in steps {
+            let at = call.time();
+            call.set_layer(publisher, rid, active);
+            call.run_for(seconds(8));
+            let seen = call.seen(viewer);
+            let end = call.time();
+            // An encoder that starts takes half a second, the allocator's patience upwards the rest.
+            let limit = if active { seconds(5) } else { seconds(1) };
+            let after = seen.shown_after(at, width);
+            faults.check(after.is_some_and(|after| after < limit), seed, || {
+                format!("{rid} {active} at {at:?}: {width} shown after {after:?}")
+            });
+            let later = seen.sizes(at + limit, end);
+            faults.check(later.len() == 1, seed, || format!("{rid} {active} at {at:?}: {later:?}"));
+            let freezes = seen.freezes(at, end, ms(1000));
+            faults
+                .check(freezes.is_empty(), seed, || format!("{rid} {active} at {at:?}: freezes {freezes:?}"));
+        }
+        let seen = call.seen(viewer);
+        let undecodable = seen.video().undecodable;
+        faults.check(undecodable == 0, seed, || format!("{undecodable} undecodable"));
+        let heard = seen.heard(joined, call.time());
+        faults.check(heard.missed() < 0.001, seed, || format!("{heard:?}"));
+    }
+    faults.none();
+}
+
+#[test]
+fn publisher_mutes() {
+    let mut faults = Faults::default();
+    for seed in seeds() {
+        let mut call = Call::new("publisher_mutes", seed, Machines::Idle);
+        let publisher = call.publish(CameraConfig::simulcast, good());
+        let viewer = call.subscribe(publisher, good(), Demand::default());
+        call.run_for(seconds(10));
+        for silence in [1, 5, 30] {
+            let muted = call.time();
+            call.mute(publisher, true);
+            call.run_for(seconds(silence));
+            let back = call.time();
+            call.mute(publisher, false);
+            call.run_for(seconds(10));
+            let seen = call.seen(viewer);
+            // What was on its way when the button was pressed may still be shown.
+            let shown = seen.fps(muted + ms(100), back);
+            faults.check(shown == 0.0, seed, || format!("{shown} fps while muted"));
+            let first = seen.freezes(back, call.time(), ms(0)).first().map(|(_, length)| *length);
+            faults.check(first.is_some_and(|after| after < ms(500)), seed, || {
+                format!("muted for {silence} s, first frame after {first:?}")
+            });
+            let best = seen.shown_after(back, 1280);
+            faults.check(best.is_some_and(|after| after < seconds(3)), seed, || {
+                format!("muted for {silence} s, best layer after {best:?}")
+            });
+            let freezes = seen.freezes(back + ms(500), call.time(), ms(300));
+            faults.check(freezes.is_empty(), seed, || format!("muted for {silence} s: freezes {freezes:?}"));
+            let heard = seen.heard(back + ms(100), call.time());
+            faults.check(heard.packets > 480 && heard.late == 0, seed, || format!("{heard:?}"));
+        }
+        let undecodable = call.seen(viewer).video().undecodable;
+        faults.check(undecodable == 0, seed, || format!("{undecodable} undecodable"));
+    }
+    faults.none();
+}
+
+#[test]
+fn late_viewer() {
+    let mut faults = Faults::default();
+    for seed in seeds() {
+        let mut call = Call::new("late_viewer", seed, Machines::Idle);
+        let publisher = call.publish(CameraConfig::simulcast, good());
+        let first = call.subscribe(publisher, good(), Demand::default());
+        call.run_for(seconds(10));
+        let before = call.published(publisher).plis.len();
+        let viewer = call.subscribe(publisher, good(), Demand { max_spatial: 0, ..Demand::default() });
+        let joined = call.time();
+        call.run_for(seconds(5));
+        let asked = call.published(publisher).plis.len() - before;
+        faults.check(asked == 1, seed, || format!("{asked} keyframes asked for"));
+        let shown = call.seen(viewer).first_frame();
+        faults.check(shown.is_some_and(|after| after < ms(320)), seed, || {
+            format!("first frame after {shown:?}")
+        });
+        let sizes = call.seen(first).sizes(joined - seconds(2), call.time());
+        faults.check(sizes == [(1280, 720)], seed, || format!("the first viewer: {sizes:?}"));
+        let freezes = call.seen(first).freezes(joined - seconds(2), call.time(), ms(300));
+        faults.check(freezes.is_empty(), seed, || format!("the first viewer: freezes {freezes:?}"));
+    }
+    faults.none();
+}
