@@ -46,6 +46,8 @@ const RENEW: Duration = Duration::from_secs(1);
 /// Headroom of the pacer over the target, usual and at most while a keyframe is queued.
 const PACE: f64 = 1.25;
 const PACE_KEYFRAME: f64 = 2.5;
+/// The same where more waits than the usual rate sends in time.
+const CATCH_UP: f64 = 1.6;
 /// Share of the target kept for retransmission.
 const RTX_MIN: f64 = 0.02;
 const RTX_MAX: f64 = 0.25;
@@ -270,6 +272,7 @@ impl Controller {
         Pacing {
             rate,
             keyframe_rate: rate.max(burst),
+            catch_up_rate: target.scale(CATCH_UP),
             hold,
             probe: self.prober.plan().filter(|_| hold.is_none()),
         }

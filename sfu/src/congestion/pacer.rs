@@ -25,8 +25,11 @@ const FAST_RATE: Bitrate = Bitrate::kbps(8000);
 const MAX_RUN: i64 = 16 * 1200;
 /// One full packet: the least credit, else a low rate could never send one.
 const ONE_PACKET: i64 = 1200;
-/// A queued video packet older than this makes the pacer drop droppable frames.
+/// What waits shall be gone within this: frames differ in size, and the rate is their mean.
 const QUEUE_LIMIT: Duration = Duration::from_millis(30);
+/// Where that takes longer than this at the highest rate, droppable frames are dropped. Reckoned from bytes, not from
+/// how long they waited: that we did not run for a while is no reason.
+const DROP_ABOVE: Duration = Duration::from_millis(60);
 /// A base-layer packet older than this empties its track: a picture that late helps nobody.
 const FLUSH_LIMIT: Duration = Duration::from_millis(400);
 /// The same for a keyframe, which is worth waiting for.
@@ -78,6 +81,8 @@ pub struct Pacing {
     pub rate: Bitrate,
     /// The same while a keyframe is queued.
     pub keyframe_rate: Bitrate,
+    /// The most, to work off a queue.
+    pub catch_up_rate: Bitrate,
     /// `Some`: no video leaves, and a small padding packet whenever nothing left for this long.
     pub hold: Option<Duration>,
     /// The probe to carry out; the same value again continues it, `None` ends it.
@@ -128,6 +133,13 @@ struct Queued<T> {
     frame: Frame,
 }
 
+impl<T> Queued<T> {
+    /// What it adds to the queue that must be worked off.
+    fn waiting(&self) -> DataSize {
+        if self.frame.keyframe { DataSize::ZERO } else { self.size }
+    }
+}
+
 #[derive(Debug)]
 struct TrackQueue<T> {
     packets: VecDeque<Queued<T>>,
@@ -173,6 +185,8 @@ pub struct Pacer<T> {
     video_rtx: VecDeque<Queued<T>>,
     video: Vec<TrackQueue<T>>,
     next_track: usize,
+    /// Bytes in the queues of video, keyframes apart, which have a rate of their own.
+    waiting: DataSize,
     pacing: Pacing,
     probe: Option<ActiveProbe>,
     last_probe: Option<ClusterId>,
@@ -195,6 +209,7 @@ impl<T: Copy> Pacer<T> {
             video_rtx: VecDeque::new(),
             video: Vec::new(),
             next_track: 0,
+            waiting: DataSize::ZERO,
             pacing,
             probe: None,
             last_probe: None,
@@ -246,6 +261,9 @@ impl<T: Copy> Pacer<T> {
             return Enqueued::Dropped;
         }
         queue.push_back(Queued { item, size, since: now, frame });
+        if !matches!(class, PacketClass::Audio | PacketClass::AudioRtx) {
+            self.waiting += size;
+        }
         Enqueued::Queued
     }
 
@@ -287,7 +305,9 @@ impl<T: Copy> Pacer<T> {
             self.flush_track(index);
             return Enqueued::Dropped;
         }
-        track.packets.push_back(Queued { item, size, since: now, frame });
+        let packet = Queued { item, size, since: now, frame };
+        self.waiting += packet.waiting();
+        track.packets.push_back(packet);
         Enqueued::Queued
     }
 
@@ -295,7 +315,7 @@ impl<T: Copy> Pacer<T> {
     pub fn clear_track(&mut self, slot: TrackSlot) {
         if let Some(track) = self.video.get_mut(usize::from(slot.0)) {
             self.counters.dropped += track.packets.len() as u64;
-            track.packets.clear();
+            track.packets.drain(..).for_each(|packet| self.waiting = self.waiting - packet.waiting());
             track.begun = None;
             track.dropped = None;
             track.skip_upper = false;
@@ -327,6 +347,7 @@ impl<T: Copy> Pacer<T> {
             self.enforce_limits(now);
         }
         if let Some(packet) = self.video_rtx.pop_front() {
+            self.waiting = self.waiting - packet.waiting();
             self.flush = Some(now);
             return Some(self.depart(now, packet, PacketClass::VideoRtx));
         }
@@ -335,6 +356,7 @@ impl<T: Copy> Pacer<T> {
             let track = &mut self.video[index];
             let packet = track.packets.pop_front().expect("pick_track returns a track with packets");
             track.begun = Some(packet.frame.time);
+            self.waiting = self.waiting - packet.waiting();
             self.flush = Some(now);
             return Some(self.depart(now, packet, PacketClass::Video));
         }
@@ -410,6 +432,8 @@ impl<T: Copy> Pacer<T> {
     fn rate(&self) -> Bitrate {
         let keyframe = self.video.iter().any(|track| track.packets.front().is_some_and(|p| p.frame.keyframe));
         let rate = if keyframe { self.pacing.rate.max(self.pacing.keyframe_rate) } else { self.pacing.rate };
+        let needed = Bitrate::of(self.waiting, QUEUE_LIMIT);
+        let rate = rate.max(needed.min(self.pacing.catch_up_rate));
         // A probe's own rate also where it is below the usual headroom: it measures that rate.
         self.probe.as_ref().map_or(rate, |probe| probe.plan.rate)
     }
@@ -499,10 +523,12 @@ impl<T: Copy> Pacer<T> {
 
     fn enforce_limits(&mut self, now: Instant) {
         let stale = |packet: &Queued<T>| now.saturating_duration_since(packet.since) > FLUSH_LIMIT;
-        while self.video_rtx.front().is_some_and(stale) {
-            self.video_rtx.pop_front();
+        while let Some(packet) = self.video_rtx.pop_front_if(|packet| stale(packet)) {
+            self.waiting = self.waiting - packet.waiting();
             self.counters.dropped += 1;
         }
+        let most = self.pacing.rate.max(self.pacing.catch_up_rate);
+        let too_much = most.time_for(self.waiting).is_none_or(|time| time > DROP_ABOVE);
         let hopeless = |track: &TrackQueue<T>| {
             track.packets.front().is_some_and(|front| {
                 let limit = if front.frame.keyframe { KEYFRAME_FLUSH_LIMIT } else { FLUSH_LIMIT };
@@ -511,7 +537,7 @@ impl<T: Copy> Pacer<T> {
         };
         for index in 0..self.video.len() {
             let Some(front) = self.video[index].packets.front() else { continue };
-            let late = now.saturating_duration_since(front.since) > QUEUE_LIMIT && !front.frame.keyframe;
+            let late = too_much && !front.frame.keyframe;
             if hopeless(&self.video[index]) {
                 self.drop_late(index, true);
                 if hopeless(&self.video[index]) {
@@ -543,6 +569,7 @@ impl<T: Copy> Pacer<T> {
             let finish = begun == Some(packet.frame.time) && !(cut && replaced);
             let drop = (replaced || packet.frame.temporal > 0) && !finish;
             if drop {
+                self.waiting = self.waiting - packet.waiting();
                 skip_upper |= packet.frame.temporal > 0;
                 last_dropped = Some(packet.frame.time);
             }

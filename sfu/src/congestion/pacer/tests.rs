@@ -8,7 +8,8 @@ fn ms(ms: u64) -> Duration {
 }
 
 fn pacing(kbps: u64) -> Pacing {
-    Pacing { rate: Bitrate::kbps(kbps), keyframe_rate: Bitrate::kbps(kbps), hold: None, probe: None }
+    let rate = Bitrate::kbps(kbps);
+    Pacing { rate, keyframe_rate: rate, catch_up_rate: rate, hold: None, probe: None }
 }
 
 fn frame(number: u32, keyframe: bool, temporal: u8) -> Frame {
@@ -87,6 +88,27 @@ fn idleness_earns_no_burst() {
     }
     let left = run(&mut pacer, later, later + ms(20));
     assert!(left.len() <= 4, "{}", left.len());
+}
+
+#[test]
+fn a_large_frame_leaves_in_time_and_takes_no_other_with_it() {
+    let mut now = clock::start();
+    let pacing = Pacing { catch_up_rate: Bitrate::kbps(1200), ..pacing(600) };
+    let mut pacer = Pacer::new(now, pacing);
+    let mut left = Vec::new();
+    for number in 0..30 {
+        // 24 frames a second in 480 kbit/s, the base layer's three times as large as the others.
+        let (temporal, packets) = if number % 4 == 0 { (0, 4) } else { (2, 1) };
+        for packet in 0..packets {
+            video(&mut pacer, now, number * 8 + packet, frame(number, false, temporal));
+        }
+        left.extend(run(&mut pacer, now, now + ms(41)));
+        assert!(pacer.video_delay(now + ms(41)) <= ms(10), "frame {number}");
+        now += ms(41);
+        // Now and then we do not run for a while.
+        now += ms(if number % 10 == 9 { 80 } else { 0 });
+    }
+    assert_eq!((pacer.counters().dropped, pacer.queued()), (0, 0));
 }
 
 #[test]
@@ -279,6 +301,7 @@ proptest! {
         left.extend(run(&mut pacer, now, now + ms(20_000)));
         let counters = pacer.counters();
         prop_assert_eq!(counters.enqueued, counters.sent + counters.dropped + pacer.queued() as u64);
+        prop_assert!(pacer.queued() > 0 || pacer.waiting == DataSize::ZERO);
         let mut flushed = false;
         while let Some(event) = pacer.poll_event() {
             flushed |= matches!(event, PacerEvent::Flushed(_));
