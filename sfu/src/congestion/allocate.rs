@@ -162,6 +162,8 @@ pub struct Allocation {
     pub total: Bitrate,
     /// What everything asked for would cost.
     pub wanted: Bitrate,
+    /// What the lowest step of each track would cost.
+    pub least: Bitrate,
     /// The budget that the next step would need; `None` if the budget is no obstacle.
     pub unmet: Option<Bitrate>,
     /// When to run again though nothing changed.
@@ -238,6 +240,7 @@ pub fn allocate(media: Bitrate, tracks: &[Track<'_>], prev: &Allocation, now: In
     let total: u64 = tracks.iter().zip(&levels).map(|(track, &level)| track.price(level)).sum();
     result.total = Bitrate::bps(total);
     result.wanted = Bitrate::bps(tracks.iter().map(|track| track.price(track.top())).sum());
+    result.least = Bitrate::bps(tracks.iter().map(|track| track.price(track.top().min(1))).sum());
     // What only waits for its time is as good as given: the question is what comes after it.
     let coming: Vec<usize> =
         levels.iter().zip(&cautious).map(|(level, cautious)| *level.max(cautious)).collect();

@@ -16,7 +16,7 @@ use super::loss::{LossObserver, LossVerdict};
 use super::pacer::Pacing;
 use super::probe::{ClusterId, Conditions, Prober};
 use super::rate::{RateMeter, SHORT_WINDOW, WINDOW};
-use super::target::{CALM, Cause, Estimator, Facts};
+use super::target::{CALM, Cause, Estimator, Facts, TEST};
 use super::twcc::{Acked, SentLog, TwccError};
 use crate::ids::LayerId;
 use crate::units::{Bitrate, DataSize};
@@ -141,6 +141,7 @@ pub struct Controller {
     allocated: Option<(Instant, Bitrate)>,
     next: Option<Bitrate>, // target at which the next step fits
     wanted: Bitrate,       // target at which everything fits
+    least: Bitrate,        // target at which the lowest step of everything fits
 }
 
 impl Controller {
@@ -166,6 +167,7 @@ impl Controller {
             allocated: None,
             next: None,
             wanted: Bitrate::ZERO,
+            least: Bitrate::ZERO,
         }
     }
 
@@ -312,6 +314,7 @@ impl Controller {
         let total = |media: Bitrate| media.scale(1.0 / (1.0 - share)) + audio;
         self.next = self.allocation.unmet.map(total);
         self.wanted = total(self.allocation.wanted.max(expected));
+        self.least = total(self.allocation.least);
         self.allocated = Some((now, self.target()));
         self.update_probe(now);
         &self.allocation
@@ -423,7 +426,7 @@ impl Controller {
         let may_test = !self.target.draining()
             && self.delay.state() == Queue::Normal
             && self.prober.plan().is_none()
-            && self.target() > self.config.min.scale(4.0);
+            && self.target().min(self.rate.sending(now)).scale(TEST) > self.least.max(self.config.min);
         let loss = self.loss.on_acked(now, acked, envelope, self.rtt, may_test);
         self.update_target(now, loss);
         self.update_probe(now);

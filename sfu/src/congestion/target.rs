@@ -33,8 +33,9 @@ const SLOWEST_GROWTH: f64 = 4000.0;
 /// Growth does not exceed what is delivered by more than this.
 const GROWTH_BOUND: f64 = 1.5;
 const GROWTH_SLACK: Bitrate = Bitrate::kbps(10);
-/// Share of the rate left during a loss test (low enough that a step goes at once), and kept if the test blames the rate.
-const TEST: f64 = 0.80;
+/// Share of the rate left during a loss test (low enough that a step goes at once)…
+pub(super) const TEST: f64 = 0.80;
+/// …and kept if the test blames the rate.
 const BLAMED: f64 = 0.95;
 /// No queue stands below this queueing delay: no probe begins above it, and what arrives above it proves nothing.
 pub(super) const CALM: Duration = Duration::from_millis(15);

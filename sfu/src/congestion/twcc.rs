@@ -4,7 +4,8 @@
 //! [`SentLog`] matches it with what was sent and gives one [`Acked`] per packet whose fate is known.
 //! Always: a report costs no more than its length; one for numbers never sent, already reported or
 //! forgotten changes nothing but a counter; a number is reported as arrived or as lost once, except that a
-//! loss is taken back when a later report has the packet after all.
+//! loss is taken back when a later report has the packet after all; a report that was lost itself is no loss
+//! of what it reported on.
 //! Not here: writing reports ([`super::feedback`]), what they mean ([`super::delay`], [`super::loss`]).
 
 mod report;
@@ -76,6 +77,8 @@ enum Fate {
     Missing(Instant, u32),
     Received,
     Lost,
+    /// It was for a report to tell that did not come.
+    Untold,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -95,7 +98,9 @@ pub struct SentLog {
     next: SeqNo,
     first: u64,   // oldest number whose fate may still change from unknown
     highest: u64, // one past the highest number reported as received
+    covered: u64, // one past the highest number that a report was about
     reports: u32,
+    report_count: Option<u8>, // of the newest report
     reference: Option<i64>, // of the last report, unwrapped, in units of 64 ms
     ignored: u64,
 }
@@ -115,7 +120,9 @@ impl SentLog {
             next,
             first: next.value(),
             highest: next.value(),
+            covered: next.value(),
             reports: 0,
+            report_count: None,
             reference: None,
             ignored: 0,
         }
@@ -173,6 +180,7 @@ impl SentLog {
         }
         let reference = self.unwrap_reference(report.reference);
         self.reports = self.reports.wrapping_add(1);
+        self.cover(&report, base);
         for (offset, time) in report.received() {
             let number = base + u64::from(offset);
             let arrival = Arrival(reference * REFERENCE_US + time);
@@ -184,6 +192,22 @@ impl SentLog {
         sink.sort_unstable_by_key(|acked| (acked.arrival, acked.number));
         self.settle_losses(now, sink);
         Ok(())
+    }
+
+    /// Notes what the report is about, and what a report before it would have been about that did not come.
+    fn cover(&mut self, report: &TwccReport<'_>, base: u64) {
+        let step = self.report_count.map_or(1, |last| report.feedback_count.wrapping_sub(last));
+        if (1..128).contains(&step) {
+            self.report_count = Some(report.feedback_count);
+        }
+        if step > 1 {
+            for number in self.covered.max(self.first)..base {
+                if let Some(entry) = self.entry_mut(number).filter(|entry| entry.fate == Fate::Unknown) {
+                    entry.fate = Fate::Untold;
+                }
+            }
+        }
+        self.covered = self.covered.max(base + u64::from(report.count));
     }
 
     fn received(&mut self, now: Instant, number: u64, arrival: Arrival) -> Option<Acked> {
@@ -206,7 +230,7 @@ impl SentLog {
         for number in self.first..highest {
             let Some(entry) = self.entry_mut(number) else { continue };
             match entry.fate {
-                Fate::Received | Fate::Lost => {}
+                Fate::Received | Fate::Lost | Fate::Untold => {}
                 Fate::Unknown => {
                     entry.fate = Fate::Missing(now, reports);
                     all_settled = false;

@@ -85,6 +85,27 @@ fn each_packet_is_reported_once_and_a_loss_only_after_a_while() {
 }
 
 #[test]
+fn a_report_that_did_not_come_is_no_loss_of_packets() {
+    let now = clock::start();
+    let told = |skipped: bool| {
+        let mut log = SentLog::new();
+        send(&mut log, now, 20);
+        let (mut sink, mut all) = (Vec::new(), Vec::new());
+        // The second report, about 6 to 8, is lost, or the receiver never got them and says so by a gap alone.
+        for (count, base) in [(0, 1), (if skipped { 2 } else { 1 }, 9), (3, 12), (4, 15), (5, 18)] {
+            let packets = if base == 1 { 5 } else { 3 };
+            let mut fci = report(base, packets, 10, &[0x2000 | packets], &vec![0; usize::from(packets)]);
+            fci[7] = count;
+            log.on_feedback(now, &fci, &mut sink).expect("valid");
+            all.extend(sink.iter().filter(|a| a.arrival.is_none()).map(|a| a.number.wire()));
+        }
+        all
+    };
+    assert!(told(true).is_empty());
+    assert_eq!(told(false), [6, 7, 8]);
+}
+
+#[test]
 fn numbers_and_reference_times_wrap() {
     let mut now = clock::start();
     let mut log = SentLog::new();
