@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use crate::command::{AnnouncedLayer, MediaKind};
-use crate::forward::cache::{Carried, PacketCache, PacketMeta};
+use crate::forward::cache::{CachedPacket, Carried, PacketCache, PacketMeta};
 use crate::forward::keyframe::KeyframeGate;
 use crate::forward::select::Layout;
 use crate::ids::{Mid, Rid, SeqNo, Ssrc, TrackId};
@@ -27,6 +27,10 @@ const OVERHEAD: usize = 20 + 8 + 12 + 12 + 16;
 /// Assumed for encodings that were not measured yet and announced nothing, smallest first.
 const PRESET: [Bitrate; 3] = [Bitrate::kbps(160), Bitrate::kbps(450), Bitrate::kbps(1700)];
 
+/// A keyframe younger than this is given to who comes late, with all that followed it.
+const REPLAYED: Duration = Duration::from_millis(300);
+/// Assumed for sound.
+const SOUND: Bitrate = Bitrate::kbps(48);
 /// An encoding that is late has stopped once each of the others sent this many frames meanwhile.
 const STOPPED_BEHIND: usize = 3;
 
@@ -43,8 +47,12 @@ pub(crate) struct Encoding {
     pub(crate) meter: LayerMeter,
     pub(crate) clock: MediaClock,
     pub(crate) gate: KeyframeGate,
+    /// First packet of the last keyframe.
+    keyframe: Option<SeqNo>,
     /// Frames of the other encodings since the last packet of this one.
     behind: u8,
+    /// Whether it flowed when one of its frames or of the others' came last.
+    flowed: bool,
     descriptors: dependency_descriptor::Reader,
 }
 
@@ -61,9 +69,22 @@ impl Encoding {
             meter: LayerMeter::default(),
             clock: MediaClock::new(clock_rate),
             gate: KeyframeGate::default(),
+            keyframe: None,
             behind: u8::MAX,
+            flowed: false,
             descriptors: dependency_descriptor::Reader::default(),
         }
+    }
+
+    /// The numbers from the last keyframe to the newest packet, if it is fresh and nothing of it is missing: who needs a
+    /// keyframe can begin with that one.
+    pub(crate) fn fresh_keyframe(&self, now: Instant) -> Option<impl Iterator<Item = SeqNo> + use<>> {
+        let first = self.keyframe?;
+        let count = self.reception.highest()?.distance(first);
+        let arrival = self.cache.get(first)?.meta.arrival;
+        let fresh = now.saturating_duration_since(arrival) <= REPLAYED;
+        let numbers = (0..=u64::try_from(count).ok()?).map(move |step| first.plus(step));
+        (fresh && numbers.clone().all(|seq| self.cache.contains(seq))).then_some(numbers)
     }
 
     /// The picture's size, measured or announced; zero when unknown.
@@ -78,6 +99,22 @@ pub(crate) struct Ingested {
     pub(crate) seq: SeqNo,
     pub(crate) meta: PacketMeta,
     pub(crate) size: DataSize,
+    /// Later packets of its encoding came before.
+    pub(crate) late: bool,
+    /// With it an encoding has begun to flow or is found to have stopped.
+    pub(crate) reshaped: bool,
+}
+
+impl Ingested {
+    /// One that came before.
+    pub(crate) fn again(cached: &CachedPacket<'_>) -> Ingested {
+        let size = wire_size(cached.payload.len() + cached.dependency_descriptor.len());
+        Ingested { seq: cached.meta.seq, meta: *cached.meta, size, late: false, reshaped: false }
+    }
+}
+
+fn wire_size(payload: usize) -> DataSize {
+    DataSize::bytes((payload + OVERHEAD) as u64)
 }
 
 /// See the module's page.
@@ -177,6 +214,7 @@ impl Track {
                 Order::Newest(seq) | Order::Late(seq) => seq,
             }
         };
+        let late = encoding.reception.highest().is_some_and(|highest| seq.distance(highest) < 0);
         encoding.nack.handle_packet(now, seq, resent);
         if encoding.cache.contains(seq) {
             return None;
@@ -214,20 +252,17 @@ impl Track {
         encoding.behind = 0;
         encoding.cache.insert(meta, descriptor, payload);
         encoding.clock.handle_packet(now, header.timestamp);
-        let size = DataSize::bytes((payload.len() + descriptor.len() + OVERHEAD) as u64);
+        let size = wire_size(payload.len() + descriptor.len());
         encoding.meter.handle_packet(now, size, header.timestamp, &description);
         if description.keyframe && description.frame_start && self.kind == MediaKind::Video {
             encoding.gate.handle_keyframe(now);
+            encoding.keyframe = Some(seq);
         }
-        if description.frame_start {
-            let others =
-                self.encodings.iter_mut().enumerate().filter(|(other, _)| *other != usize::from(index));
-            others.for_each(|(_, other)| other.behind = other.behind.saturating_add(1));
-        }
+        let reshaped = description.frame_start && self.note_frame(now, usize::from(index));
         if let Some(level) = extensions.audio_level {
             self.loudness.handle_level(level.dbov);
         }
-        Some(Ingested { seq, meta, size })
+        Some(Ingested { seq, meta, size, late, reshaped })
     }
 
     /// The publisher sends this codec from now on.
@@ -265,17 +300,35 @@ impl Track {
     pub(crate) fn price(&self, index: u8, temporal: u8) -> Bitrate {
         let Some(encoding) = self.encodings.get(usize::from(index)) else { return Bitrate::ZERO };
         let measured = encoding.meter.price(temporal);
-        if measured != Bitrate::ZERO {
+        if encoding.meter.settled() {
             return measured;
         }
-        let whole = if encoding.announced == Bitrate::ZERO {
+        let whole = if self.kind == MediaKind::Audio {
+            SOUND
+        } else if encoding.announced == Bitrate::ZERO {
             // A single encoding is as large as the largest of several.
             let from_top = self.encodings.len() - 1 - usize::from(index);
             PRESET[PRESET.len() - 1 - from_top.min(PRESET.len() - 1)]
         } else {
             encoding.announced
         };
-        if temporal == 0 && encoding.meter.highest_temporal() > 0 { whole.scale(0.6) } else { whole }
+        let assumed =
+            if temporal == 0 && encoding.meter.highest_temporal() > 0 { whole.scale(0.6) } else { whole };
+        // The first figures are those of the opening keyframe: they may lower what is assumed, but not raise it.
+        if measured == Bitrate::ZERO { assumed } else { measured.min(assumed) }
+    }
+
+    /// A frame of encoding `index` has begun. Says whether that changes which encodings flow.
+    fn note_frame(&mut self, now: Instant, index: usize) -> bool {
+        for (other, encoding) in self.encodings.iter_mut().enumerate() {
+            encoding.behind = if other == index { 0 } else { encoding.behind.saturating_add(1) };
+        }
+        let mut reshaped = false;
+        for at in 0..self.encodings.len() {
+            let flows = self.flows(now, &self.encodings[at]);
+            reshaped |= std::mem::replace(&mut self.encodings[at].flowed, flows) != flows;
+        }
+        reshaped
     }
 
     /// Whether an encoding flows. While all of them are late it is the path, or the publisher, that hesitates; one has

@@ -101,7 +101,7 @@ pub struct SentLog {
     covered: u64, // one past the highest number that a report was about
     reports: u32,
     report_count: Option<u8>, // of the newest report
-    reference: Option<i64>, // of the last report, unwrapped, in units of 64 ms
+    reference: Option<i64>,   // of the last report, unwrapped, in units of 64 ms
     ignored: u64,
 }
 

@@ -83,6 +83,9 @@ impl Sfu {
             return Err(DropReason::Muted);
         }
         self.forward(now, stream, &packet);
+        if packet.reshaped {
+            self.allocate_for(now, stream.track);
+        }
         self.tell_first_media(index);
         Ok(())
     }
@@ -97,18 +100,22 @@ impl Sfu {
                 // Of a keyframe whose first packet came late, the rest is here already.
                 let encoding = &track.encodings[usize::from(stream.encoding)];
                 let highest = encoding.reception.highest().unwrap_or(packet.seq);
-                for step in 1..=highest.distance(packet.seq).clamp(0, 512) as u64 {
-                    if let Some(later) = encoding.cache.get(packet.seq.plus(step))
-                        && !later.payload.is_empty()
-                    {
-                        let later = Ingested { seq: later.meta.seq, meta: *later.meta, size: packet.size };
-                        peer.downlink.offer(now, slot, stream.encoding, &later, &mut self.stats);
-                    }
-                }
+                let rest =
+                    (1..=highest.distance(packet.seq).clamp(0, 512) as u64).map(|step| packet.seq.plus(step));
+                peer.downlink.offer_cached(now, slot, track, stream.encoding, rest, &mut self.stats);
             }
             if !std::mem::replace(&mut peer.downlink.queued, true) {
                 self.dirty.push(subscriber);
             }
+        }
+    }
+
+    /// What can be had of a track is another now: its subscribers choose anew.
+    fn allocate_for(&mut self, now: Instant, track: usize) {
+        let mut at = 0;
+        while let Some(&(subscriber, _)) = self.tracks[track].as_ref().and_then(|t| t.subscribers.get(at)) {
+            self.allocate(now, subscriber);
+            at += 1;
         }
     }
 
@@ -226,6 +233,26 @@ impl Sfu {
         let owner = track.owner;
         let Some(encoding) = track.encodings.get_mut(usize::from(encoding)) else { return };
         encoding.gate.want(now);
+        self.send_keyframe_request(now, index, owner);
+    }
+
+    /// Gives a subscriber that waits for a keyframe the last one, if it is fresh, else asks for another.
+    fn need_keyframe(&mut self, now: Instant, subscriber: usize, index: usize, encoding: u8) {
+        let Some(track) = self.tracks.get_mut(index).and_then(Option::as_mut) else { return };
+        let owner = track.owner;
+        let Some(source) = track.encodings.get_mut(usize::from(encoding)) else { return };
+        if let Some(numbers) = source.fresh_keyframe(now) {
+            let Some(peer) = self.peers[subscriber].as_mut() else { return };
+            if let Some(slot) = peer.downlink.find(track.id) {
+                peer.downlink.offer_cached(now, slot, track, encoding, numbers, &mut self.stats);
+            }
+        } else {
+            source.gate.need();
+            self.send_keyframe_request(now, index, owner);
+        }
+    }
+
+    fn send_keyframe_request(&mut self, now: Instant, index: usize, owner: usize) {
         if let Some(peer) = self.peers[owner].as_mut() {
             peer.send_feedback(now, &mut self.tracks, &mut self.egress, &mut self.stats, &mut self.lost);
             let at = self.tracks[index].as_ref().and_then(|track| track.next_timeout(peer.rtt()));
@@ -250,7 +277,7 @@ impl Sfu {
                 Change::Paused(track, paused) => {
                     self.events.push_back(Event::SubscriptionPaused { peer: id, track, paused });
                 }
-                Change::Keyframe(track, encoding) => self.want_keyframe(now, track, encoding),
+                Change::Keyframe(track, encoding) => self.need_keyframe(now, index, track, encoding),
             }
         }
         self.changes = changes;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 const MIN_INTERVAL: Duration = Duration::from_millis(500);
 /// A request is repeated after two round trips, within these bounds.
 const REPEAT: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
-/// A keyframe that began this recently serves those who ask now.
+/// Who asks this soon after a keyframe began asked before it came, and is served by it.
 const FRESH: Duration = Duration::from_millis(100);
 
 /// See the module's page.
@@ -18,7 +18,12 @@ pub struct KeyframeGate {
 }
 
 impl KeyframeGate {
-    /// Somebody cannot go on without a keyframe.
+    /// Somebody waits for a keyframe, and the last one did not serve.
+    pub fn need(&mut self) {
+        self.wanted = true;
+    }
+
+    /// A decoder asks for a keyframe.
     pub fn want(&mut self, now: Instant) {
         if self.arrived.is_none_or(|at| now.saturating_duration_since(at) >= FRESH) {
             self.wanted = true;

@@ -1,7 +1,8 @@
 //! The numbers under which a subscriber gets a track: one continuous stream, whatever it is made of.
 //!
-//! Numbers are given when a packet leaves. A packet that we chose not to send takes none; one that never came from
-//! the publisher keeps its number free, so that the subscriber misses it and gets it when it was resent upstream.
+//! Numbers are given when a packet leaves. A packet that we chose not to send takes none; one that has not come from
+//! the publisher, or came late and waits behind its successors, keeps its number free, so that the subscriber misses
+//! it and gets it after all.
 
 use std::collections::VecDeque;
 
@@ -12,6 +13,8 @@ use crate::wire::description::Vp8Numbers;
 
 /// Numbers kept free for packets that never came, and frames whose picture id is remembered.
 const RESERVED: usize = 256;
+/// Late packets that wait for their turn.
+const AWAITED: usize = 64;
 /// A jump over more packets is a new stream, not a loss.
 const MAX_GAP: i64 = 512;
 
@@ -50,6 +53,7 @@ pub struct Rewriter {
     /// Latest packet of the current encoding.
     last_input: Option<SeqNo>,
     reserved: VecDeque<(SeqNo, SeqNo)>,
+    awaited: VecDeque<SeqNo>,
     offset: i32,
     last_timestamp: RtpTime,
     started: bool,
@@ -65,7 +69,8 @@ impl Rewriter {
         Rewriter {
             next: first,
             last_input: None,
-            reserved: VecDeque::with_capacity(RESERVED),
+            reserved: VecDeque::new(),
+            awaited: VecDeque::new(),
             offset: 0,
             last_timestamp: RtpTime(rng.u32(..)),
             started: false,
@@ -80,11 +85,26 @@ impl Rewriter {
         self.offset = self.last_timestamp.plus(ticks).distance(input);
         self.last_input = None;
         self.reserved.clear();
+        self.awaited.clear();
         if let Some(numbers) = numbers {
             // As if the one before this had been the last sent.
             self.picture.input = numbers.picture_id.unwrap_or(0).wrapping_sub(1);
             self.tl0.input = u16::from(numbers.tl0_pic_idx.unwrap_or(0).wrapping_sub(1));
         }
+    }
+
+    /// Packet `seq` came late and will ask for its number: whatever leaves before it must not close the gap.
+    pub fn await_late(&mut self, seq: SeqNo) {
+        if self.awaited.len() == AWAITED {
+            self.awaited.pop_front();
+        }
+        self.awaited.push_back(seq);
+    }
+
+    /// Packet `seq` came late and is not to be sent: the number kept free for it, if there is one, that must be closed.
+    pub fn decline_late(&mut self, seq: SeqNo) -> Option<SeqNo> {
+        let at = self.reserved.iter().position(|(input, _)| *input == seq)?;
+        self.reserved.remove(at).map(|(_, out)| out)
     }
 
     /// Numbers for packet `seq` of the current encoding, which `cache` holds; `None` for a late packet whose number was
@@ -106,7 +126,7 @@ impl Rewriter {
         {
             for missing in 1..step as u64 {
                 let missing = last.plus(missing);
-                if !cache.contains(missing) {
+                if !cache.contains(missing) || self.awaited.contains(&missing) {
                     lost = true;
                     self.reserve(missing);
                 }
@@ -160,8 +180,8 @@ impl Rewriter {
         timestamp: RtpTime,
         numbers: Option<&Vp8Numbers>,
     ) -> Option<Numbers> {
-        let at = self.reserved.iter().position(|(input, _)| *input == seq)?;
-        let (_, out) = self.reserved.remove(at)?;
+        self.awaited.retain(|awaited| *awaited != seq);
+        let out = self.decline_late(seq)?;
         let mut answer = self.numbers(out, timestamp.plus(self.offset));
         if let Some(numbers) = numbers {
             let picture = numbers.picture_id.unwrap_or(self.picture.input);

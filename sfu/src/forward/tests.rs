@@ -260,6 +260,30 @@ fn a_packet_that_was_resent_upstream_finds_the_number_kept_for_it() {
 }
 
 #[test]
+fn a_late_packet_is_neither_lost_behind_its_successors_nor_missed_for_ever() {
+    let mut rng = fastrand::Rng::with_seed(1);
+    let mut rewriter = Rewriter::new(&mut rng);
+    let mut cache = PacketCache::default();
+    let seq = |n: u64| SeqNo::first(10).plus(n);
+    // 1 and 2 came after 3 had; 3 leaves first. 1 is selected, 2 is not.
+    for n in [0, 3, 1, 2] {
+        cache.insert(meta(crate::test_time(), seq(n), RtpTime(0), PacketDescription::default()), &[], &[0]);
+    }
+    let first = rewriter.number(seq(0), RtpTime(0), None, &cache).unwrap().seq;
+    rewriter.await_late(seq(1));
+    assert_eq!(rewriter.decline_late(seq(2)), None, "its number is not kept, and need not be closed");
+    let mut number = |n| rewriter.number(seq(n), RtpTime(0), None, &cache).map(|n| n.seq.distance(first));
+    assert_eq!([3, 1, 1].map(&mut number), [Some(2), Some(1), None]);
+
+    // 4 and 5 are missing when 6 leaves; then both come, and 5 is not wanted.
+    assert_eq!(number(6), Some(5));
+    assert_eq!(number(4), Some(3));
+    let closed = rewriter.decline_late(seq(5)).map(|out| out.distance(first));
+    assert_eq!(closed, Some(4));
+    assert_eq!(rewriter.decline_late(seq(5)), None, "once");
+}
+
+#[test]
 fn svc_goes_down_between_pictures_and_up_at_a_keyframe() {
     let mut selector = Selector::new(Layout::Svc);
     selector.set_target(Some(layer(1, 0)));

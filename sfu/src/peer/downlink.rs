@@ -37,8 +37,18 @@ pub(crate) struct Item {
 
 #[derive(Clone, Copy, Debug)]
 enum What {
-    Media { seq: SeqNo, marker: bool, switch: bool },
-    Resend { number: u16 },
+    Media {
+        seq: SeqNo,
+        marker: bool,
+        switch: bool,
+    },
+    Resend {
+        number: u16,
+    },
+    /// Nothing: it closes a number that was kept free.
+    Filler {
+        number: SeqNo,
+    },
 }
 
 /// What the allocator changed.
@@ -151,7 +161,14 @@ impl Downlink {
             return false;
         }
         let before = subscription.layer();
-        let Some((marker, switch)) = subscription.select(encoding, packet) else { return false };
+        let selected = subscription.select(encoding, packet);
+        if packet.late
+            && let Some(number) = subscription.settle_late(packet.seq, selected.is_some())
+        {
+            let item = Item { slot, encoding, serial: subscription.serial, what: What::Filler { number } };
+            self.pacer.enqueue(now, PacketClass::VideoRtx, item, DataSize::bytes(80));
+        }
+        let Some((marker, switch)) = selected else { return false };
         let what = What::Media { seq: packet.seq, marker, switch };
         let item = Item { slot, encoding, serial: subscription.serial, what };
         let queued = match subscription.kind {
@@ -178,6 +195,24 @@ impl Downlink {
             }
         }
         switch
+    }
+
+    /// Queues packets that came before, as if they came now.
+    pub(crate) fn offer_cached(
+        &mut self,
+        now: Instant,
+        slot: u16,
+        track: &Track,
+        encoding: u8,
+        numbers: impl Iterator<Item = SeqNo>,
+        stats: &mut Stats,
+    ) {
+        let Some(source) = track.encodings.get(usize::from(encoding)) else { return };
+        for cached in numbers.filter_map(|seq| source.cache.get(seq)) {
+            if !cached.payload.is_empty() {
+                self.offer(now, slot, encoding, &Ingested::again(&cached), stats);
+            }
+        }
     }
 
     /// A NACK of the client: queues what it misses.
@@ -414,6 +449,7 @@ impl Downlink {
                 stats.retransmissions.1 += 1;
                 subscription.write_retransmission(out, &packet, &sent.numbers, sent.marker, stamp)?
             }
+            What::Filler { number } => subscription.write_filler(out, number, stamp)?,
         };
         let kind = subscription.kind;
         let len = connection.protect_rtp(out, plain)?;

@@ -145,6 +145,16 @@ impl Subscription {
         }
     }
 
+    /// A late packet was selected and is queued, or else declined: then the number to close, if one was kept for it.
+    pub(crate) fn settle_late(&mut self, seq: SeqNo, selected: bool) -> Option<SeqNo> {
+        if selected {
+            self.rewriter.await_late(seq);
+            None
+        } else {
+            self.rewriter.decline_late(seq)
+        }
+    }
+
     /// Gives a packet that leaves its numbers; `None` if it must not leave any more.
     pub(crate) fn number(
         &mut self,
@@ -255,22 +265,39 @@ impl Subscription {
 
     /// Writes a packet of padding alone on the retransmission stream, which receivers count but do not show.
     pub(crate) fn write_padding(&mut self, out: &mut [u8], stamp: Stamp) -> Option<usize> {
-        const PADDING: usize = 224;
-        let format = self.format.as_ref()?;
-        let timestamp = self.rewriter.last_timestamp()?;
+        const PADDING: u8 = 224;
+        let payload_type = self.format.as_ref()?.rtx_payload_type?;
+        let len = self.write_empty(out, (payload_type, self.rtx_ssrc, self.rtx_next), PADDING, stamp)?;
+        self.rtx_next = self.rtx_next.plus(1);
+        Some(len)
+    }
+
+    /// Writes the least packet that closes a number kept free: padding alone, on the media stream.
+    pub(crate) fn write_filler(&self, out: &mut [u8], number: SeqNo, stamp: Stamp) -> Option<usize> {
+        let payload_type = self.format.as_ref()?.payload_type;
+        self.write_empty(out, (payload_type, self.ssrc, number), 1, stamp)
+    }
+
+    fn write_empty(
+        &self,
+        out: &mut [u8],
+        (payload_type, ssrc, number): (u8, Ssrc, SeqNo),
+        padding: u8,
+        stamp: Stamp,
+    ) -> Option<usize> {
         let header = FixedHeader {
             marker: false,
-            payload_type: format.rtx_payload_type?,
-            sequence_number: self.rtx_next.wire(),
-            timestamp,
-            ssrc: self.rtx_ssrc,
+            payload_type,
+            sequence_number: number.wire(),
+            timestamp: self.rewriter.last_timestamp()?,
+            ssrc,
         };
-        let start = write_header(out, &header, format, None, stamp, true)?;
-        let padding = out.get_mut(start..start + PADDING)?;
-        padding.fill(0);
-        padding[PADDING - 1] = PADDING as u8;
-        self.rtx_next = self.rtx_next.plus(1);
-        Some(start + PADDING)
+        let start = write_header(out, &header, self.format.as_ref()?, None, stamp, true)?;
+        let end = start + usize::from(padding);
+        let bytes = out.get_mut(start..end)?;
+        bytes.fill(0);
+        bytes[usize::from(padding) - 1] = padding;
+        Some(end)
     }
 
     /// The media time for a sender report of `ntp`; `None` before the first packet.

@@ -11,6 +11,8 @@ const WINDOW: Duration = Duration::from_millis(500);
 pub const MAX_TEMPORAL: usize = 4;
 /// A price looks back over this many windows, so that quiet moments do not make a layer cheap.
 const WINDOWS: usize = 6;
+/// As many windows tell a stream from its opening keyframe.
+const SETTLED: usize = 3;
 /// A layer of at least [`LIVELY`] frames a second is stopped after three frame times, but not sooner…
 const STOPPED_AFTER: Duration = Duration::from_millis(200);
 /// …and any other after this.
@@ -99,6 +101,11 @@ impl LayerMeter {
         }
         let mean = windows.iter().map(|w| w[temporal]).sum::<u64>() / windows.len().max(1) as u64;
         Bitrate::bps((second * 8 / 10).max(mean))
+    }
+
+    /// Whether prices are those of the stream and not of its opening.
+    pub fn settled(&self) -> bool {
+        self.filled >= SETTLED
     }
 
     fn judge_motion(&mut self) {
