@@ -48,6 +48,8 @@ const PACE: f64 = 1.25;
 const PACE_KEYFRAME: f64 = 2.5;
 /// The same where more waits than the usual rate sends in time.
 const CATCH_UP: f64 = 1.6;
+/// For this long after a cut there is no headroom: the target is near what the path carries, or above it.
+const RESTRAINED: Duration = Duration::from_secs(2);
 /// Share of the target kept for retransmission.
 const RTX_MIN: f64 = 0.02;
 const RTX_MAX: f64 = 0.25;
@@ -264,7 +266,8 @@ impl Controller {
     /// What the pacer must obey now.
     pub fn pacing(&self, now: Instant) -> Pacing {
         let target = self.target();
-        let rate = target.scale(PACE);
+        let cut = self.target.last_cut().is_some_and(|at| now.saturating_duration_since(at) < RESTRAINED);
+        let rate = if cut { target } else { target.scale(PACE) };
         let burst = self.rate.proven(now).min(target.scale(PACE_KEYFRAME));
         let hold = if self.silence == Silence::Outage {
             Some(OUTAGE_KEEPALIVE)
@@ -274,7 +277,7 @@ impl Controller {
         Pacing {
             rate,
             keyframe_rate: rate.max(burst),
-            catch_up_rate: target.scale(CATCH_UP),
+            catch_up_rate: rate.max(target.scale(if cut { PACE } else { CATCH_UP })),
             hold,
             probe: self.prober.plan().filter(|_| hold.is_none()),
         }
@@ -440,6 +443,7 @@ impl Controller {
             all_late: self.delay.all_late(),
             measured: self.rate.measure(WINDOW),
             short: self.rate.measure(SHORT_WINDOW),
+            missing: self.log.missing(),
             application_limited: self.rate.application_limited(now, self.target.target()),
             sending: self.rate.sending(now),
             recent_max: self.rate.recent_max(now),

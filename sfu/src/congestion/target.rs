@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use super::delay::Queue;
 use super::loss::LossVerdict;
 use super::probe::Outcome;
-use super::rate::Measured;
-use crate::units::Bitrate;
+use super::rate::{Measured, SHORT_WINDOW};
+use crate::units::{Bitrate, DataSize};
 
 /// Share of the delivered rate after a cut: between draining the queue and using the path (Carlucci 2016).
 const CUT: f64 = 0.85;
@@ -92,6 +92,8 @@ pub struct Facts {
     pub measured: Option<Measured>,
     /// Rates of the last 150 ms.
     pub short: Option<Measured>,
+    /// What was sent in about the time of `short` and has not arrived, though later packets have.
+    pub missing: DataSize,
     /// The application sends less than it may.
     pub application_limited: bool,
     /// What is being sent.
@@ -281,7 +283,8 @@ impl Estimator {
     }
 
     fn is_cliff(&self, facts: &Facts) -> bool {
-        let starved = |rates: Measured| rates.delivered < rates.sent.scale(CLIFF);
+        let missing = Bitrate::of(facts.missing, SHORT_WINDOW);
+        let starved = |rates: Measured| rates.delivered < (rates.sent + missing).scale(CLIFF);
         !self.draining() && facts.all_late && facts.short.is_some_and(starved)
     }
 

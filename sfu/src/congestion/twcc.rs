@@ -165,6 +165,15 @@ impl SentLog {
         self.highest < self.next.value()
     }
 
+    /// Bytes of what the last reports went past without having it: lost, most likely.
+    pub fn missing(&self) -> DataSize {
+        let missing = |number: u64| {
+            let entry = self.entries.get(slot(number)).filter(|entry| entry.number == number)?;
+            matches!(entry.fate, Fate::Missing(..)).then_some(entry.size)
+        };
+        (self.first..self.highest).filter_map(missing).fold(DataSize::ZERO, |sum, size| sum + size)
+    }
+
     /// Resolves what the report `fci` (see [`parse`]) tells, oldest arrival first, then losses, into `sink`,
     /// which is cleared first and may be reused.
     ///

@@ -5,6 +5,8 @@
 //! keyframe. Temporal layers go down at any frame and up where the stream allows it.
 //! Always: a frame is forwarded in all its packets or in none.
 
+use std::cmp::Ordering;
+
 use crate::ids::{LayerId, SeqNo};
 use crate::units::RtpTime;
 use crate::wire::description::PacketDescription;
@@ -149,7 +151,13 @@ impl Selector {
             return Decision::Drop;
         }
         let forward = self.fate(encoding, 0, timestamp).unwrap_or_else(|| {
-            let wanted = if target.spatial == encoding { target.temporal } else { 0 };
+            // Until the new encoding's keyframe: on the way up the old one goes on as it is, on the way down the
+            // least of it.
+            let wanted = match target.spatial.cmp(&encoding) {
+                Ordering::Equal => target.temporal,
+                Ordering::Greater => self.current.map_or(0, |current| current.temporal),
+                Ordering::Less => 0,
+            };
             let forward = self.wants_temporal(wanted, description);
             self.remember(encoding, 0, timestamp, forward);
             forward
