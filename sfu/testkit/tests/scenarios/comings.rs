@@ -104,7 +104,8 @@ fn late_viewer() {
         let asked = call.published(publisher).plis.len() - before;
         faults.check(asked == 1, seed, || format!("{asked} keyframes asked for"));
         let shown = call.seen(viewer).first_frame();
-        faults.check(shown.is_some_and(|after| after < ms(320)), seed, || {
+        // The encoder takes up to 200 ms and one frame, its pacing 80, the paths 30.
+        faults.check(shown.is_some_and(|after| after < ms(400)), seed, || {
             format!("first frame after {shown:?}")
         });
         let sizes = call.seen(first).sizes(joined - seconds(2), call.time());
