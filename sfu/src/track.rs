@@ -99,6 +99,8 @@ pub(crate) struct Track {
     pub(crate) subscribers: Vec<(usize, u16)>,
     pub(crate) loudness: Loudness,
     pub(crate) started: bool,
+    /// The encodings that flowed when somebody last asked, a bit for each.
+    flowing: u32,
 }
 
 impl Track {
@@ -140,6 +142,7 @@ impl Track {
             subscribers: Vec::new(),
             loudness: Loudness::default(),
             started: false,
+            flowing: 0,
         }
     }
 
@@ -276,6 +279,14 @@ impl Track {
             encoding.announced
         };
         if temporal == 0 && encoding.meter.highest_temporal() > 0 { whole.scale(0.6) } else { whole }
+    }
+
+    /// Whether an encoding stopped since the last call: its subscribers must be served from another one.
+    pub(crate) fn take_stop(&mut self, now: Instant) -> bool {
+        let bit =
+            |(index, encoding)| u32::from(self.flows(now, encoding)).checked_shl(index as u32).unwrap_or(0);
+        let flowing = self.encodings.iter().enumerate().map(bit).sum();
+        std::mem::replace(&mut self.flowing, flowing) & !flowing != 0
     }
 
     /// Whether an encoding flows. While all of them are late it is the path, or the publisher, that hesitates; one has
