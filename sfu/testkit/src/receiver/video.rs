@@ -58,7 +58,7 @@ struct References {
 }
 
 impl References {
-    fn has_those_of(&self, vp8: &Vp8) -> bool {
+    fn has_those_of(self, vp8: &Vp8) -> bool {
         match vp8.temporal {
             0 => vp8.tl0_pic_idx == self.tl0.wrapping_add(1),
             _ if vp8.sync => vp8.tl0_pic_idx == self.tl0,

@@ -23,7 +23,7 @@ fn twenty_viewers_at_once() {
         faults.check(asked.len() <= 20, seed, || format!("{} keyframes asked for: {asked:?}", asked.len()));
         for (index, (at, ssrc)) in asked.iter().enumerate() {
             let next = asked[index + 1..].iter().find(|(_, other)| other == ssrc);
-            let pause = next.map(|(next, _)| *next - *at);
+            let pause = next.map(|(next, _)| next.saturating_sub(*at));
             faults.check(pause.is_none_or(|pause| pause >= ms(250)), seed, || {
                 format!("twice within {pause:?}")
             });
