@@ -268,16 +268,18 @@ impl Sfu {
         }
     }
 
-    /// What a subscriber's congestion control thinks, and of each of its tracks the layer wanted and the layer that
-    /// goes, for simulations.
+    /// What a subscriber's congestion control thinks, for simulations.
     #[cfg(feature = "null-cipher")]
-    pub fn downlink(
-        &self,
-        peer: PeerId,
-    ) -> Option<(Snapshot, Vec<(TrackId, Option<LayerId>, Option<LayerId>)>)> {
-        let downlink = &self.peers[*self.peer_ids.get(&peer)?].as_ref()?.downlink;
-        let layers = downlink.iter().map(|s| (s.track_id, s.selector.target(), s.layer())).collect();
-        Some((downlink.controller.snapshot(), layers))
+    pub fn congestion(&self, peer: PeerId) -> Option<Snapshot> {
+        Some(self.peers[*self.peer_ids.get(&peer)?].as_ref()?.downlink.controller.snapshot())
+    }
+
+    /// The layer of a track that is meant for a subscriber, and the one that goes to it, for simulations.
+    #[cfg(feature = "null-cipher")]
+    pub fn layers(&self, peer: PeerId, track: TrackId) -> (Option<LayerId>, Option<LayerId>) {
+        let peer = self.peer_ids.get(&peer).and_then(|index| self.peers[*index].as_ref());
+        let subscription = peer.and_then(|peer| peer.downlink.iter().find(|s| s.track_id == track));
+        subscription.map_or((None, None), |s| (s.selector.target(), s.layer()))
     }
 
     fn handle_peer_timeout(&mut self, now: Instant, index: usize) {

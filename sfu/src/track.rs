@@ -136,6 +136,8 @@ pub(crate) struct Track {
     pub(crate) subscribers: Vec<(usize, u16)>,
     pub(crate) loudness: Loudness,
     pub(crate) started: bool,
+    /// The encodings that flowed when somebody last asked, a bit for each.
+    flowing: u32,
 }
 
 impl Track {
@@ -177,6 +179,7 @@ impl Track {
             subscribers: Vec::new(),
             loudness: Loudness::default(),
             started: false,
+            flowing: 0,
         }
     }
 
@@ -329,6 +332,14 @@ impl Track {
             reshaped |= std::mem::replace(&mut self.encodings[at].flowed, flows) != flows;
         }
         reshaped
+    }
+
+    /// Whether an encoding stopped since the last call: its subscribers must be served from another one.
+    pub(crate) fn take_stop(&mut self, now: Instant) -> bool {
+        let bit =
+            |(index, encoding)| u32::from(self.flows(now, encoding)).checked_shl(index as u32).unwrap_or(0);
+        let flowing = self.encodings.iter().enumerate().map(bit).sum();
+        std::mem::replace(&mut self.flowing, flowing) & !flowing != 0
     }
 
     /// Whether an encoding flows. While all of them are late it is the path, or the publisher, that hesitates; one has

@@ -82,6 +82,11 @@ impl Sfu {
         if track.muted {
             return Err(DropReason::Muted);
         }
+        if track.encodings.len() > 1 && track.take_stop(now) {
+            for (subscriber, _) in track.subscribers.clone() {
+                self.allocate(now, subscriber);
+            }
+        }
         self.forward(now, stream, &packet);
         if packet.reshaped {
             self.allocate_for(now, stream.track);

@@ -9,6 +9,8 @@ use crate::ids::SeqNo;
 const MAX_TRIES: u8 = 10;
 /// A packet is asked for again after a round trip, but not sooner.
 const MIN_REPEAT: Duration = Duration::from_millis(20);
+/// What a measured round trip is stretched by, since resent packets wait in the sender's pacer.
+const MARGIN: f64 = 1.25;
 /// Later than this, or than 2.5 round trips, nobody waits for it any more.
 const GIVE_UP: Duration = Duration::from_millis(400);
 /// More missing packets than this are not repaired one by one.
@@ -19,6 +21,8 @@ const MAX_REORDER: Duration = Duration::from_millis(20);
 #[derive(Clone, Copy, Debug)]
 struct Missing {
     since: Instant,
+    /// When it was asked for last.
+    asked: Option<Instant>,
     ask_at: Instant,
     tries: u8,
 }
@@ -29,6 +33,8 @@ pub struct NackGenerator {
     highest: Option<SeqNo>,
     missing: BTreeMap<SeqNo, Missing>,
     reorder: Duration,
+    /// From asking to getting: a sender who receives nothing tells no other round trip.
+    answer: Option<Duration>,
     hopeless: bool,
 }
 
@@ -41,13 +47,18 @@ impl NackGenerator {
         };
         let step = seq.distance(highest);
         if step <= 0 {
-            if let Some(missing) = self.missing.remove(&seq)
-                && !resent
-                && missing.tries == 0
-            {
-                // Merely late: wait a little longer next time.
-                let late = now.saturating_duration_since(missing.since);
-                self.reorder = late.max(self.reorder.mul_f64(0.95)).min(MAX_REORDER);
+            match self.missing.remove(&seq) {
+                Some(missing) if !resent && missing.tries == 0 => {
+                    // Merely late: wait a little longer next time.
+                    let late = now.saturating_duration_since(missing.since);
+                    self.reorder = late.max(self.reorder.mul_f64(0.95)).min(MAX_REORDER);
+                }
+                // Of a second try nobody knows which one was answered.
+                Some(Missing { asked: Some(asked), tries: 1, .. }) if resent => {
+                    let answer = now.saturating_duration_since(asked);
+                    self.answer = Some(self.answer.map_or(answer, |old| (old * 7 + answer) / 8));
+                }
+                Some(_) | None => {}
             }
             return;
         }
@@ -56,7 +67,7 @@ impl NackGenerator {
             self.hopeless = true;
         } else {
             for gap in 1..step as u64 {
-                let missing = Missing { since: now, ask_at: now + self.reorder, tries: 0 };
+                let missing = Missing { since: now, asked: None, ask_at: now + self.reorder, tries: 0 };
                 self.missing.insert(highest.plus(gap), missing);
             }
         }
@@ -68,8 +79,9 @@ impl NackGenerator {
         *self = NackGenerator::default();
     }
 
-    /// Adds the numbers to ask for now to `ask`, ascending.
+    /// Adds the numbers to ask for now to `ask`, ascending. `rtt` is used until answers have told a better one.
     pub fn poll(&mut self, now: Instant, rtt: Duration, ask: &mut Vec<u16>) {
+        let rtt = self.answer.map_or(rtt, |answer| answer.mul_f64(MARGIN));
         let give_up = GIVE_UP.max(rtt.mul_f64(2.5));
         let before = self.missing.len();
         self.missing.retain(|_, missing| {
@@ -79,6 +91,7 @@ impl NackGenerator {
         for (seq, missing) in &mut self.missing {
             if missing.ask_at <= now {
                 missing.tries += 1;
+                missing.asked = Some(now);
                 missing.ask_at = now + rtt.max(MIN_REPEAT);
                 ask.push(seq.wire());
             }
@@ -146,6 +159,24 @@ mod tests {
         assert_eq!(nack.next_timeout(), Some(start + ms(18)));
         nack.handle_packet(start + ms(15), first.plus(3), false);
         assert_eq!(nack.missing(), 0);
+    }
+
+    #[test]
+    fn answers_tell_the_round_trip() {
+        let start = crate::test_time();
+        let mut nack = NackGenerator::default();
+        let first = SeqNo::first(0);
+        nack.handle_packet(start, first, false);
+        nack.handle_packet(start, first.plus(2), false);
+        assert_eq!(poll(&mut nack, start), [1]);
+        nack.handle_packet(start + ms(20), first.plus(1), true);
+        nack.handle_packet(start + ms(20), first.plus(4), false);
+        assert_eq!(poll(&mut nack, start + ms(20)), [3]);
+        assert_eq!(poll(&mut nack, start + ms(45)), [3], "sooner than the assumed round trip");
+        nack.handle_packet(start + ms(145), first.plus(3), true);
+        nack.handle_packet(start + ms(145), first.plus(6), false);
+        assert_eq!(poll(&mut nack, start + ms(145)), [5]);
+        assert_eq!(poll(&mut nack, start + ms(170)), [5], "an answer to either of two says nothing");
     }
 
     #[test]

@@ -34,8 +34,8 @@ pub struct VideoStats {
     pub frames: u64,
     /// Keyframes among them.
     pub keyframes: u64,
-    /// Breaks of the chain that the receiver cannot know of: a whole frame whose reference is missing though no packet
-    /// before it is, or one shown before its predecessor.
+    /// Breaks of the chain that the receiver cannot know of: a frame whose beginning or reference is missing though no
+    /// number before it is, or one shown before its predecessor.
     pub undecodable: u64,
     /// Times that the receiver went on without frames that did not come in time.
     pub skips: u64,

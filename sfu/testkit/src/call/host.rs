@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 
 use crate::net::{Node, Transmit};
 
+/// What a busy machine does to others now and then: a scheduler's round, and some.
+pub(super) const LONGEST_STALL: Duration = Duration::from_millis(80);
+
 /// When a machine does not run.
 #[derive(Clone, Debug, Default)]
 pub struct Stalls(Vec<(Instant, Instant)>); // from, to; ascending, apart
@@ -20,8 +23,8 @@ impl Stalls {
         let mut at = start;
         while at < start + length {
             at += Duration::from_micros(rng.u64(5_000..60_000));
-            let micros = if rng.u8(..50) == 0 { 80_000 } else { rng.u64(..30_000) };
-            let end = at + Duration::from_micros(micros);
+            let usual = Duration::from_micros(rng.u64(..30_000));
+            let end = at + if rng.u8(..50) == 0 { LONGEST_STALL } else { usual };
             stalls.push((at, end));
             at = end;
         }

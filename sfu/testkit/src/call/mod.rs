@@ -45,6 +45,16 @@ pub enum Machines {
     Busy,
 }
 
+impl Machines {
+    /// Time that nothing happens on them, at most.
+    pub fn longest_stall(self) -> Duration {
+        match self {
+            Machines::Idle => Duration::ZERO,
+            Machines::Busy => host::LONGEST_STALL,
+        }
+    }
+}
+
 /// A path in both directions, as its client sees them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Access {
@@ -391,9 +401,9 @@ impl Call {
         for index in 0..self.subscribers.len() {
             let id = self.subscribers[index].0;
             let queue = self.net.link(self.server, id.node).queue_delay();
-            let Some((snapshot, layers)) = self.server().sfu().downlink(id.peer) else { continue };
-            let of_video = layers.iter().find(|(track, ..)| *track == id.video);
-            let (wanted, current) = of_video.map_or((None, None), |(_, wanted, current)| (*wanted, *current));
+            let sfu = self.server().sfu();
+            let Some(snapshot) = sfu.congestion(id.peer) else { continue };
+            let (wanted, current) = sfu.layers(id.peer, id.video);
             self.subscribers[index].1.push(Sample { at, snapshot, wanted, current, queue });
         }
     }

@@ -53,8 +53,8 @@ pub(super) fn offer(rids: &[Rid]) -> String {
     );
     if !rids.is_empty() {
         let names: Vec<&str> = rids.iter().map(Rid::as_str).collect();
-        names.iter().for_each(|name| more += &format!("a=rid:{name} send\n"));
-        more += &format!("a=simulcast:send {}\n", names.join(";"));
+        let sends: String = names.iter().map(|name| ["a=rid:", name, " send\n"].concat()).collect();
+        more = [&more, &sends, "a=simulcast:send ", &names.join(";"), "\n"].concat();
     }
     let audio_lines = format!("a=rtpmap:{opus} opus/48000/2\na=rtcp-fb:{opus} transport-cc\n");
     let sdp = format!(
@@ -83,54 +83,55 @@ pub(super) struct Answer {
 
 /// Accepts everything that is offered.
 pub(super) fn answer(offer: &str) -> Answer {
-    let mut answer = Answer { sdp: String::new(), extensions: ExtensionIds::default(), streams: Vec::new() };
+    let mut lines: Vec<&str> = Vec::new();
+    let (mut extensions, mut streams) = (ExtensionIds::default(), Vec::new());
     let mut video = false;
     let mut known = false; // the section's stream
     for line in offer.lines() {
         let (key, value) = line.split_once(':').unwrap_or((line, ""));
-        let numbers = || value.split(' ').filter_map(|word| Some(Ssrc(word.parse().ok()?)));
+        let mut numbers = value.split(' ').filter_map(|word| Some(Ssrc(word.parse().ok()?)));
         match key {
-            "a=candidate" | "a=end-of-candidates" | "a=msid" | "a=ice-ufrag" | "a=ice-pwd" | "a=ice-lite" => {
-            }
             "a=ssrc-group" => {
-                let mut pair = numbers();
-                let (ssrc, rtx) = (pair.next().expect("a first stream"), pair.next());
-                answer.streams.push(Announced { video, ssrc, rtx });
+                let (ssrc, rtx) = (numbers.next().expect("a first stream"), numbers.next());
+                streams.push(Announced { video, ssrc, rtx });
                 known = true;
             }
-            "a=ssrc" if !std::mem::replace(&mut known, true) => {
-                let ssrc = numbers().next().expect("a number");
-                answer.streams.push(Announced { video, ssrc, rtx: None });
+            "a=ssrc" if !known => {
+                streams.push(Announced { video, ssrc: numbers.next().expect("a number"), rtx: None });
+                known = true;
             }
-            "a=ssrc" => {}
-            "a=fingerprint" => answer.sdp += TRANSPORT,
-            "a=setup" => answer.sdp += "a=setup:active\n",
-            "a=sendonly" => answer.sdp += "a=recvonly\n",
+            // What is true of the server alone.
+            "a=ssrc"
+            | "a=candidate"
+            | "a=end-of-candidates"
+            | "a=msid"
+            | "a=ice-ufrag"
+            | "a=ice-pwd"
+            | "a=ice-lite" => {}
+            "a=fingerprint" => lines.extend(TRANSPORT.lines()),
+            "a=setup" => lines.push("a=setup:active"),
+            "a=sendonly" => lines.push("a=recvonly"),
             "a=extmap" => {
-                if let Some((id, uri)) = value.split_once(' ') {
-                    let all = &mut answer.extensions;
-                    let fields = [
-                        &mut all.mid,
-                        &mut all.rid,
-                        &mut all.repaired_rid,
-                        &mut all.transport_cc,
-                        &mut all.audio_level,
-                    ];
-                    if let Some((field, _)) = fields.into_iter().zip(URIS).find(|(_, known)| *known == uri) {
-                        *field = id.parse().ok();
-                    }
-                }
-                answer.sdp += &format!("{line}\n");
+                learn(&mut extensions, value);
+                lines.push(line);
             }
             _ => {
                 if line.starts_with("m=") {
-                    video = line.starts_with("m=video");
-                    known = false;
+                    (video, known) = (line.starts_with("m=video"), false);
                 }
-                answer.sdp += &format!("{line}\n");
+                lines.push(line);
             }
         }
     }
-    answer.sdp = answer.sdp.replace('\n', "\r\n");
-    answer
+    Answer { sdp: lines.join("\r\n") + "\r\n", extensions, streams }
+}
+
+/// Takes the id that a line `a=extmap` gives.
+fn learn(ids: &mut ExtensionIds, value: &str) {
+    let Some((id, uri)) = value.split_once(' ') else { return };
+    let fields =
+        [&mut ids.mid, &mut ids.rid, &mut ids.repaired_rid, &mut ids.transport_cc, &mut ids.audio_level];
+    if let Some((field, _)) = fields.into_iter().zip(URIS).find(|(_, known)| *known == uri) {
+        *field = id.parse().ok();
+    }
 }

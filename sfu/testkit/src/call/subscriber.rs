@@ -94,7 +94,7 @@ impl Subscriber {
 
     /// Frames shown a second between two times.
     pub fn fps(&self, from: Duration, to: Duration) -> f64 {
-        self.shown(from, to).count() as f64 / (to - from).as_secs_f64()
+        self.shown(from, to).count() as f64 / to.saturating_sub(from).as_secs_f64()
     }
 
     /// Sizes shown between two times, in order, each once until it changes; the one at the beginning included.
@@ -107,15 +107,18 @@ impl Subscriber {
     /// When a picture of this width was first shown after `from`; since `from`.
     pub fn shown_after(&self, from: Duration, width: u16) -> Option<Duration> {
         let mut shown = self.video().shown.iter();
-        shown.find(|(at, size)| *at >= from && size.0 == width).map(|(at, _)| *at - from)
+        shown.find(|(at, size)| *at >= from && size.0 == width).map(|(at, _)| at.saturating_sub(from))
     }
 
     /// Times between two times in which no new frame was shown for longer than `least`: begin and length.
     pub fn freezes(&self, from: Duration, to: Duration, least: Duration) -> Vec<(Duration, Duration)> {
         let mut last = from;
         let ends = self.shown(from, to).map(|(at, _)| at).chain([to]);
-        let gaps = ends.map(|at| (std::mem::replace(&mut last, at), at));
-        gaps.filter(|(before, at)| *at - *before > least).map(|(before, at)| (before, at - before)).collect()
+        let gaps = ends.map(|at| {
+            let before = std::mem::replace(&mut last, at);
+            (before, at.saturating_sub(before))
+        });
+        gaps.filter(|(_, length)| *length > least).collect()
     }
 
     /// Audio that was sent between two times, as far as arrivals tell.

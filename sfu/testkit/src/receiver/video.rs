@@ -58,7 +58,7 @@ struct References {
 }
 
 impl References {
-    fn has_those_of(&self, vp8: &Vp8) -> bool {
+    fn has_those_of(self, vp8: &Vp8) -> bool {
         match vp8.temporal {
             0 => vp8.tl0_pic_idx == self.tl0.wrapping_add(1),
             _ if vp8.sync => vp8.tl0_pic_idx == self.tl0,
@@ -158,8 +158,14 @@ impl Video {
             let Some(next) = self.next else { return };
             let frames = self.frames();
             let Some(frame) = frames.iter().find(|frame| self.decodable(frame)).copied() else {
-                let complete = frames.first().is_some_and(|frame| frame.first == next);
-                if complete && self.references.is_some() && !std::mem::replace(&mut self.broken, true) {
+                // The next packet is here, and either begins no frame or one that refers to what never was announced.
+                let begins = |packet: &RtpPacket| Vp8::read(&packet.payload).is_some_and(|vp8| vp8.start);
+                let headless = self.packets.get(&next).is_some_and(|packet| !begins(packet));
+                let orphaned = frames.first().is_some_and(|frame| frame.first == next);
+                if (headless || orphaned)
+                    && self.references.is_some()
+                    && !std::mem::replace(&mut self.broken, true)
+                {
                     self.stats.undecodable += 1;
                 }
                 return;

@@ -1,12 +1,15 @@
 //! With room for everything nothing happens: the best layer, for ever.
 
+use std::time::Duration;
+
 use sfu::command::Demand;
 use sfu_testkit::call::{Call, Machines};
 use sfu_testkit::camera::CameraConfig;
 
 use crate::{Faults, good, ms, seconds, seeds};
 
-fn stays_on_the_best_layer(name: &str, machines: Machines) {
+/// The best layer within `soon`, and from a second later on nothing else, at `fps` at least.
+fn stays_on_the_best_layer(name: &str, machines: Machines, soon: Duration, fps: f64) {
     let mut faults = Faults::default();
     for seed in seeds() {
         let mut call = Call::new(name, seed, machines);
@@ -17,17 +20,16 @@ fn stays_on_the_best_layer(name: &str, machines: Machines) {
         call.run_for(seconds(64));
 
         let (seen, end) = (call.seen(viewer), call.time());
+        let longest = ms(300) + machines.longest_stall();
         let best = seen.shown_after(joined, 1280);
-        faults.check(best.is_some_and(|after| after < seconds(3)), seed, || {
-            format!("best layer after {best:?}")
-        });
-        let settled = joined + seconds(4);
+        faults.check(best.is_some_and(|after| after < soon), seed, || format!("best layer after {best:?}"));
+        let settled = joined + soon + seconds(1);
         let sizes = seen.sizes(settled, end);
         faults.check(sizes == [(1280, 720)], seed, || format!("sizes {sizes:?}"));
-        let freezes = seen.freezes(joined + ms(500), end, ms(300));
+        let freezes = seen.freezes(joined + ms(500), end, longest);
         faults.check(freezes.is_empty(), seed, || format!("freezes {freezes:?}"));
-        let fps = seen.fps(settled, end);
-        faults.check(fps > 29.0, seed, || format!("{fps} fps"));
+        let shown = seen.fps(settled, end);
+        faults.check(shown >= fps, seed, || format!("{shown} fps"));
         let undecodable = seen.video().undecodable;
         faults.check(undecodable == 0, seed, || format!("{undecodable} undecodable"));
         let heard = seen.heard(joined, end);
@@ -38,10 +40,10 @@ fn stays_on_the_best_layer(name: &str, machines: Machines) {
 
 #[test]
 fn clean_link() {
-    stays_on_the_best_layer("clean_link", Machines::Idle);
+    stays_on_the_best_layer("clean_link", Machines::Idle, seconds(3), 29.0);
 }
 
 #[test]
 fn busy_machines() {
-    stays_on_the_best_layer("busy_machines", Machines::Busy);
+    stays_on_the_best_layer("busy_machines", Machines::Busy, seconds(5), 28.0);
 }

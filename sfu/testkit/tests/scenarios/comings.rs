@@ -96,20 +96,22 @@ fn late_viewer() {
         let mut call = Call::new("late_viewer", seed, Machines::Idle);
         let publisher = call.publish(CameraConfig::simulcast, good());
         let first = call.subscribe(publisher, good(), Demand::default());
-        call.run_for(seconds(10));
+        call.run_for(seconds(8));
+        let before_it = call.time();
+        call.run_for(seconds(2));
         let before = call.published(publisher).plis.len();
         let viewer = call.subscribe(publisher, good(), Demand { max_spatial: 0, ..Demand::default() });
-        let joined = call.time();
         call.run_for(seconds(5));
         let asked = call.published(publisher).plis.len() - before;
         faults.check(asked == 1, seed, || format!("{asked} keyframes asked for"));
         let shown = call.seen(viewer).first_frame();
-        faults.check(shown.is_some_and(|after| after < ms(320)), seed, || {
+        // The encoder takes up to 200 ms and one frame, its pacing 80, the paths 30.
+        faults.check(shown.is_some_and(|after| after < ms(400)), seed, || {
             format!("first frame after {shown:?}")
         });
-        let sizes = call.seen(first).sizes(joined - seconds(2), call.time());
+        let sizes = call.seen(first).sizes(before_it, call.time());
         faults.check(sizes == [(1280, 720)], seed, || format!("the first viewer: {sizes:?}"));
-        let freezes = call.seen(first).freezes(joined - seconds(2), call.time(), ms(300));
+        let freezes = call.seen(first).freezes(before_it, call.time(), ms(300));
         faults.check(freezes.is_empty(), seed, || format!("the first viewer: freezes {freezes:?}"));
     }
     faults.none();
