@@ -96,8 +96,10 @@ fn the_first_offer_of_an_sdk_is_answered_section_by_section() {
             assert!(has_line(section, &format!("a=mid:{index}")));
             assert!(has_line(section, "a=setup:passive") && has_line(section, "a=ice-ufrag:ours"));
             assert!(has_line(section, "a=fingerprint:sha-256 AA:BB"));
-            assert_eq!(section.matches("a=candidate:").count(), if index == 0 { 2 } else { 0 });
-            assert_eq!(has_line(section, "a=end-of-candidates"), index == 0);
+            // The first section is inactive, so the first active one repeats what Pion would not see there.
+            let lists = index == 0 || index == 6;
+            assert_eq!(section.matches("a=candidate:").count(), if lists { 2 } else { 0 });
+            assert_eq!(has_line(section, "a=end-of-candidates"), lists);
             if index < 6 {
                 assert!(has_line(section, "a=inactive") && has_line(section, "a=rtcp-mux"));
                 assert!(has_line(section, "a=rtcp-rsize"));

@@ -80,7 +80,8 @@ impl Attributes {
 
 impl Session<'_> {
     /// The whole description.
-    pub(super) fn write(&self, media_descriptions: Vec<MediaDescription>) -> String {
+    pub(super) fn write(&self, mut media_descriptions: Vec<MediaDescription>) -> String {
+        self.repeat_candidates(&mut media_descriptions);
         let mut attributes = Attributes::default();
         if self.local.ice_lite {
             attributes.flag("ice-lite");
@@ -112,6 +113,25 @@ impl Session<'_> {
             ..SessionDescription::default()
         };
         description.marshal()
+    }
+
+    /// Stacks of Pion's family overlook the candidates of an inactive section, and in the answer to a client that
+    /// only joins the tagged one is that. Then the first active section lists them too, though RFC 9143 §7.1.3
+    /// would have them once: for everybody else they are the same candidates of the same transport.
+    fn repeat_candidates(&self, sections: &mut [MediaDescription]) {
+        let is_inactive = |section: &MediaDescription| section.attribute("inactive").is_some();
+        let is_tagged = |section: &&MediaDescription| {
+            let mid = self.tagged.as_ref().map(Mid::as_str);
+            mid.is_some() && section.attribute("mid").flatten() == mid
+        };
+        let Some(tagged) = sections.iter().find(is_tagged).filter(|section| is_inactive(section)) else {
+            return;
+        };
+        let is_candidate = |a: &&Attribute| a.key == "candidate" || a.key == "end-of-candidates";
+        let candidates: Vec<Attribute> = tagged.attributes.iter().filter(is_candidate).cloned().collect();
+        if let Some(active) = sections.iter_mut().find(|section| !is_inactive(section)) {
+            active.attributes.splice(0..0, candidates);
+        }
     }
 
     /// An audio or video section.
