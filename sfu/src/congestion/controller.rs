@@ -48,6 +48,8 @@ const PACE: f64 = 1.25;
 const PACE_KEYFRAME: f64 = 2.5;
 /// The same where more waits than the usual rate sends in time.
 const CATCH_UP: f64 = 1.6;
+/// Where more than this is lost, our bursts may be the reason: a small buffer drops them at any rate.
+const BURSTS_LOST: f64 = 0.05;
 /// For this long after a cut there is no headroom: the target is near what the path carries, or above it.
 const RESTRAINED: Duration = Duration::from_secs(2);
 /// Share of the target kept for retransmission.
@@ -267,6 +269,7 @@ impl Controller {
     pub fn pacing(&self, now: Instant) -> Pacing {
         let target = self.target();
         let cut = self.target.last_cut().is_some_and(|at| now.saturating_duration_since(at) < RESTRAINED);
+        let lossy = self.loss.ratio().max(self.loss.inherent()) > BURSTS_LOST;
         let rate = if cut { target } else { target.scale(PACE) };
         let burst = self.rate.proven(now).min(target.scale(PACE_KEYFRAME));
         let hold = if self.silence == Silence::Outage {
@@ -277,7 +280,7 @@ impl Controller {
         Pacing {
             rate,
             keyframe_rate: rate.max(burst),
-            catch_up_rate: rate.max(target.scale(if cut { PACE } else { CATCH_UP })),
+            catch_up_rate: rate.max(target.scale(if cut || lossy { PACE } else { CATCH_UP })),
             hold,
             probe: self.prober.plan().filter(|_| hold.is_none()),
         }
