@@ -45,7 +45,6 @@ fn twenty_viewers_at_once() {
 }
 
 #[test]
-#[ignore = "who joins within 100 ms after a keyframe began is not served by it, and asks again after a second only"]
 fn twenty_viewers_see_a_picture_soon() {
     let mut faults = Faults::default();
     for seed in seeds() {
