@@ -76,15 +76,18 @@ impl Encoding {
         }
     }
 
-    /// The numbers from the last keyframe to the newest packet, if it is fresh and nothing of it is missing: who needs a
-    /// keyframe can begin with that one.
-    pub(crate) fn fresh_keyframe(&self, now: Instant) -> Option<impl Iterator<Item = SeqNo> + use<>> {
+    /// When the last keyframe began and the numbers from it to the newest packet, if it is fresh and nothing is missing:
+    /// who needs a keyframe can begin with that one.
+    pub(crate) fn fresh_keyframe(
+        &self,
+        now: Instant,
+    ) -> Option<(Instant, impl Iterator<Item = SeqNo> + use<>)> {
         let first = self.keyframe?;
-        let count = self.reception.highest()?.distance(first);
-        let arrival = self.cache.get(first)?.meta.arrival;
-        let fresh = now.saturating_duration_since(arrival) <= REPLAYED;
-        let numbers = (0..=u64::try_from(count).ok()?).map(move |step| first.plus(step));
-        (fresh && numbers.clone().all(|seq| self.cache.contains(seq))).then_some(numbers)
+        let count = u64::try_from(self.reception.highest()?.distance(first)).ok()?;
+        let began = self.cache.get(first)?.meta.arrival;
+        let fresh = now.saturating_duration_since(began) <= REPLAYED;
+        let numbers = (0..=count).map(move |step| first.plus(step));
+        (fresh && numbers.clone().all(|seq| self.cache.contains(seq))).then_some((began, numbers))
     }
 
     /// The picture's size, measured or announced; zero when unknown.

@@ -246,14 +246,17 @@ impl Sfu {
         let Some(track) = self.tracks.get_mut(index).and_then(Option::as_mut) else { return };
         let owner = track.owner;
         let Some(source) = track.encodings.get_mut(usize::from(encoding)) else { return };
-        if let Some(numbers) = source.fresh_keyframe(now) {
-            let Some(peer) = self.peers[subscriber].as_mut() else { return };
-            if let Some(slot) = peer.downlink.find(track.id) {
+        let Some(peer) = self.peers[subscriber].as_mut() else { return };
+        let Some(slot) = peer.downlink.find(track.id) else { return };
+        let Some(subscription) = peer.downlink.get_mut(slot) else { return };
+        match source.fresh_keyframe(now) {
+            Some((began, numbers)) if subscription.sent_nothing_since(began) => {
                 peer.downlink.offer_cached(now, slot, track, encoding, numbers, &mut self.stats);
             }
-        } else {
-            source.gate.need();
-            self.send_keyframe_request(now, index, owner);
+            _ => {
+                source.gate.need();
+                self.send_keyframe_request(now, index, owner);
+            }
         }
     }
 

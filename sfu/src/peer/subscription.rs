@@ -193,6 +193,11 @@ impl Subscription {
         Some(numbers)
     }
 
+    /// Whether all that was sent came before `time`: what came then can still be sent without going back in time.
+    pub(crate) fn sent_nothing_since(&self, time: Instant) -> bool {
+        self.last.is_none_or(|(arrival, _)| arrival < time)
+    }
+
     /// Continues under fresh numbers, whatever comes next.
     pub(crate) fn interrupt(&mut self) {
         self.selector.restart();
