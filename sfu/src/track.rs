@@ -130,6 +130,8 @@ pub(crate) struct Track {
     pub(crate) codec: TrackCodec,
     pub(crate) red_payload_type: Option<u8>,
     pub(crate) muted: bool,
+    /// Missing packets may be asked for.
+    pub(crate) nacks: bool,
     /// Smallest picture first: the index is the spatial layer.
     pub(crate) encodings: Vec<Encoding>,
     pub(crate) layout: Layout,
@@ -176,6 +178,7 @@ impl Track {
             codec,
             red_payload_type: None,
             muted: false,
+            nacks: true,
             encodings,
             layout,
             svc_spatial: 0,
@@ -221,7 +224,9 @@ impl Track {
             }
         };
         let late = encoding.reception.highest().is_some_and(|highest| seq.distance(highest) < 0);
-        encoding.nack.handle_packet(now, seq, resent);
+        if self.nacks {
+            encoding.nack.handle_packet(now, seq, resent);
+        }
         if encoding.cache.contains(seq) {
             return None;
         }

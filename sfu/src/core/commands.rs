@@ -93,6 +93,8 @@ impl Sfu {
         let streams = section.receive.simulcast_ssrcs.len();
         let mut track = Track::new(id, owner, mid, section.kind, codec, rids, streams, layers);
         track.red_payload_type = red;
+        // Of video a client that resends nothing has to be asked for a keyframe, which follows from asking in vain.
+        track.nacks = section.kind == MediaKind::Video || section.receive.nacks;
         let room = peer.room;
         let index = insert(&mut self.tracks, Box::new(track));
         let Some(peer) = self.peers[owner].as_mut() else { return };

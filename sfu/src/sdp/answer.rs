@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use super::codec::{Format, OpusWishes, Payload, kind_word, parameter};
+use super::codec::{Feedback, Format, OpusWishes, Payload, kind_word, parameter};
 use super::extension;
 use super::media::{Content, Direction, Media, Offered};
 use super::read::Remote;
@@ -271,6 +271,7 @@ impl<'a> Agreed<'a> {
             track_id: media.track_id.clone(),
             rids: self.rids().to_vec(),
             payloads: self.payloads(),
+            nacks: media.payloads.iter().any(|p| self.keeps(p) && p.feedback.has(Feedback::Nack)),
             extensions: self
                 .extensions()
                 .filter(|(_, _, direction)| direction.is_none_or(Direction::sends))

@@ -121,6 +121,8 @@ pub struct ReceiveSection {
     pub rids: Vec<Rid>,
     /// The payload types agreed on, in the client's order; never empty.
     pub payloads: Vec<Payload>,
+    /// The client takes NACKs (RFC 4585 §4.2) for some of the payload types.
+    pub nacks: bool,
     /// Ids and URIs of the header extensions agreed on, see [`extension`](super::extension).
     pub extensions: Vec<(u8, &'static str)>,
     /// All that have an `a=ssrc`, in SDP order; at most 64.

@@ -259,6 +259,7 @@ fn simulcast_by_ssrc_group_is_read() {
     let accepted = accept(&mut answerer(), &Client::new(Style::Chromium, vec![part]), &[]);
     let receive = accepted.sections[0].receive.clone().expect("the client sends");
     assert_eq!(receive.simulcast_ssrcs, [Ssrc(10), Ssrc(20), Ssrc(30)]);
+    assert!(receive.nacks);
     assert_eq!(receive.rtx_ssrcs[1], (Ssrc(20), Ssrc(21)));
     assert_eq!(receive.ssrcs, [Ssrc(10), Ssrc(11)]);
     assert_eq!(receive.track_id.as_deref(), Some("names"));

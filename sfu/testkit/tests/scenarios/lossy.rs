@@ -84,6 +84,11 @@ fn publisher_loses(name: &str, demand: Demand, least_fps: f64) {
         faults.check(fps >= least_fps, seed, || format!("{fps} fps"));
         let freezes = seen.freezes(begin, end, ms(400));
         faults.check(freezes.is_empty(), seed, || format!("freezes {freezes:?}"));
+        let published = call.published(publisher);
+        let (asked, resent) = (published.nacked, published.resent);
+        // The microphone agreed to no NACKs, and is not to be asked.
+        faults
+            .check(asked == resent && resent > SOME, seed, || format!("asked for {asked}, resent {resent}"));
         let video = seen.video();
         faults.check(video.undecodable == 0, seed, || format!("{} undecodable", video.undecodable));
         // A repair that is lost too comes too late, which is rare: 1 in 1000 packets.
