@@ -22,12 +22,23 @@ pub(crate) fn run(args: &Args) -> Result {
     run::run(
         command("cargo", &["check", "--quiet"]).current_dir(root().join("fuzz")).env("RUSTC_BOOTSTRAP", "1"),
     )?;
+    encrypted()?;
     run::run(&mut cargo(&["build", "--release", "--locked", "--bin", "sluice"]))?;
     if args.no_clients {
         eprintln!("left out on request: tests with browsers, SDKs and namespaces");
         return Ok(());
     }
     clients()
+}
+
+/// The simulations' way around encryption is not in the server, nor in what is built for its tests.
+fn encrypted() -> Result {
+    let features = run::output("cargo", &["tree", "--package", "sluice", "--edges", "features"]);
+    let features = features.ok_or("`cargo tree` failed")?;
+    if features.contains("null-cipher") {
+        return Err("the feature null-cipher of `sfu` has come into the server".to_owned());
+    }
+    Ok(())
 }
 
 /// The whole server against real browsers and SDKs.
