@@ -255,12 +255,12 @@ impl Subscription {
     pub(crate) fn write_padding(&mut self, out: &mut [u8], stamp: Stamp) -> Option<usize> {
         const PADDING: usize = 224;
         let format = self.format.as_ref()?;
-        let timestamp = self.rewriter.last_timestamp()?;
         let header = FixedHeader {
             marker: false,
             payload_type: format.rtx_payload_type?,
             sequence_number: self.rtx_next.wire(),
-            timestamp,
+            // Before the first packet, too: it may be that a probe must first show that it fits.
+            timestamp: self.rewriter.latest_timestamp(),
             ssrc: self.rtx_ssrc,
         };
         let start = write_header(out, &header, format, None, stamp, true)?;
@@ -280,7 +280,9 @@ impl Subscription {
         clock_offset: Option<i64>,
     ) -> Option<RtpTime> {
         let source = track.encodings.get(usize::from(self.source.unwrap_or(0)))?;
-        self.rewriter.last_timestamp()?;
+        if !self.rewriter.started() {
+            return None;
+        }
         Some(self.rewriter.map(source.clock.report_at(now, clock_offset, ntp)?))
     }
 
