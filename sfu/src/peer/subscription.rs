@@ -113,7 +113,7 @@ impl Subscription {
             selector: Selector::new(track.layout),
             paused: false,
             rewriter: Rewriter::new(rng),
-            sent: SentLog::default(),
+            sent: SentLog::new(track.kind),
             rtx_next: SeqNo::first(rng.u16(..0x7fff)),
             source: None,
             last: None,
