@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::command::{Command, Event, MediaKind, Path, PeerEnd, SpeakerLevel};
+use crate::command::{Command, Event, MediaKind, Path, PeerEnd, SpeakerLevel, SpeakerLevels};
 use crate::egress::Egress;
 use crate::ids::{PeerId, RoomId, TrackId};
 use crate::peer::Peer;
@@ -350,7 +350,7 @@ impl Sfu {
     fn tell_speakers(&mut self, now: Instant) {
         self.speakers_due = None;
         for (id, room) in &mut self.rooms {
-            let mut levels: Vec<SpeakerLevel> = Vec::new();
+            let mut levels = SpeakerLevels::new();
             for index in &room.tracks {
                 let Some(track) = self.tracks[*index].as_mut().filter(|t| t.kind == MediaKind::Audio) else {
                     continue;
@@ -361,7 +361,7 @@ impl Sfu {
                     levels.push(SpeakerLevel { track: track.id, level });
                 }
             }
-            levels.sort_by(|a, b| b.level.total_cmp(&a.level));
+            levels.sort_unstable_by(|a, b| b.level.total_cmp(&a.level));
             if !levels.is_empty() || room.spoke {
                 room.spoke = !levels.is_empty();
                 self.events.push_back(Event::Speakers { room: *id, levels });

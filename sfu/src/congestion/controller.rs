@@ -301,7 +301,7 @@ impl Controller {
             lowest = tracks.iter().map(|t| Track { ceiling: LayerId::default(), ..*t }).collect();
             &lowest
         };
-        self.allocation = allocate::allocate(media, tracks, &self.allocation, now);
+        self.allocation = allocate::allocate(media, tracks, std::mem::take(&mut self.allocation), now);
         let share = self.rtx_share();
         let total = |media: Bitrate| media.scale(1.0 / (1.0 - share)) + audio;
         self.next = self.allocation.unmet.map(total);
