@@ -329,3 +329,42 @@ fn write_header(
     header.write(fixed, count > 0, padding);
     Some(FIXED_HEADER + extension::write(rest, &elements[..count])?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sdp::TrackCodec;
+    use crate::wire::rtp::RtpHeader;
+
+    /// A single layer above the first target stays paused until padding has shown that it fits.
+    #[test]
+    fn a_probe_may_come_before_the_first_packet() {
+        let mid = Mid::parse("1").expect("a plain tag");
+        let codec = TrackCodec {
+            codec: Codec::Vp8,
+            mime: "video/VP8".into(),
+            fmtp: String::new(),
+            clock_rate: 90_000,
+            channels: 0,
+            red: false,
+        };
+        let track = Track::new(TrackId(1), 0, mid, MediaKind::Video, codec, &[], 1, &[]);
+        let mut rng = fastrand::Rng::with_seed(1);
+        let names = ("stream".to_owned(), "track".to_owned());
+        let mut subscription = Subscription::new(1, 0, &track, names, Demand::default(), &mut rng);
+        subscription.format = Some(SendFormat {
+            mid,
+            payload_type: 96,
+            rtx_payload_type: Some(97),
+            red_payload_type: None,
+            extensions: ExtensionMap::default(),
+            transport_cc: true,
+        });
+        let stamp = Stamp { transport_cc: Some(1), ntp: NtpTime::default() };
+        let mut out = [0; 1500];
+        let len = subscription.write_padding(&mut out, stamp).expect("there is a format to write in");
+        let header = RtpHeader::parse(&out[..len]).expect("we wrote it");
+        assert_eq!((header.payload_type, header.ssrc), (97, subscription.rtx_ssrc));
+        assert!(header.payload().is_empty(), "nothing but padding");
+    }
+}
