@@ -37,8 +37,9 @@ struct Args {
     /// Seconds measured
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
-    /// Seconds before, at least; more until everybody gets everything
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(0..=60))]
+    /// Seconds before, at least; more until everybody gets everything. Within 8, what remembers packets for five
+    /// seconds has grown to its size
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(0..=60))]
     warm_up: u64,
     /// The camera's bitrate as a multiple of 1.2 Mbit/s
     #[arg(long, default_value_t = 1.0)]

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use crate::ids::{Mid, PeerId, Rid, RoomId, Ssrc, TrackId};
 use crate::units::Bitrate;
@@ -299,6 +300,9 @@ pub struct SpeakerLevel {
     pub level: f32,
 }
 
+/// A room's speakers; more than four at once are seldom.
+pub type SpeakerLevels = SmallVec<[SpeakerLevel; 4]>;
+
 /// What happened.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -408,7 +412,7 @@ pub enum Event {
         /// The room.
         room: RoomId,
         /// Loudest first.
-        levels: Vec<SpeakerLevel>,
+        levels: SpeakerLevels,
     },
     /// A connection's quality, every 5 s.
     Quality {

@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::command::{Command, Event, MediaKind, Path, PeerEnd, SpeakerLevel};
+use crate::command::{Command, Event, MediaKind, Path, PeerEnd, SpeakerLevel, SpeakerLevels};
 #[cfg(feature = "null-cipher")]
 use crate::congestion::controller::Snapshot;
 use crate::egress::Egress;
@@ -368,7 +368,7 @@ impl Sfu {
     fn tell_speakers(&mut self, now: Instant) {
         self.speakers_due = None;
         for (id, room) in &mut self.rooms {
-            let mut levels: Vec<SpeakerLevel> = Vec::new();
+            let mut levels = SpeakerLevels::new();
             for index in &room.tracks {
                 let Some(track) = self.tracks[*index].as_mut().filter(|t| t.kind == MediaKind::Audio) else {
                     continue;
@@ -379,7 +379,7 @@ impl Sfu {
                     levels.push(SpeakerLevel { track: track.id, level });
                 }
             }
-            levels.sort_by(|a, b| b.level.total_cmp(&a.level));
+            levels.sort_unstable_by(|a, b| b.level.total_cmp(&a.level));
             if !levels.is_empty() || room.spoke {
                 room.spoke = !levels.is_empty();
                 self.events.push_back(Event::Speakers { room: *id, levels });

@@ -6,6 +6,7 @@ pub mod congestion;
 mod core;
 pub mod egress;
 pub mod forward;
+mod history;
 pub mod ids;
 mod peer;
 pub mod sdp;

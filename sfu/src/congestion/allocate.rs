@@ -11,11 +11,13 @@
 
 use std::time::{Duration, Instant};
 
+use smallvec::{SmallVec, smallvec};
+
 use crate::ids::{LayerId, TrackId};
 use crate::units::Bitrate;
 
 /// A step up must fit with this much to spare: layers are bursty and estimates are noisy.
-const UP_MARGIN: f64 = 1.12;
+pub(super) const UP_MARGIN: f64 = 1.12;
 /// Overrun by more than this is answered at once.
 const URGENT: f64 = 1.10;
 /// A smaller overrun is answered after this long.
@@ -34,6 +36,9 @@ const AMPLE: f64 = 1.5;
 const LOST_SOON: Duration = Duration::from_secs(10);
 /// Shortest pause, so that a picture does not flicker.
 const MIN_PAUSE: Duration = Duration::from_secs(2);
+
+/// A value for each video track; without allocation up to what a page of LiveKit's gallery shows, 25.
+pub type PerTrack<T> = SmallVec<[T; 32]>;
 
 /// What a track means to the one who watches, lowest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -190,13 +195,14 @@ pub fn ceiling_for(sizes: &[(u32, u32)], asked: (u32, u32)) -> u8 {
 /// Divides `media` (bits per second for first transmissions of video) over `tracks`.
 ///
 /// `prev` is the last result for this subscriber, `Allocation::default()` at first. The same `prev`, budget
-/// and time give the same answer, and feeding an answer back changes nothing.
-pub fn allocate(media: Bitrate, tracks: &[Track<'_>], prev: &Allocation, now: Instant) -> Allocation {
+/// and time give the same answer, and feeding an answer back changes nothing. Its memory is used again.
+pub fn allocate(media: Bitrate, tracks: &[Track<'_>], prev: Allocation, now: Instant) -> Allocation {
     let order = floor_order(tracks);
     let full = ideal(media.as_bps(), tracks, &order);
     let cautious = ideal(media.scale(1.0 / UP_MARGIN).as_bps(), tracks, &order);
     let ample = ideal(media.scale(1.0 / AMPLE).as_bps(), tracks, &order);
-    let before: Vec<Option<(&Choice, usize)>> = tracks.iter().map(|track| previous(prev, track)).collect();
+    let before: PerTrack<Option<(Choice, usize)>> =
+        tracks.iter().map(|track| previous(&prev, track)).collect();
 
     let held: u64 = tracks.iter().zip(&before).map(|(t, b)| b.map_or(0, |(_, level)| t.price(level))).sum();
     let above = before.iter().zip(&full).any(|(b, &full)| b.is_some_and(|(_, level)| level > full));
@@ -205,8 +211,10 @@ pub fn allocate(media: Bitrate, tracks: &[Track<'_>], prev: &Allocation, now: In
     let pressed_for = pressed.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
     let urgent = newcomer || held as f64 > media.as_bps() as f64 * URGENT || pressed_for >= DOWN_DELAY;
 
-    let mut result = Allocation { pressed, ..Allocation::default() };
-    let mut levels = Vec::with_capacity(tracks.len());
+    let mut choices = prev.choices;
+    choices.clear();
+    let mut result = Allocation { choices, pressed, ..Allocation::default() };
+    let mut levels: PerTrack<usize> = SmallVec::new();
     for (index, track) in tracks.iter().enumerate() {
         let (full, cautious) = (full[index], cautious[index].min(full[index]));
         let (level, dwell) = match before[index] {
@@ -220,7 +228,7 @@ pub fn allocate(media: Bitrate, tracks: &[Track<'_>], prev: &Allocation, now: In
                 (full, None)
             }
             Some((choice, level)) if level < cautious => {
-                let ready = ready_to_rise(choice, level, ample[index] >= cautious);
+                let ready = ready_to_rise(&choice, level, ample[index] >= cautious);
                 let rise = !above && ready.is_none_or(|at| at <= now);
                 (if rise { cautious } else { level }, ready.filter(|&at| at > now))
             }
@@ -242,7 +250,7 @@ pub fn allocate(media: Bitrate, tracks: &[Track<'_>], prev: &Allocation, now: In
     result.wanted = Bitrate::bps(tracks.iter().map(|track| track.price(track.top())).sum());
     result.least = Bitrate::bps(tracks.iter().map(|track| track.price(track.top().min(1))).sum());
     // What only waits for its time is as good as given: the question is what comes after it.
-    let coming: Vec<usize> =
+    let coming: PerTrack<usize> =
         levels.iter().zip(&cautious).map(|(level, cautious)| *level.max(cautious)).collect();
     let next = next_floor(tracks, &coming, &order).or_else(|| next_step(tracks, &coming));
     let unmet = next.map(|(index, level)| {
@@ -255,10 +263,10 @@ pub fn allocate(media: Bitrate, tracks: &[Track<'_>], prev: &Allocation, now: In
 }
 
 /// The track's choice in the last run and the level that it means now.
-fn previous<'a>(prev: &'a Allocation, track: &Track<'_>) -> Option<(&'a Choice, usize)> {
+fn previous(prev: &Allocation, track: &Track<'_>) -> Option<(Choice, usize)> {
     let choice = prev.choice(track.id).filter(|choice| choice.reason != Reason::Off)?;
     let level = choice.layer.map_or(0, |layer| track.level_of(layer).max(track.top().min(1)));
-    Some((choice, level))
+    Some((*choice, level))
 }
 
 /// When a track at `level` may rise; `None`: at once.
@@ -276,7 +284,7 @@ fn choice(
     track: &Track<'_>,
     level: usize,
     cautious: usize,
-    before: Option<(&Choice, usize)>,
+    before: Option<(Choice, usize)>,
     now: Instant,
 ) -> Choice {
     let layer = level.checked_sub(1).map(|index| track.steps[index].layer);
@@ -298,7 +306,7 @@ fn choice(
         hold: DWELL_AFTER_DOWN,
     };
     let Some((old, was)) = before else { return fresh };
-    let mut choice = Choice { layer, price, reason, ..*old };
+    let mut choice = Choice { layer, price, reason, ..old };
     if level > was {
         (choice.changed, choice.up) = (Some(now), Some(now));
     } else if level < was {
@@ -310,9 +318,9 @@ fn choice(
 }
 
 /// Floors are paid by priority, the cheap ones first among equals so that most are seen.
-fn floor_order(tracks: &[Track<'_>]) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..tracks.len()).filter(|&index| tracks[index].top() > 0).collect();
-    order.sort_by_key(|&index| {
+fn floor_order(tracks: &[Track<'_>]) -> PerTrack<usize> {
+    let mut order: PerTrack<usize> = (0..tracks.len()).filter(|&index| tracks[index].top() > 0).collect();
+    order.sort_unstable_by_key(|&index| {
         let track = &tracks[index];
         (std::cmp::Reverse(track.priority), track.price(1), track.id)
     });
@@ -323,8 +331,8 @@ fn floor_order(tracks: &[Track<'_>]) -> Vec<usize> {
 ///
 /// Floors first; one that does not fit is skipped. Then steps by weighted quality per bit, until the first
 /// that does not fit: going on with cheaper ones behind it would take them away again when the budget grows.
-fn ideal(media: u64, tracks: &[Track<'_>], order: &[usize]) -> Vec<usize> {
-    let mut levels = vec![0; tracks.len()];
+fn ideal(media: u64, tracks: &[Track<'_>], order: &[usize]) -> PerTrack<usize> {
+    let mut levels: PerTrack<usize> = smallvec![0; tracks.len()];
     let mut left = media;
     for &index in order {
         if let Some(rest) = left.checked_sub(tracks[index].price(1)) {

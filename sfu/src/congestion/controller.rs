@@ -10,7 +10,7 @@
 use std::time::{Duration, Instant};
 
 use super::PacketClass;
-use super::allocate::{self, Allocation, Track};
+use super::allocate::{self, Allocation, Track, UP_MARGIN};
 use super::delay::{DelayDetector, Queue};
 use super::loss::{LossObserver, LossVerdict};
 use super::pacer::Pacing;
@@ -28,7 +28,7 @@ const AFTER_CUT: Duration = Duration::from_secs(1);
 /// Silence that freezes the target and stops probes, plus what three round trips need…
 const SILENT: Duration = Duration::from_millis(500);
 /// …and that takes video to its lowest step: a busy phone may well be late by half a second, a path in use is not.
-const MUTE: Duration = Duration::from_millis(1000);
+const MUTE: Duration = Duration::from_secs(1);
 /// Silence that stops video.
 const OUTAGE: Duration = Duration::from_millis(1500);
 /// While video is stopped by an outage, one small packet this often: a controller that waits for evidence
@@ -315,7 +315,7 @@ impl Controller {
             lowest = tracks.iter().map(|t| Track { ceiling: LayerId::default(), ..*t }).collect();
             &lowest
         };
-        self.allocation = allocate::allocate(media, tracks, &self.allocation, now);
+        self.allocation = allocate::allocate(media, tracks, std::mem::take(&mut self.allocation), now);
         let share = self.rtx_share();
         let total = |media: Bitrate| media.scale(1.0 / (1.0 - share)) + audio;
         self.next = self.allocation.unmet.map(total);
@@ -447,6 +447,7 @@ impl Controller {
             measured: self.rate.measure(WINDOW),
             short: self.rate.measure(SHORT_WINDOW),
             missing: self.log.missing(),
+            least: self.least.scale(UP_MARGIN),
             application_limited: self.rate.application_limited(now, self.target.target()),
             sending: self.rate.sending(now),
             recent_max: self.rate.recent_max(now),

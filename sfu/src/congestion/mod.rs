@@ -22,7 +22,7 @@ pub mod rate;
 pub mod target;
 pub mod twcc;
 
-pub use allocate::{Allocation, Choice, Priority, Step, Track, ceiling_for};
+pub use allocate::{Allocation, Choice, PerTrack, Priority, Step, Track, ceiling_for};
 pub use controller::{Config, Controller, FeedbackKind};
 pub use feedback::FeedbackRecorder;
 pub use pacer::{Departure, Enqueued, Frame, Pacer, PacerEvent, Pacing, TrackSlot};

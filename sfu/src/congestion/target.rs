@@ -102,6 +102,8 @@ pub struct Facts {
     pub recent_max: Bitrate,
     /// What loss asks for.
     pub loss: LossVerdict,
+    /// The lowest steps of everything: a test of loss does not take the last picture away.
+    pub least: Bitrate,
     /// Round trip.
     pub rtt: Duration,
 }
@@ -355,12 +357,14 @@ impl Estimator {
         match facts.loss {
             LossVerdict::TestBegins => {
                 self.before_test = Some(self.target);
-                self.set(now, self.target.min(facts.sending).scale(TEST), Cause::LossTest);
+                let tested = self.target.min(facts.sending).scale(TEST);
+                self.set(now, tested.max(facts.least).min(self.target), Cause::LossTest);
             }
             LossVerdict::TestBlamesRate => {
                 self.before_test = None;
                 if let Some(measured) = facts.measured {
-                    self.set(now, measured.delivered.scale(BLAMED).min(self.target), Cause::LossTest);
+                    let lowered = measured.delivered.scale(BLAMED).max(facts.least);
+                    self.set(now, lowered.min(self.target), Cause::LossTest);
                     self.cut(now, measured.delivered);
                 }
             }

@@ -16,13 +16,16 @@ pub(super) use self::report::DELTA_US;
 pub use self::report::{Received, TwccError, TwccReport, parse};
 use super::PacketClass;
 use super::probe::ClusterId;
+use crate::history::{Extent, History, Remembered};
 use crate::ids::SeqNo;
 use crate::units::DataSize;
 
-/// Packets remembered; a power of two. At 8192 packets, 5 s at 15 Mbit/s.
-const LOG_LEN: usize = 8192;
 /// Feedback on older packets says nothing about now.
 const MAX_AGE: Duration = Duration::from_secs(5);
+/// Packets remembered at most.
+const LOG_LEN: usize = 8192;
+/// At its most, 5 s at 15 Mbit/s.
+const EXTENT: Extent = Extent { least: 256, most: LOG_LEN, time: MAX_AGE };
 /// A gap is a loss after this many further reports…
 const LOSS_REPORTS: u32 = 2;
 /// …or this much time: before, it may be reordering.
@@ -91,10 +94,20 @@ struct Entry {
     fate: Fate,
 }
 
+impl Remembered for Entry {
+    fn number(&self) -> u64 {
+        self.number
+    }
+
+    fn since(&self) -> Instant {
+        self.sent
+    }
+}
+
 /// What was sent lately over one transport, by transport-wide number.
 #[derive(Debug)]
 pub struct SentLog {
-    entries: Vec<Entry>, // ring, grows to LOG_LEN once
+    entries: History<Entry>,
     next: SeqNo,
     first: u64,   // oldest number whose fate may still change from unknown
     highest: u64, // one past the highest number reported as received
@@ -116,7 +129,7 @@ impl SentLog {
     pub fn new() -> SentLog {
         let next = SeqNo::first(1);
         SentLog {
-            entries: Vec::new(),
+            entries: History::new(EXTENT),
             next,
             first: next.value(),
             highest: next.value(),
@@ -144,12 +157,7 @@ impl SentLog {
     ) -> u16 {
         let number = self.next;
         let entry = Entry { number: number.value(), sent: now, size, class, cluster, fate: Fate::Unknown };
-        if self.entries.len() < LOG_LEN {
-            self.entries.push(entry);
-        } else {
-            let slot = slot(number.value());
-            self.entries[slot] = entry;
-        }
+        self.entries.insert(now, entry);
         self.next = number.plus(1);
         self.first = self.first.max(self.oldest());
         number.wire()
@@ -168,7 +176,7 @@ impl SentLog {
     /// Bytes of what the last reports went past without having it: lost, most likely.
     pub fn missing(&self) -> DataSize {
         let missing = |number: u64| {
-            let entry = self.entries.get(slot(number)).filter(|entry| entry.number == number)?;
+            let entry = self.entries.get(number)?;
             matches!(entry.fate, Fate::Missing(..)).then_some(entry.size)
         };
         (self.first..self.highest).filter_map(missing).fold(DataSize::ZERO, |sum, size| sum + size)
@@ -274,18 +282,12 @@ impl SentLog {
     }
 
     fn oldest(&self) -> u64 {
-        self.next.value() - self.entries.len() as u64
+        self.next.value() - self.entries.span()
     }
 
     fn entry_mut(&mut self, number: u64) -> Option<&mut Entry> {
-        let slot = slot(number);
-        self.entries.get_mut(slot).filter(|entry| entry.number == number)
+        self.entries.get_mut(number)
     }
-}
-
-/// The ring was filled from the first number on, so slots follow from it.
-fn slot(number: u64) -> usize {
-    (number.wrapping_sub(SeqNo::first(1).value()) as usize) & (LOG_LEN - 1)
 }
 
 fn acked(entry: &Entry, arrival: Option<Arrival>, late: bool) -> Acked {

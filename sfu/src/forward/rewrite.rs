@@ -151,19 +151,14 @@ impl Rewriter {
         timestamp.plus(self.offset)
     }
 
-    /// The last timestamp sent; `None` before the first packet.
-    pub fn last_timestamp(&self) -> Option<RtpTime> {
-        self.started.then_some(self.last_timestamp)
+    /// Whether a packet was sent.
+    pub fn started(&self) -> bool {
+        self.started
     }
 
-    /// A number for a packet of ours: padding, which carries no media.
-    pub fn number_padding(&mut self) -> Option<(SeqNo, RtpTime)> {
-        if !self.started {
-            return None;
-        }
-        let out = self.next;
-        self.next = out.plus(1);
-        Some((out, self.last_timestamp))
+    /// The latest timestamp sent; before the first packet, the one that it will have.
+    pub fn latest_timestamp(&self) -> RtpTime {
+        self.last_timestamp
     }
 
     fn reserve(&mut self, input: SeqNo) {

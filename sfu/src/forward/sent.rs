@@ -3,14 +3,18 @@
 use std::time::{Duration, Instant};
 
 use super::rewrite::Numbers;
+use crate::command::MediaKind;
+use crate::history::{Extent, History, Remembered};
 use crate::ids::SeqNo;
 
-/// Packets remembered, a power of two: over two seconds at 2 Mbit/s.
-const SLOTS: usize = 1024;
-/// The same packet is resent this often at most.
-const MAX_RESENDS: u8 = 4;
+/// The same packet is resent this often at most: as often as libwebrtc asks.
+const MAX_RESENDS: u8 = 10;
 /// A packet asked for later than this helps nobody.
 const MAX_AGE: Duration = Duration::from_secs(1);
+/// A second of 8 Mbit/s at most; no fewer than probes choose from.
+const VIDEO: Extent = Extent { least: 128, most: 1024, time: MAX_AGE };
+/// A second of 20 ms packets; of 10 ms packets at most.
+const AUDIO: Extent = Extent { least: 64, most: 128, time: MAX_AGE };
 
 /// A packet that was sent.
 #[derive(Clone, Copy, Debug)]
@@ -43,21 +47,34 @@ pub enum Answer {
 /// See the module's page.
 #[derive(Debug)]
 pub struct SentLog {
-    slots: Box<[Option<Sent>]>,
+    packets: History<Sent>,
     latest: Option<SeqNo>,
 }
 
-impl Default for SentLog {
-    fn default() -> Self {
-        SentLog { slots: vec![None; SLOTS].into(), latest: None }
+impl Remembered for Sent {
+    fn number(&self) -> u64 {
+        self.numbers.seq.value()
+    }
+
+    fn since(&self) -> Instant {
+        self.at
     }
 }
 
 impl SentLog {
+    /// An empty log for a track of this kind.
+    pub fn new(kind: MediaKind) -> SentLog {
+        let extent = match kind {
+            MediaKind::Audio => AUDIO,
+            MediaKind::Video => VIDEO,
+        };
+        SentLog { packets: History::new(extent), latest: None }
+    }
+
     /// Remembers a packet that leaves now.
     pub fn insert(&mut self, now: Instant, numbers: Numbers, encoding: u8, source: SeqNo, marker: bool) {
         let sent = Sent { numbers, encoding, source, marker, at: now, resends: 0 };
-        self.slots[slot(numbers.seq)] = Some(sent);
+        self.packets.insert(now, sent);
         if self.latest.is_none_or(|latest| numbers.seq.distance(latest) > 0) {
             self.latest = Some(numbers.seq);
         }
@@ -67,9 +84,7 @@ impl SentLog {
     pub fn handle_nack(&mut self, now: Instant, rtt: Duration, wire: u16) -> Answer {
         let Some(latest) = self.latest else { return Answer::Unknown };
         let seq = latest.extend(wire);
-        let Some(sent) = self.slots[slot(seq)].as_mut().filter(|sent| sent.numbers.seq == seq) else {
-            return Answer::Unknown;
-        };
+        let Some(sent) = self.packets.get_mut(seq.value()) else { return Answer::Unknown };
         let since = now.saturating_duration_since(sent.at);
         if sent.resends > 0 && since < rtt.mul_f64(0.8) {
             return Answer::TooSoon;
@@ -84,24 +99,12 @@ impl SentLog {
 
     /// The packet sent under number `wire`, if it is remembered.
     pub fn get(&self, wire: u16) -> Option<&Sent> {
-        let seq = self.latest?.extend(wire);
-        self.slots[slot(seq)].as_ref().filter(|sent| sent.numbers.seq == seq)
+        self.packets.get(self.latest?.extend(wire).value())
     }
 
     /// The last packets sent, newest first: what a probe can be made of.
     pub fn recent(&self) -> impl Iterator<Item = &Sent> {
-        let latest = self.latest;
-        (0..SLOTS as u64).map_while(move |back| {
-            let seq = latest?;
-            self.slots[slot_back(seq, back)].as_ref()
-        })
+        let latest = self.latest.map_or(0, SeqNo::value);
+        (0..self.packets.span()).filter_map(move |back| self.packets.get(latest.checked_sub(back)?))
     }
-}
-
-fn slot(seq: SeqNo) -> usize {
-    seq.value() as usize & (SLOTS - 1)
-}
-
-fn slot_back(seq: SeqNo, back: u64) -> usize {
-    seq.value().wrapping_sub(back) as usize & (SLOTS - 1)
 }

@@ -6,6 +6,7 @@ use super::cache::{Carried, PacketCache, PacketMeta};
 use super::rewrite::{Join, Rewriter};
 use super::select::{Decision, Layout, Selector};
 use super::sent::{Answer, SentLog};
+use crate::command::MediaKind;
 use crate::ids::{LayerId, SeqNo};
 use crate::units::RtpTime;
 use crate::wire::description::{PacketDescription, Vp8Numbers};
@@ -56,7 +57,7 @@ fn a_nack_is_answered_within_bounds() {
     let mut rng = fastrand::Rng::with_seed(1);
     let mut rewriter = Rewriter::new(&mut rng);
     let cache = PacketCache::default();
-    let mut log = SentLog::default();
+    let mut log = SentLog::new(MediaKind::Video);
     let numbers = rewriter.number(SeqNo::first(5), RtpTime(0), None, &cache).unwrap();
     log.insert(start, numbers, 0, SeqNo::first(5), true);
     let wire = numbers.seq.wire();
@@ -67,7 +68,7 @@ fn a_nack_is_answered_within_bounds() {
     for round in 1..20 {
         resent += u32::from(matches!(log.handle_nack(start + rtt * round, rtt, wire), Answer::Resend(_)));
     }
-    assert_eq!(resent, 4);
+    assert_eq!(resent, 10);
 }
 
 /// A publisher with two encodings of VP8 in two temporal layers, and one subscriber.

@@ -3,13 +3,15 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use smallvec::SmallVec;
+
 use super::connection::Connection;
 use super::subscription::{Stamp, Subscription};
 use crate::command::MediaKind;
 use crate::congestion::allocate::Reason;
 use crate::congestion::{
     self, Config, Controller, Departure, Enqueued, FeedbackKind, Frame, Pacer, PacerEvent, PacketClass,
-    Priority, Step, TrackSlot, ceiling_for,
+    PerTrack, Priority, Step, TrackSlot, ceiling_for,
 };
 use crate::egress::{Egress, MAX_DATAGRAM};
 use crate::forward::select::Layout;
@@ -263,7 +265,7 @@ impl Downlink {
         changes: &mut Vec<Change>,
     ) {
         let (mut audio, mut expected) = (Bitrate::ZERO, Bitrate::ZERO);
-        let mut asked: Vec<(TrackId, Priority, LayerId, Vec<Step>)> = Vec::new();
+        let mut asked: PerTrack<(TrackId, Priority, LayerId, Steps)> = SmallVec::new();
         for subscription in self.subscriptions.iter().flatten() {
             let Some(track) = tracks.get(subscription.track).and_then(Option::as_ref) else { continue };
             if !subscription.flows() || track.muted {
@@ -285,7 +287,7 @@ impl Downlink {
                 }
             }
         }
-        let wanted: Vec<congestion::Track<'_>> = asked
+        let wanted: PerTrack<congestion::Track<'_>> = asked
             .iter()
             .map(|(id, priority, ceiling, steps)| congestion::Track {
                 id: *id,
@@ -518,7 +520,8 @@ impl Downlink {
 fn ceiling(track: &Track, demand: &crate::command::Demand) -> LayerId {
     let spatial = match (track.layout, demand.size) {
         (Layout::Simulcast, Some(size)) => {
-            let sizes: Vec<(u32, u32)> = track.encodings.iter().map(crate::track::Encoding::size).collect();
+            let sizes: SmallVec<[(u32, u32); 4]> =
+                track.encodings.iter().map(crate::track::Encoding::size).collect();
             // Until sizes are known, the ranks stand for themselves.
             if sizes.contains(&(0, 0)) { u8::MAX } else { ceiling_for(&sizes, size) }
         }
@@ -542,9 +545,12 @@ fn ceiling(track: &Track, demand: &crate::command::Demand) -> LayerId {
     LayerId { spatial, temporal }
 }
 
+/// As many as three encodings of three temporal layers have.
+type Steps = SmallVec<[Step; 9]>;
+
 /// What can be had of a track, cheapest first.
-fn steps(now: Instant, track: &Track) -> Vec<Step> {
-    let mut steps = Vec::with_capacity(8);
+fn steps(now: Instant, track: &Track) -> Steps {
+    let mut steps = Steps::new();
     let any_flows = track.encodings.iter().any(|encoding| track.flows(now, encoding));
     match track.layout {
         Layout::Simulcast => {

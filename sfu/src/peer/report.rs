@@ -2,9 +2,11 @@
 
 use std::time::Instant;
 
+use smallvec::SmallVec;
+
+use super::connection::Connection;
 use super::{Peer, REPORT_INTERVAL};
 use crate::egress::Egress;
-use crate::ids::Ssrc;
 use crate::stats::Stats;
 use crate::track::Track;
 use crate::units::WallClock;
@@ -15,22 +17,27 @@ const LIMIT: usize = 1200;
 /// Numbers asked for in one packet.
 const MAX_NACKS: usize = 250;
 
-impl Peer {
-    /// Sends one RTCP packet that `write` composes; nothing if it composes nothing.
-    fn send_rtcp(&mut self, egress: &mut Egress, stats: &mut Stats, write: impl FnOnce(&mut Writer<'_>)) {
-        let Some(path) = self.connection.path() else { return };
-        let out = egress.space();
-        let mut writer = Writer::new(&mut out[..LIMIT]);
-        write(&mut writer);
-        let plain = writer.len();
-        if plain > 0
-            && let Some(len) = self.connection.protect_rtcp(out, plain)
-        {
-            stats.rtcp.1.count(len);
-            egress.commit(path, len);
-        }
+/// Sends one RTCP packet that `write` composes; nothing if it composes nothing.
+fn send_rtcp(
+    connection: &mut Connection,
+    egress: &mut Egress,
+    stats: &mut Stats,
+    write: impl FnOnce(&mut Writer<'_>),
+) {
+    let Some(path) = connection.path() else { return };
+    let out = egress.space();
+    let mut writer = Writer::new(&mut out[..LIMIT]);
+    write(&mut writer);
+    let plain = writer.len();
+    if plain > 0
+        && let Some(len) = connection.protect_rtcp(out, plain)
+    {
+        stats.rtcp.1.count(len);
+        egress.commit(path, len);
     }
+}
 
+impl Peer {
     /// NACKs and keyframe requests to the publisher, and transport-wide feedback, as far as they are due.
     pub(crate) fn send_feedback(
         &mut self,
@@ -56,13 +63,13 @@ impl Peer {
                 }
                 for part in lost.chunks(MAX_NACKS) {
                     stats.nacks.1 += part.len() as u64;
-                    self.send_rtcp(egress, stats, |writer| {
+                    send_rtcp(&mut self.connection, egress, stats, |writer| {
                         writer.nack(own, media, part);
                     });
                 }
                 if encoding.gate.poll(now, rtt) {
                     stats.plis.1 += 1;
-                    self.send_rtcp(egress, stats, |writer| {
+                    send_rtcp(&mut self.connection, egress, stats, |writer| {
                         writer.pli(own, media);
                     });
                 }
@@ -101,7 +108,6 @@ impl Peer {
             return;
         }
         let ntp = wall.ntp(now);
-        let mut reports: Vec<(Ssrc, SenderInfo, String)> = Vec::new();
         for subscription in self.downlink.iter() {
             let Some(track) = tracks.get(subscription.track).and_then(Option::as_deref) else { continue };
             let offset = clock_offset(track.owner);
@@ -111,17 +117,14 @@ impl Peer {
             {
                 let info =
                     SenderInfo { ntp, rtp, packets: subscription.packets, octets: subscription.octets };
-                reports.push((subscription.ssrc, info, subscription.cname().to_owned()));
+                send_rtcp(&mut self.connection, egress, stats, |writer| {
+                    writer.sender_report(subscription.ssrc, &info, &[]);
+                    writer.source_description(subscription.ssrc, subscription.cname());
+                });
             }
         }
-        for (ssrc, info, cname) in reports {
-            self.send_rtcp(egress, stats, |writer| {
-                writer.sender_report(ssrc, &info, &[]);
-                writer.source_description(ssrc, &cname);
-            });
-        }
 
-        let mut blocks: Vec<ReportBlock> = Vec::new();
+        let mut blocks: SmallVec<[ReportBlock; 8]> = SmallVec::new();
         for index in &self.uplink.tracks {
             let Some(track) = tracks.get_mut(*index).and_then(Option::as_deref_mut) else { continue };
             for encoding in &mut track.encodings {
@@ -138,7 +141,7 @@ impl Peer {
         }
         let own = self.ssrc;
         for part in blocks.chunks(31) {
-            self.send_rtcp(egress, stats, |writer| {
+            send_rtcp(&mut self.connection, egress, stats, |writer| {
                 writer.receiver_report(own, part);
             });
         }

@@ -113,7 +113,7 @@ impl Subscription {
             selector: Selector::new(track.layout),
             paused: false,
             rewriter: Rewriter::new(rng),
-            sent: SentLog::default(),
+            sent: SentLog::new(track.kind),
             rtx_next: SeqNo::first(rng.u16(..0x7fff)),
             source: None,
             last: None,
@@ -294,7 +294,8 @@ impl Subscription {
             marker: false,
             payload_type,
             sequence_number: number.wire(),
-            timestamp: self.rewriter.last_timestamp()?,
+            // Before the first packet, too: it may be that a probe must first show that it fits.
+            timestamp: self.rewriter.latest_timestamp(),
             ssrc,
         };
         let start = write_header(out, &header, self.format.as_ref()?, None, stamp, true)?;
@@ -314,7 +315,9 @@ impl Subscription {
         clock_offset: Option<i64>,
     ) -> Option<RtpTime> {
         let source = track.encodings.get(usize::from(self.source.unwrap_or(0)))?;
-        self.rewriter.last_timestamp()?;
+        if !self.rewriter.started() {
+            return None;
+        }
         Some(self.rewriter.map(source.clock.report_at(now, clock_offset, ntp)?))
     }
 
@@ -360,4 +363,43 @@ fn write_header(
     let (fixed, rest) = out.split_first_chunk_mut::<FIXED_HEADER>()?;
     header.write(fixed, count > 0, padding);
     Some(FIXED_HEADER + extension::write(rest, &elements[..count])?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sdp::TrackCodec;
+    use crate::wire::rtp::RtpHeader;
+
+    /// A single layer above the first target stays paused until padding has shown that it fits.
+    #[test]
+    fn a_probe_may_come_before_the_first_packet() {
+        let mid = Mid::parse("1").expect("a plain tag");
+        let codec = TrackCodec {
+            codec: Codec::Vp8,
+            mime: "video/VP8".into(),
+            fmtp: String::new(),
+            clock_rate: 90_000,
+            channels: 0,
+            red: false,
+        };
+        let track = Track::new(TrackId(1), 0, mid, MediaKind::Video, codec, &[], 1, &[]);
+        let mut rng = fastrand::Rng::with_seed(1);
+        let names = ("stream".to_owned(), "track".to_owned());
+        let mut subscription = Subscription::new(1, 0, &track, names, Demand::default(), &mut rng);
+        subscription.format = Some(SendFormat {
+            mid,
+            payload_type: 96,
+            rtx_payload_type: Some(97),
+            red_payload_type: None,
+            extensions: ExtensionMap::default(),
+            transport_cc: true,
+        });
+        let stamp = Stamp { transport_cc: Some(1), ntp: NtpTime::default() };
+        let mut out = [0; 1500];
+        let len = subscription.write_padding(&mut out, stamp).expect("there is a format to write in");
+        let header = RtpHeader::parse(&out[..len]).expect("we wrote it");
+        assert_eq!((header.payload_type, header.ssrc), (97, subscription.rtx_ssrc));
+        assert!(header.payload().is_empty(), "nothing but padding");
+    }
 }

@@ -21,7 +21,7 @@ fn camera(id: u64, priority: Priority, steps: &[Step]) -> Track<'_> {
 }
 
 fn fresh(kbps: u64, tracks: &[Track<'_>]) -> Allocation {
-    allocate(Bitrate::kbps(kbps), tracks, &Allocation::default(), clock::start())
+    allocate(Bitrate::kbps(kbps), tracks, Allocation::default(), clock::start())
 }
 
 fn layers(allocation: &Allocation) -> Vec<Option<(u8, u8)>> {
@@ -87,22 +87,22 @@ fn down_is_quick_and_up_waits() {
     let tracks = [camera(1, Priority::Visible, &steps)];
     let start = clock::start();
     let at = |ms: u64| start + Duration::from_millis(ms);
-    let high = allocate(Bitrate::kbps(1700), &tracks, &Allocation::default(), at(0));
+    let high = allocate(Bitrate::kbps(1700), &tracks, Allocation::default(), at(0));
     assert_eq!(layers(&high), [Some((2, 1))]);
 
-    let over = allocate(Bitrate::kbps(1620), &tracks, &high, at(100));
+    let over = allocate(Bitrate::kbps(1620), &tracks, high.clone(), at(100));
     assert_eq!(layers(&over), [Some((2, 1))], "5 % over: not yet");
     assert_eq!(over.revisit, Some(at(800)));
-    let less = allocate(Bitrate::kbps(1620), &tracks, &over, at(800));
+    let less = allocate(Bitrate::kbps(1620), &tracks, over.clone(), at(800));
     assert_eq!(layers(&less), [Some((2, 0))], "the half step first");
 
-    let cliff = allocate(Bitrate::kbps(500), &tracks, &high, at(100));
+    let cliff = allocate(Bitrate::kbps(500), &tracks, high.clone(), at(100));
     assert_eq!(layers(&cliff), [Some((1, 1))], "far over: at once");
-    let back = allocate(Bitrate::kbps(2500), &tracks, &cliff, at(2000));
+    let back = allocate(Bitrate::kbps(2500), &tracks, cliff.clone(), at(2000));
     assert_eq!(layers(&back), [Some((1, 1))]);
     assert_eq!(back.choices[0].reason, Reason::Settling);
     let ready = back.revisit.expect("a dwell time runs");
-    let up = allocate(Bitrate::kbps(2500), &tracks, &back, ready);
+    let up = allocate(Bitrate::kbps(2500), &tracks, back.clone(), ready);
     assert_eq!(layers(&up), [Some((2, 1))]);
     assert!(ready >= at(4100));
 }
@@ -118,13 +118,13 @@ fn who_asks_for_more_gets_it_at_once() {
     let mut now = clock::start();
     let mut last = Allocation::default();
     for spatial in [2, 0, 2, 1, 2, 0, 1] {
-        last = allocate(budget, &asked(spatial), &last, now);
+        last = allocate(budget, &asked(spatial), last.clone(), now);
         assert_eq!(layers(&last), [Some((spatial, 1))]);
         now += Duration::from_millis(100);
     }
-    last = allocate(Bitrate::kbps(500), &asked(2), &last, now);
+    last = allocate(Bitrate::kbps(500), &asked(2), last.clone(), now);
     assert_eq!(layers(&last), [Some((1, 1))], "what fits");
-    let later = allocate(budget, &asked(2), &last, now);
+    let later = allocate(budget, &asked(2), last.clone(), now);
     assert_eq!(layers(&later), [Some((1, 1))], "nothing was asked anew: with care");
 }
 
@@ -134,14 +134,14 @@ fn a_pause_needs_a_while_and_lasts_a_while() {
     let tracks = [camera(1, Priority::Visible, &steps)];
     let start = clock::start();
     let at = |ms: u64| start + Duration::from_millis(ms);
-    let on = allocate(Bitrate::kbps(200), &tracks, &Allocation::default(), at(0));
-    let dip = allocate(Bitrate::kbps(50), &tracks, &on, at(10));
+    let on = allocate(Bitrate::kbps(200), &tracks, Allocation::default(), at(0));
+    let dip = allocate(Bitrate::kbps(50), &tracks, on.clone(), at(10));
     assert_eq!(layers(&dip), [Some((0, 0))]);
-    let dip = allocate(Bitrate::kbps(50), &tracks, &dip, at(310));
+    let dip = allocate(Bitrate::kbps(50), &tracks, dip.clone(), at(310));
     assert_eq!(layers(&dip), [None]);
-    let early = allocate(Bitrate::kbps(200), &tracks, &dip, at(1000));
+    let early = allocate(Bitrate::kbps(200), &tracks, dip.clone(), at(1000));
     assert_eq!(layers(&early), [None]);
-    let later = allocate(Bitrate::kbps(200), &tracks, &early, at(2310));
+    let later = allocate(Bitrate::kbps(200), &tracks, early.clone(), at(2310));
     assert!(layers(&later)[0].is_some());
 }
 
@@ -157,7 +157,7 @@ fn noise_of_three_percent_changes_nothing_after_the_first_minute() {
         for step in 0..600 {
             now += Duration::from_millis(200);
             let budget = Bitrate::kbps(kbps).scale(0.97 + 0.06 * rng.f64());
-            let next = allocate(budget, &tracks, &allocation, now);
+            let next = allocate(budget, &tracks, allocation.clone(), now);
             changes += u32::from(step >= 300 && layers(&next) != layers(&allocation));
             allocation = next;
         }
@@ -245,7 +245,7 @@ proptest! {
     fn order_does_not_matter_and_an_answer_is_its_own_answer(room in rooms(), kbps in 0_u64..6000) {
         let mut tracks = tracks(&room);
         let once = fresh(kbps, &tracks);
-        let again = allocate(Bitrate::kbps(kbps), &tracks, &once, clock::start() + Duration::from_mins(1));
+        let again = allocate(Bitrate::kbps(kbps), &tracks, once.clone(), clock::start() + Duration::from_mins(1));
         prop_assert_eq!(layers(&once), layers(&again));
         tracks.reverse();
         let mut reversed = layers(&fresh(kbps, &tracks));
@@ -260,7 +260,7 @@ proptest! {
         let mut allocation = fresh(before, &tracks);
         for _ in 0..100 {
             now += Duration::from_millis(200);
-            let next = allocate(Bitrate::kbps(after), &tracks, &allocation, now);
+            let next = allocate(Bitrate::kbps(after), &tracks, allocation.clone(), now);
             prop_assert!(next.total <= Bitrate::kbps(after).scale(URGENT).max(allocation.total));
             allocation = next;
         }

@@ -111,7 +111,10 @@ fn event(script: &Script, kind: u8, who: usize, value: u8, bytes: Vec<u8>) -> Ev
         8 => Event::SubscriptionPaused { peer, track, paused: value.is_multiple_of(2) },
         9 => Event::SubscriptionBound { peer, track },
         10 => Event::SubscriptionUnsupported { peer, track },
-        11 => Event::Speakers { room: script.room.id(), levels: vec![SpeakerLevel { track, level }] },
+        11 => Event::Speakers {
+            room: script.room.id(),
+            levels: [SpeakerLevel { track, level }].into_iter().collect(),
+        },
         12 => Event::Quality {
             peer,
             quality: LinkQuality {
