@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn a_busy_machine_runs_for_about_two_thirds_of_the_time() {
         let start = crate::clock::start();
-        let stalls = Stalls::busy(start, Duration::from_secs(60), 1);
+        let stalls = Stalls::busy(start, Duration::from_mins(1), 1);
         let idle: Duration = stalls.0.iter().map(|(from, to)| *to - *from).sum();
         assert!((15..30).contains(&idle.as_secs()), "{idle:?}");
     }

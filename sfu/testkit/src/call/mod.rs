@@ -34,7 +34,7 @@ const SERVER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Ad
 /// How often the state of the downlinks is noted.
 const SAMPLE: Duration = Duration::from_millis(200);
 /// Longest call on busy machines.
-const LONGEST: Duration = Duration::from_secs(600);
+const LONGEST: Duration = Duration::from_mins(10);
 
 /// The machines that server and subscribers run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

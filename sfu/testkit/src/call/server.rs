@@ -13,7 +13,7 @@ use sfu::{Sfu, SfuConfig};
 use crate::net::{Node, Transmit};
 
 /// Time since 1970 when virtual time begins.
-pub(super) const EPOCH: Duration = Duration::from_secs(1_800_000_000);
+pub(super) const EPOCH: Duration = Duration::from_hours(500_000);
 
 /// See the module's page.
 pub struct Server {

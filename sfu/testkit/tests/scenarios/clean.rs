@@ -20,7 +20,8 @@ fn stays_on_the_best_layer(name: &str, machines: Machines, soon: Duration, fps: 
         call.run_for(seconds(64));
 
         let (seen, end) = (call.seen(viewer), call.time());
-        let longest = ms(300) + machines.longest_stall();
+        // A stall before a frame leaves and one before it is shown.
+        let longest = ms(300) + machines.longest_stall() * 2;
         let best = seen.shown_after(joined, 1280);
         faults.check(best.is_some_and(|after| after < soon), seed, || format!("best layer after {best:?}"));
         let settled = joined + soon + seconds(1);
