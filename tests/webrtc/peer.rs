@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use livekit_protocol::{DataPacket, SignalTarget};
 use prost::Message as _;
+use rtc::rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
 use rtc::rtp_transceiver::rtp_sender::RtpCodecKind;
 use tokio::sync::mpsc;
 use webrtc::data_channel::{DataChannel, DataChannelEvent, RTCDataChannelInit};
@@ -16,11 +17,15 @@ use webrtc::peer_connection::{
 use webrtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
 
 use super::journal::Shared;
+use super::source::keyframe_size;
 use super::tap::{Losses, Tap};
 
 /// Labels of LiveKit's channels.
 pub(crate) const RELIABLE: &str = "_reliable";
 pub(crate) const LOSSY: &str = "_lossy";
+
+/// A keyframe is asked for again after so many packets.
+const UNDECODED: u32 = 30;
 
 /// Nothing of the crate's own is nearer to the wire.
 const TAP: usize = 1;
@@ -47,8 +52,18 @@ impl PeerConnectionEventHandler for Observer {
         let journal = self.journal.clone();
         journal.write(|journal| journal.tracks.push(Arc::clone(&track)));
         tokio::spawn(async move {
+            let mut decodes = track.kind().await == RtpCodecKind::Audio;
+            let mut undecoded = 0_u32;
             while let Some(event) = track.poll().await {
                 if let TrackRemoteEvent::OnRtpPacket(packet) = event {
+                    decodes |= keyframe_size(&packet).is_some();
+                    // As a decoder does that has not got the beginning: the crate drops what comes before its track.
+                    if !decodes && undecoded.is_multiple_of(UNDECODED) {
+                        let request =
+                            PictureLossIndication { sender_ssrc: 1, media_ssrc: packet.header.ssrc };
+                        track.write_rtcp(vec![Box::new(request)]).await.expect("open");
+                    }
+                    undecoded += u32::from(!decodes);
                     journal.write(|journal| journal.media.push(packet));
                 }
             }
