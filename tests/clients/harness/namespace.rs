@@ -10,6 +10,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::programs;
 
+/// The chain that loses packets.
+const LOSS: &str = "loss";
+
 /// A namespace with one link to the outside; taken down when dropped.
 pub(crate) struct Namespace {
     name: String,
@@ -73,31 +76,40 @@ impl Namespace {
         run(&programs::find(&["tc"], "iproute2"), &format!("qdisc del dev {} root", self.outer));
     }
 
-    /// Loses `percent` of all UDP packets each way, at random.
+    /// Loses `percent` of all UDP packets each way, at random, and each at the receiving end: a packet that is dropped
+    /// while it is sent is an error that the sender sees, and browsers send it again.
     pub(crate) fn lose(&self, percent: u32) {
-        let drop = format!("meta l4proto udp numgen random mod 100 < {percent} counter drop");
-        let rules = format!(
-            "table inet loss {{ chain down {{ type filter hook input priority 0; iifname {inner} {drop}; }}; \
-             chain up {{ type filter hook output priority 0; oifname {inner} {drop}; }}; }}",
-            inner = self.inner
-        );
         let nft = programs::find(&["nft"], "nftables");
-        let status = self.command(&nft).arg(&rules).status();
-        assert!(status.as_ref().is_ok_and(std::process::ExitStatus::success), "nft: {status:?}: {rules}");
+        for (mut command, table, interface) in self.ends(&nft) {
+            let rules = format!(
+                "table inet {table} {{ chain {LOSS} {{ type filter hook input priority 0; iifname {interface} \
+                 meta l4proto udp numgen random mod 100 < {percent} counter drop; }}; }}"
+            );
+            let status = command.arg(&rules).status();
+            assert!(status.as_ref().is_ok_and(std::process::ExitStatus::success), "nft: {status:?}: {rules}");
+        }
     }
 
     /// Packets that [`Namespace::lose`] has taken, down and up.
     pub(crate) fn lost(&self) -> [u64; 2] {
         let nft = programs::find(&["nft"], "nftables");
-        ["down", "up"].map(|chain| {
-            let output =
-                self.command(&nft).args(["list", "chain", "inet", "loss", chain]).output().expect("nft");
+        self.ends(&nft).map(|(mut command, table, _)| {
+            let output = command.args(["list", "chain", "inet", &table, LOSS]).output().expect("nft");
             let text = String::from_utf8_lossy(&output.stdout);
             let count = text
                 .split_once("counter packets ")
                 .and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
             count.unwrap_or_else(|| panic!("no counter in {text}"))
         })
+    }
+
+    /// Where packets arrive, down and up: how to run a program there, a table's name and the interface.
+    fn ends<'a>(&'a self, program: &Path) -> [(Command, String, &'a str); 2] {
+        let table = self.name.replace('-', "_");
+        [
+            (self.command(program), table.clone(), self.inner.as_str()),
+            (Command::new(program), table, self.outer.as_str()),
+        ]
     }
 
     /// Cuts the cable: nothing passes, and nobody is told.
@@ -112,6 +124,7 @@ impl Drop for Namespace {
         let _ = Command::new(programs::find(&["ip"], "iproute2")).args(["netns", "del", &self.name]).status();
         let outer = ["link", "del", &self.outer];
         let _ = Command::new(programs::find(&["ip"], "iproute2")).args(outer).output();
+        remove_table(&self.name);
     }
 }
 
@@ -123,8 +136,16 @@ fn remove_left_overs() {
         let process = name.strip_prefix("sluice-").and_then(|rest| rest.split('-').next());
         if process.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
             let _ = Command::new(&ip).args(["netns", "del", name]).status();
+            remove_table(name);
         }
     }
+}
+
+/// The outer end's loss of a namespace, if it had one.
+fn remove_table(namespace: &str) {
+    let table = namespace.replace('-', "_");
+    let _ =
+        Command::new(programs::find(&["nft"], "nftables")).args(["delete", "table", "inet", &table]).output();
 }
 
 fn ip(arguments: &str) {
