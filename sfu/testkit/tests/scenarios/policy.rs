@@ -1,11 +1,17 @@
 //! A viewer bounds what it gets: a data budget, fewer frames, nothing but sound.
 
+use std::time::Duration;
+
 use sfu::command::{Demand, DownlinkPolicy};
 use sfu::units::Bitrate;
-use sfu_testkit::call::{Call, Machines};
+use sfu_testkit::call::{Call, Machines, SubscriberId};
 use sfu_testkit::camera::CameraConfig;
 
 use crate::{Faults, good, ms, seconds, seeds};
+
+fn latest_fps(call: &Call, viewer: SubscriberId, time: Duration) -> f64 {
+    call.seen(viewer).fps(call.time().saturating_sub(time), call.time())
+}
 
 #[test]
 fn policies() {
@@ -15,7 +21,7 @@ fn policies() {
         let publisher = call.publish(CameraConfig::simulcast, good());
         let viewer = call.subscribe(publisher, good(), Demand::default());
         call.run_for(seconds(8));
-        let full = call.seen(viewer).fps(call.time() - seconds(3), call.time());
+        let full = latest_fps(&call, viewer, seconds(3));
 
         let budget = Bitrate::kbps(400);
         call.limit(viewer, DownlinkPolicy { max: Some(budget), ..Default::default() });
@@ -25,13 +31,13 @@ fn policies() {
         faults.check(sum / count < budget.as_bps(), seed, || {
             format!("400 kbit/s at most: {} bit/s in the last 5 s", sum / count)
         });
-        faults.check(call.seen(viewer).fps(call.time() - seconds(3), call.time()) > 12.0, seed, || {
+        faults.check(latest_fps(&call, viewer, seconds(3)) > 12.0, seed, || {
             "a picture in 400 kbit/s".to_owned()
         });
 
         call.limit(viewer, DownlinkPolicy { data_saver: true, ..Default::default() });
         call.run_for(seconds(12));
-        let half = call.seen(viewer).fps(call.time() - seconds(4), call.time());
+        let half = latest_fps(&call, viewer, seconds(4));
         faults.check((half / full - 0.5).abs() < 0.1, seed, || format!("{half} of {full} frames a second"));
         let probing = call.samples(viewer).iter().rev().take(40).any(|sample| sample.snapshot.probing);
         faults.check(!probing, seed, || "probes cost data".to_owned());
