@@ -109,6 +109,17 @@ impl Default for Demand {
     }
 }
 
+/// How much a connection's client wants to get at all, whatever its link could carry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DownlinkPolicy {
+    /// All bytes per second to it, IP headers included; `None` for no bound.
+    pub max: Option<Bitrate>,
+    /// Half the frame rate where the encodings allow it, and no probing for more.
+    pub data_saver: bool,
+    /// Nobody looks: sound only, and no probing.
+    pub background: bool,
+}
+
 /// One encoding that a publisher announced, smallest picture first in a list of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AnnouncedLayer {
@@ -214,6 +225,13 @@ pub enum Command {
         track: TrackId,
         /// What is wanted from now on.
         demand: Demand,
+    },
+    /// Bound what the connection gets.
+    Limit {
+        /// The subscriber's connection.
+        peer: PeerId,
+        /// From now on.
+        policy: DownlinkPolicy,
     },
     /// Send one message on the channel `label` of each of these connections. Where the channel is not open
     /// yet the message waits up to two seconds for it.

@@ -51,6 +51,7 @@ impl Ledger {
             | Command::Subscribe { .. }
             | Command::Unsubscribe { .. }
             | Command::Adjust { .. }
+            | Command::Limit { .. }
             | Command::SendData { .. } => {}
         }
     }

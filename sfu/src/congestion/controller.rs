@@ -138,6 +138,7 @@ pub struct Controller {
     rtt: Duration,
     rtt_reported: bool,
     remb: bool,
+    frugal: bool,
     feedback: Option<Instant>,   // when the last report came
     unanswered: Option<Instant>, // when the first packet left that no report has come after
     silence: Silence,
@@ -164,6 +165,7 @@ impl Controller {
             rtt: INITIAL_RTT,
             rtt_reported: false,
             remb: false,
+            frugal: false,
             feedback: None,
             unanswered: None,
             silence: Silence::None,
@@ -253,6 +255,17 @@ impl Controller {
         self.delay = DelayDetector::new(now);
         self.loss = LossObserver::new();
         self.rate.disprove(now);
+    }
+
+    /// Never more than `max` from now on; `frugal`: no probes, which cost bytes.
+    pub fn limit(&mut self, now: Instant, max: Bitrate, frugal: bool) {
+        self.config.max = max;
+        self.target.set_max(now, max);
+        self.frugal = frugal;
+        if frugal {
+            self.prober.abort(now);
+        }
+        self.allocated = None;
     }
 
     /// All bytes per second to this subscriber.
@@ -467,7 +480,8 @@ impl Controller {
 
     fn update_probe(&mut self, now: Instant) {
         let since_cut = self.target.last_cut().map(|at| now.saturating_duration_since(at));
-        let calm = self.silence == Silence::None
+        let calm = !self.frugal
+            && self.silence == Silence::None
             && self.delay.state() == Queue::Normal
             && self.delay.envelope() < CALM
             && !self.target.draining()
@@ -477,8 +491,9 @@ impl Controller {
         let queue = self.delay.state() == Queue::Rising || self.target.draining();
         let conditions = Conditions {
             target: self.target(),
-            next: self.next,
-            wanted: self.wanted,
+            // What the client forbids is not asked of the path.
+            next: self.next.filter(|next| *next <= self.config.max),
+            wanted: self.wanted.min(self.config.max),
             calm,
             queue,
             rtt: self.rtt,

@@ -73,6 +73,8 @@ pub enum Cause {
     RouteChange,
     /// Feedback came back after an outage.
     Outage,
+    /// The client's own bound.
+    Limit,
     /// The receiver's own estimate (REMB), or its loss reports without any other evidence.
     Receiver,
 }
@@ -176,6 +178,12 @@ impl Estimator {
             standing: None,
             route_changed: false,
         }
+    }
+
+    /// Stays within another bound from now on.
+    pub fn set_max(&mut self, now: Instant, max: Bitrate) {
+        self.max = max.max(self.min);
+        self.set(now, self.target, Cause::Limit);
     }
 
     /// The target.

@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::{SPEAKER_WINDOW, Sfu};
-use crate::command::{AddPeer, AnnouncedLayer, Demand, Event, MediaKind};
+use crate::command::{AddPeer, AnnouncedLayer, Demand, DownlinkPolicy, Event, MediaKind};
 use crate::ids::{Mid, PeerId, TrackId};
 use crate::peer::Peer;
 use crate::peer::subscription::Subscription;
@@ -195,6 +195,14 @@ impl Sfu {
             peer.downlink.clear(slot);
         }
         self.allocate(now, subscriber);
+    }
+
+    pub(super) fn limit(&mut self, now: Instant, peer: PeerId, policy: DownlinkPolicy) {
+        let Some(&subscriber) = self.peer_ids.get(&peer) else { return };
+        let Some(peer) = self.peers[subscriber].as_mut() else { return };
+        peer.downlink.set_policy(now, policy);
+        self.allocate(now, subscriber);
+        self.reschedule(now, subscriber);
     }
 
     pub(super) fn send_data(

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::connection::Connection;
 use super::subscription::{Stamp, Subscription};
-use crate::command::MediaKind;
+use crate::command::{DownlinkPolicy, MediaKind};
 use crate::congestion::allocate::Reason;
 use crate::congestion::{
     self, Config, Controller, Departure, Enqueued, FeedbackKind, Frame, Pacer, PacerEvent, PacketClass,
@@ -20,6 +20,7 @@ use crate::ids::{LayerId, SeqNo, Ssrc, TrackId};
 use crate::stats::{DropReason, Stats};
 use crate::track::{Ingested, Track};
 use crate::units::{Bitrate, DataSize, NtpTime, WallClock};
+use crate::uplink::meter::LayerMeter;
 use crate::wire::description::Codec;
 use crate::wire::rtcp::ReportBlock;
 
@@ -68,6 +69,7 @@ pub(crate) struct Downlink {
     pub(crate) controller: Controller,
     pacer: Pacer<Item>,
     feedback: FeedbackKind,
+    policy: DownlinkPolicy,
     serial: u32,
     /// The caller's mark that this downlink is in its list of those to be flushed.
     pub(crate) queued: bool,
@@ -86,6 +88,7 @@ impl Downlink {
             controller,
             pacer,
             feedback: FeedbackKind::TransportWide,
+            policy: DownlinkPolicy::default(),
             serial: 0,
             queued: false,
             probe_at: 0,
@@ -143,6 +146,22 @@ impl Downlink {
         if self.feedback != kind {
             self.feedback = kind;
             self.controller = Controller::new(now, Config { feedback: kind, ..Config::default() });
+            self.set_policy(now, self.policy);
+        }
+    }
+
+    /// How much the client wants at all.
+    pub(crate) fn set_policy(&mut self, now: Instant, policy: DownlinkPolicy) {
+        self.policy = policy;
+        let frugal = policy.data_saver || policy.background;
+        self.controller.limit(now, policy.max.unwrap_or(Config::default().max), frugal);
+        if policy.background {
+            let videos = self.subscriptions.iter().enumerate();
+            let slots: SmallVec<[u16; 32]> = videos
+                .filter(|(_, s)| s.as_ref().is_some_and(|s| s.kind == MediaKind::Video))
+                .map(|(slot, _)| slot as u16)
+                .collect();
+            slots.into_iter().for_each(|slot| self.clear(slot));
         }
     }
 
@@ -277,13 +296,17 @@ impl Downlink {
                 MediaKind::Video => {
                     let demand = &subscription.demand;
                     let priority = match demand {
+                        _ if self.policy.background => Priority::Hidden,
                         d if d.screen_share => Priority::Screen,
                         d if d.priority > 0 => Priority::Speaker,
                         _ => Priority::Visible,
                     };
-                    let ceiling = ceiling(track, demand);
+                    let mut ceiling = ceiling(track, demand);
+                    if self.policy.data_saver {
+                        ceiling.temporal = ceiling.temporal.min(half_rate(track));
+                    }
                     expected = expected + track.expected(ceiling.spatial);
-                    asked.push((track.id, priority, ceiling, steps(now, track)));
+                    asked.push((track.id, priority, ceiling, steps(now, track, ceiling.temporal)));
                 }
             }
         }
@@ -300,7 +323,8 @@ impl Downlink {
         for choice in &allocation.choices {
             let same = |s: &&mut Box<Subscription>| s.track_id == choice.track;
             let Some(subscription) = self.subscriptions.iter_mut().flatten().find(same) else { continue };
-            let paused = choice.layer.is_none() && matches!(choice.reason, Reason::Budget | Reason::Settling);
+            let short = matches!(choice.reason, Reason::Budget | Reason::Settling);
+            let paused = choice.layer.is_none() && (short || self.policy.background);
             if choice.layer.is_some() || paused {
                 subscription.selector.set_target(choice.layer);
             }
@@ -548,9 +572,21 @@ fn ceiling(track: &Track, demand: &crate::command::Demand) -> LayerId {
 /// As many as three encodings of three temporal layers have.
 type Steps = SmallVec<[Step; 9]>;
 
-/// What can be had of a track, cheapest first.
-fn steps(now: Instant, track: &Track) -> Steps {
+/// The temporal layer that has half of the frames, the highest one where there are no layers.
+fn half_rate(track: &Track) -> u8 {
+    track
+        .encodings
+        .iter()
+        .map(|encoding| encoding.meter.highest_temporal())
+        .max()
+        .map_or(0, |t| t.saturating_sub(1))
+}
+
+/// What can be had of a track, cheapest first; `temporal` is the highest temporal layer of use, which is offered even
+/// where it has fewer frames than look like motion.
+fn steps(now: Instant, track: &Track, temporal: u8) -> Steps {
     let mut steps = Steps::new();
+    let temporals = |meter: &LayerMeter| meter.least_temporal().min(temporal)..=meter.highest_temporal();
     let any_flows = track.encodings.iter().any(|encoding| track.flows(now, encoding));
     match track.layout {
         Layout::Simulcast => {
@@ -558,15 +594,14 @@ fn steps(now: Instant, track: &Track) -> Steps {
                 if any_flows && !track.flows(now, encoding) {
                     continue;
                 }
-                for temporal in encoding.meter.least_temporal()..=encoding.meter.highest_temporal() {
+                for temporal in temporals(&encoding.meter) {
                     let layer = LayerId { spatial: index as u8, temporal };
                     steps.push(Step { layer, price: track.price(index as u8, temporal) });
                 }
             }
         }
         Layout::Svc => {
-            let meter = track.encodings.first().map(|encoding| &encoding.meter);
-            let temporal = meter.map_or(0..=0, |meter| meter.least_temporal()..=meter.highest_temporal());
+            let temporal = track.encodings.first().map_or(0..=0, |encoding| temporals(&encoding.meter));
             // A spatial layer has about a third of the next one's rate.
             for spatial in 0..=track.svc_spatial {
                 let share = 1.0 / 3_f64.powi(i32::from(track.svc_spatial - spatial));

@@ -21,6 +21,7 @@ use livekit_protocol::{
 pub use self::join_request::{JoinRequestError, MAX_INFLATED, decode_join_request};
 use self::query::Query;
 use super::limits::{RoomLimits, attributes_bytes};
+use super::policy::{PolicyError, policy};
 use crate::access::{self, Claims, Keys, TokenError, VideoGrant};
 
 /// Which way of connecting a path stands for.
@@ -163,6 +164,9 @@ pub enum ConnectError {
     /// v1 with a parameter that cannot be read.
     #[error("cannot decode join_request: {0}")]
     JoinRequest(#[from] JoinRequestError),
+    /// An attribute of ours with a wrong value.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     /// v0 `attributes` that cannot be read.
     #[error("cannot decode attributes: not base64url of a JSON map of strings")]
     Attributes,
@@ -189,6 +193,7 @@ impl ConnectError {
             | ConnectError::NoJoinRequest
             | ConnectError::JoinRequest(_)
             | ConnectError::Attributes
+            | ConnectError::Policy(_)
             | ConnectError::TooLong { .. } => 400,
         };
         Refusal { status, body: self.to_string() }
@@ -269,6 +274,7 @@ fn check_sizes(admission: &Admission, limits: &RoomLimits) -> Result<(), Connect
             return Err(ConnectError::TooLong { what, got, limit });
         }
     }
+    policy(&admission.attributes)?;
     Ok(())
 }
 

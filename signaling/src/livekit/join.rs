@@ -8,7 +8,7 @@ use livekit_protocol::{
     ClientConfigSetting, ClientConfiguration, Codec, IceServer, JoinResponse, ServerInfo,
     server_info::Edition,
 };
-use sfu::command::{AddPeer, ChannelSpec, Command, NegotiationRole, Reliability};
+use sfu::command::{AddPeer, ChannelSpec, Command, DownlinkPolicy, NegotiationRole, Reliability};
 use sfu::ids::PeerId;
 
 use super::connect::{Admission, Mode, Refusal};
@@ -98,6 +98,7 @@ impl Room {
         self.send(seat, Response::Join(join));
         self.notice(Notice::ParticipantJoined);
         self.make_peers(seat);
+        self.follow_policy(clock, seat);
         self.set_state(seat, State::Joined);
         // One that takes another's place is shown at once, or others would miss it for a moment.
         if double.is_some() {
@@ -146,6 +147,7 @@ impl Room {
             permission: admission.permission,
             recorder: admission.recorder,
             client: admission.client,
+            policy: DownlinkPolicy::default(),
             claims: admission.claims,
             link,
             auto_subscribe: admission.auto_subscribe,

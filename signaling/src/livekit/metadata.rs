@@ -7,6 +7,7 @@ use livekit_protocol::{RequestResponse, UpdateParticipantMetadata};
 use super::limits::attributes_bytes;
 use super::output::Clock;
 use super::participant::Seat;
+use super::policy::policy;
 use super::room::Room;
 
 /// The level from which clients expect an answer on success, too.
@@ -39,6 +40,9 @@ impl Room {
                 return self.answer_metadata(seat, Reason::LimitExceeded, why, request);
             }
         }
+        if let Err(error) = policy(&attributes) {
+            return self.answer_metadata(seat, Reason::LimitExceeded, error.to_string(), request);
+        }
         who.attributes = attributes;
         if !request.name.is_empty() {
             who.name.clone_from(&request.name);
@@ -48,6 +52,7 @@ impl Room {
         }
         let answer_success = who.protocol() >= EXPECTS_SUCCESS;
         self.announce_now(seat);
+        self.follow_policy(clock, seat);
         if answer_success {
             let ok = RequestResponse { request_id: request.request_id, ..RequestResponse::default() };
             self.send(seat, Response::RequestResponse(ok));

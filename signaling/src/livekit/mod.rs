@@ -6,7 +6,7 @@
 //!
 //! What a room does is spread by theme over files that each add methods to [`Room`]: `join` and `leave` for
 //! who is there, `announce` for telling the others, `publish` and `subscribe` for tracks, `negotiate` for SDP,
-//! `data` for messages, `status` for speakers, quality and counts.
+//! `data` for messages, `policy` for what a client bounds itself to, `status` for speakers, quality and counts.
 
 mod announce;
 pub mod connect;
@@ -21,6 +21,7 @@ mod output;
 mod packet;
 mod participant;
 mod permission;
+mod policy;
 mod publish;
 mod room;
 mod sid;

@@ -7,7 +7,7 @@ use livekit_protocol::participant_info::{Kind, State};
 use livekit_protocol::{
     ClientInfo, ConnectionQuality, DisconnectReason, ParticipantInfo, ParticipantPermission, SignalTarget,
 };
-use sfu::command::{Demand, LinkQuality, RemoteSection};
+use sfu::command::{Demand, DownlinkPolicy, LinkQuality, RemoteSection};
 use sfu::ids::{PeerId, TrackId};
 
 use super::connect::Mode;
@@ -109,6 +109,8 @@ pub(super) struct Participant {
     pub(super) permission: ParticipantPermission,
     pub(super) recorder: bool,
     pub(super) client: ClientInfo,
+    /// By its attributes, as the core was told.
+    pub(super) policy: DownlinkPolicy,
     pub(super) claims: Claims,
     pub(super) link: Link,
     pub(super) auto_subscribe: bool,

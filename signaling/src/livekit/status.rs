@@ -62,7 +62,7 @@ impl Room {
 
     /// Tells one participant what it does not know of whom it hears; those no longer heard are silent.
     pub(super) fn tell_loudness(&mut self, seat: Seat) {
-        let Some(who) = self.people.get(&seat) else { return };
+        let Some(who) = self.people.get(&seat).filter(|who| !who.policy.background) else { return };
         let hears =
             |speaker: Seat| speaker == seat || self.is_subscribed(who, speaker, Some(MediaKind::Audio));
         let heard: BTreeMap<Seat, u8> = self
@@ -137,7 +137,7 @@ impl Room {
     }
 
     fn tell_quality(&mut self, seat: Seat, judged: &BTreeMap<Seat, (ConnectionQuality, f32)>) {
-        let Some(who) = self.people.get(&seat) else { return };
+        let Some(who) = self.people.get(&seat).filter(|who| !who.policy.background) else { return };
         let mut told = Vec::new();
         let mut updates = Vec::new();
         for (about, (quality, score)) in judged {
@@ -206,10 +206,16 @@ impl Room {
         self.counts_at = None;
         self.counts_told_at = Some(clock.now);
         let update = Response::RoomUpdate(RoomUpdate { room: Some(self.room_info()) });
-        let everybody: Vec<Seat> = self.people.keys().copied().collect();
-        for seat in everybody {
+        let shown = self.people.values().filter(|who| !who.policy.background);
+        let shown: Vec<Seat> = shown.map(|who| who.seat).collect();
+        for seat in shown {
             self.send(seat, update.clone());
         }
+    }
+
+    pub(super) fn send_room_update_to(&mut self, seat: Seat) {
+        let update = RoomUpdate { room: Some(self.room_info()) };
+        self.send(seat, Response::RoomUpdate(update));
     }
 }
 

@@ -4,6 +4,7 @@ mod arbitrary;
 mod data;
 mod joining;
 mod leaving;
+mod policy;
 mod publishing;
 mod script;
 mod status;

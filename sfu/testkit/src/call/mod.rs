@@ -15,7 +15,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use sfu::command::{AddPeer, AnnouncedLayer, Command, Demand, Event, NegotiationRole};
+use sfu::command::{AddPeer, AnnouncedLayer, Command, Demand, DownlinkPolicy, Event, NegotiationRole};
 use sfu::congestion::controller::Snapshot;
 use sfu::ids::{LayerId, Mid, PeerId, RoomId, Ssrc, TrackId};
 use sfu::units::WallClock;
@@ -228,6 +228,11 @@ impl Call {
     /// Another demand of a subscriber for the camera.
     pub fn adjust(&mut self, subscriber: SubscriberId, demand: Demand) {
         self.command(Command::Adjust { peer: subscriber.peer, track: subscriber.video, demand });
+    }
+
+    /// A subscriber's bounds.
+    pub fn limit(&mut self, subscriber: SubscriberId, policy: DownlinkPolicy) {
+        self.command(Command::Limit { peer: subscriber.peer, policy });
     }
 
     /// A publisher's user mutes camera and microphone, or takes it back.
