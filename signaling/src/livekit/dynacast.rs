@@ -62,10 +62,10 @@ pub(super) struct Dynacast {
     /// Smallest first, one for each stream.
     encodings: Vec<AnnouncedLayer>,
     /// The furthest that somebody wants now.
-    reach: Reach,
+    pub(super) reach: Reach,
     /// `LOW`, `MEDIUM` and `HIGH`; one is never longer wanted than those before it.
     wanted: [Wanted; 3],
-    told: Reach,
+    pub(super) told: Reach,
 }
 
 impl Dynacast {
@@ -82,7 +82,7 @@ impl Dynacast {
     }
 
     /// How far up a demand goes.
-    fn reach_of(&self, demand: &Demand) -> Reach {
+    pub(super) fn reach_of(&self, demand: &Demand) -> Reach {
         if !demand.enabled {
             return Reach::Nothing;
         }
