@@ -17,6 +17,8 @@ mod churn;
 mod codecs;
 #[path = "clients/data.rs"]
 mod data;
+#[path = "clients/dynacast.rs"]
+mod dynacast;
 #[path = "clients/layers.rs"]
 mod layers;
 #[path = "clients/meeting.rs"]

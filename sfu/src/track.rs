@@ -326,7 +326,13 @@ impl Track {
         let assumed =
             if temporal == 0 && encoding.meter.highest_temporal() > 0 { whole.scale(0.6) } else { whole };
         // The first figures are those of the opening keyframe: they may lower what is assumed, but not raise it.
-        if measured == Bitrate::ZERO { assumed } else { measured.min(assumed) }
+        let opening = measured.min(assumed);
+        // One that stopped and starts again comes to cost what it did, though its encoder begins low.
+        let former = encoding.meter.former_price(temporal);
+        match (former, opening) {
+            (Bitrate::ZERO, Bitrate::ZERO) => assumed,
+            (former, opening) => former.max(opening),
+        }
     }
 
     /// A frame of encoding `index` has begun. Says whether that changes which encodings flow.

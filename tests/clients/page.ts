@@ -23,6 +23,7 @@ interface JoinOptions {
   /** Two peer connections over `/rtc` instead of one over `/rtc/v1`. */
   v0?: boolean;
   adaptiveStream?: boolean;
+  dynacast?: boolean;
 }
 
 interface PublishOptions extends CameraOptions {
@@ -54,7 +55,7 @@ async function join(url: string, token: string, options: JoinOptions = {}) {
   const here = new Room({
     singlePeerConnection: !options.v0,
     adaptiveStream: options.adaptiveStream ?? false,
-    dynacast: false,
+    dynacast: options.dynacast ?? false,
   });
   room.now = here;
   here.on(RoomEvent.TrackSubscribed, attach);
@@ -118,7 +119,7 @@ function publications(): [RemoteParticipant, RemoteTrackPublication][] {
   );
 }
 
-type Stats = Record<string, number | string | undefined>;
+type Stats = Record<string, number | string | boolean | undefined>;
 
 async function inbound(track: RemoteTrack): Promise<Stats> {
   const report = await track.getRTCStatsReport();
@@ -156,6 +157,15 @@ function setQuality(identity: string, quality: 'LOW' | 'MEDIUM' | 'HIGH'): numbe
   return asked;
 }
 
+/** Subscribes to everything of somebody's, or to nothing; gives the time of asking, in epoch milliseconds. */
+function subscribe(identity: string, wanted: boolean): number {
+  const asked = performance.timeOrigin + performance.now();
+  publications()
+    .filter(([who]) => who.identity === identity)
+    .forEach(([, publication]) => publication.setSubscribed(wanted));
+  return asked;
+}
+
 /** What our camera's encoder sends, by rid. */
 async function sent() {
   const report = await camera.track?.getRTCStatsReport();
@@ -163,8 +173,9 @@ async function sent() {
   const pair = all.find((entry) => entry.availableOutgoingBitrate !== undefined);
   return all
     .filter((entry) => entry.type === 'outbound-rtp')
-    .map(({ rid, bytesSent, frameWidth, framesSent, nackCount, pliCount, qualityLimitationReason }) => ({
+    .map(({ rid, active, bytesSent, frameWidth, framesSent, nackCount, pliCount, qualityLimitationReason }) => ({
       rid,
+      active,
       bytesSent,
       frameWidth,
       framesSent,
@@ -195,6 +206,7 @@ const client = {
   received,
   restart,
   setQuality,
+  subscribe,
   sent,
   send,
   leave,

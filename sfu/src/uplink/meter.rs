@@ -28,6 +28,8 @@ pub struct LayerMeter {
     bytes: [u64; MAX_TEMPORAL],
     history: [[u64; MAX_TEMPORAL]; WINDOWS], // bits/s, cumulative over temporal layers
     filled: usize,
+    /// Prices before the layer stopped for long; zero until it has.
+    former: [Bitrate; MAX_TEMPORAL],
     frames: u32,
     frame: Option<RtpTime>,
     fps: f64,
@@ -45,6 +47,7 @@ impl Default for LayerMeter {
             bytes: [0; MAX_TEMPORAL],
             history: [[0; MAX_TEMPORAL]; WINDOWS],
             filled: 0,
+            former: [Bitrate::ZERO; MAX_TEMPORAL],
             frames: 0,
             frame: None,
             fps: 0.0,
@@ -101,6 +104,11 @@ impl LayerMeter {
         }
         let mean = windows.iter().map(|w| w[temporal]).sum::<u64>() / windows.len().max(1) as u64;
         Bitrate::bps((second * 8 / 10).max(mean))
+    }
+
+    /// What it cost before it stopped for long and began anew; zero if it never did.
+    pub fn former_price(&self, temporal: u8) -> Bitrate {
+        self.former[usize::from(temporal).min(MAX_TEMPORAL - 1)]
     }
 
     /// Whether prices are those of the stream and not of its opening.
@@ -164,6 +172,9 @@ impl LayerMeter {
         }
         // A layer that was stopped for long starts its history anew.
         if since > WINDOW * 4 {
+            if self.settled() {
+                self.former = std::array::from_fn(|temporal| self.price(temporal as u8));
+            }
             self.filled = 0;
         } else {
             self.history[self.filled % WINDOWS] = cumulative;
@@ -212,6 +223,28 @@ mod tests {
         assert_eq!([30.0, 28.5, 27.5, 24.5, 28.0].map(&mut after), [1; 5]);
         assert_eq!([23.0, 27.0, 28.5].map(&mut after), [2, 2, 1]);
         assert_eq!(after(60.0), 0);
+    }
+
+    #[test]
+    fn a_layer_that_starts_again_costs_what_it_cost() {
+        let start = crate::test_time();
+        let mut meter = LayerMeter::default();
+        let description = PacketDescription { frame_start: true, ..Default::default() };
+        let mut run = |from: u32, to: u32, size: u64| {
+            for n in from..to {
+                let now = start + Duration::from_micros(33_333) * n;
+                meter.handle_packet(now, DataSize::bytes(size), RtpTime(n * 3000), &description);
+            }
+            (meter.settled(), meter.price(0), meter.former_price(0))
+        };
+        let (settled, live, former) = run(0, 150, 4167);
+        assert!(settled && former == Bitrate::ZERO);
+        // Stopped for ten seconds, then the small pictures of an encoder that starts.
+        let (settled, _, former) = run(450, 460, 500);
+        assert!(!settled);
+        assert_eq!(former, live);
+        let (settled, price, _) = run(460, 600, 4167);
+        assert!(settled && price.as_bps().abs_diff(live.as_bps()) < 100_000, "{price:?}, {live:?}");
     }
 
     #[test]

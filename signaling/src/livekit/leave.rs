@@ -196,9 +196,10 @@ impl Room {
             self.by_peer.remove(&peer);
             self.command(Command::RemovePeer { peer });
         }
-        for track in &who.subscriptions {
-            if let Some(track) = self.tracks.get(track.0) {
+        for (id, subscription) in &who.subscriptions {
+            if let Some(track) = self.tracks.get(id) {
                 self.outbox.push_back(Output::Notice(Notice::Unsubscribed { kind: track.kind }));
+                self.demand_changed(clock, *id, subscription.wish(), None);
             }
         }
         let was_publisher = who.tracks.iter().any(|id| self.tracks.get(id).is_some_and(Track::is_published));
@@ -231,7 +232,8 @@ impl Room {
             self.phase = Phase::Empty { until: clock.now + self.departure_timeout };
             // Nobody is there to be told anything.
             self.departed.clear();
-            (self.announce_at, self.counts_at, self.quality_at) = (None, None, None);
+            (self.announce_at, self.counts_at) = (None, None);
+            (self.quality_at, self.qualities_at) = (None, None);
         }
     }
 

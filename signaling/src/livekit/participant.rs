@@ -77,6 +77,19 @@ impl Link {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Subscription {
     pub(super) demand: Demand,
+    /// Its client can decode the track, as far as is known.
+    pub(super) decodable: bool,
+}
+
+impl Subscription {
+    pub(super) fn new(demand: Demand) -> Subscription {
+        Subscription { demand, decodable: true }
+    }
+
+    /// What is wanted of the track; `None` if none of it is of use.
+    pub(super) fn wish(&self) -> Option<&Demand> {
+        self.decodable.then_some(&self.demand)
+    }
 }
 
 /// What a participant said of a track, subscribed or not, there or not.

@@ -161,6 +161,9 @@ impl Room {
                 }
             }
         }
+        for (id, _) in &pairs {
+            self.settle_qualities(clock, *id);
+        }
     }
 
     /// Ends a published track. The caller announces.
@@ -211,10 +214,14 @@ impl Room {
     pub(super) fn track_media(&mut self, clock: Clock, id: TrackId, media: &TrackMedia) {
         let Some(track) = self.tracks.get_mut(&id) else { return };
         let owner = track.owner;
+        let reshaped = track.dynacast.as_mut().is_some_and(|dynacast| dynacast.learn(media.layers.len()));
         match track.learn(media, clock.unix_ms) {
             Learned::Nothing => {}
             Learned::Details => self.announce_soon(clock, owner),
             Learned::Codec => self.announce_now(owner),
+        }
+        if reshaped {
+            self.settle_qualities(clock, id);
         }
     }
 
@@ -238,6 +245,7 @@ impl Room {
             if request.muted {
                 self.silence(seat);
             }
+            self.settle_qualities(clock, id);
         }
     }
 

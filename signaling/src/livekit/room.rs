@@ -70,6 +70,8 @@ pub struct Room {
     pub(super) counts_at: Option<Instant>,
     pub(super) counts_told_at: Option<Instant>,
     pub(super) quality_at: Option<Instant>,
+    /// When publishers may have to be told that a quality is no longer wanted.
+    pub(super) qualities_at: Option<Instant>,
     /// How loud each speaker is, in eighths, never 0.
     pub(super) loudness: BTreeMap<Seat, u8>,
 
@@ -140,6 +142,7 @@ impl Room {
             counts_at: None,
             counts_told_at: None,
             quality_at: None,
+            qualities_at: None,
             loudness: BTreeMap::new(),
             outbox: VecDeque::new(),
             settings,
@@ -220,8 +223,10 @@ impl Room {
             Event::Connected { peer } => self.peer_connected(clock, peer),
             Event::Ended { peer, reason } => self.peer_ended(clock, peer, reason),
             Event::TrackMedia { track, media } => self.track_media(clock, track, &media),
-            Event::SubscriptionBound { peer, track } => self.subscription_bound(peer, track),
-            Event::SubscriptionUnsupported { peer, track } => self.subscription_unsupported(peer, track),
+            Event::SubscriptionBound { peer, track } => self.subscription_bound(clock, peer, track),
+            Event::SubscriptionUnsupported { peer, track } => {
+                self.subscription_unsupported(clock, peer, track);
+            }
             Event::SubscriptionPaused { peer, track, paused } => {
                 self.subscription_paused(peer, track, paused);
             }
@@ -247,6 +252,9 @@ impl Room {
         if is_due(self.quality_at, clock.now) {
             self.send_quality(clock);
         }
+        if is_due(self.qualities_at, clock.now) {
+            self.qualities_due(clock);
+        }
         if let Phase::Empty { until } = self.phase
             && until <= clock.now
         {
@@ -261,7 +269,7 @@ impl Room {
             Phase::Empty { until } => Some(until),
             Phase::Ended => return None,
         };
-        let own = [room, self.announce_at, self.counts_at, self.quality_at];
+        let own = [room, self.announce_at, self.counts_at, self.quality_at, self.qualities_at];
         let theirs = self.people.values().flat_map(|who| {
             [who.active_by, who.gone_at, who.answer_by, Some(who.refresh_at), who.missing_until]
         });

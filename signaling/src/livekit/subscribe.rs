@@ -26,7 +26,7 @@ const MISSING_TIMEOUT: Duration = Duration::from_mins(1);
 
 impl Room {
     /// Brings one participant's subscription to one track to what it should be.
-    pub(super) fn reconcile(&mut self, _clock: Clock, seat: Seat, id: TrackId) {
+    pub(super) fn reconcile(&mut self, clock: Clock, seat: Seat, id: TrackId) {
         let (Some(who), Some(track)) = (self.people.get(&seat), self.tracks.get(&id)) else { return };
         let Some(owner) = self.people.get(&track.owner) else { return };
         // Clients drop tracks of somebody they do not know.
@@ -64,20 +64,22 @@ impl Room {
         }
         match (wants && allowed, has) {
             (true, false) => {
-                who.subscriptions.insert(id, Subscription { demand });
+                who.subscriptions.insert(id, Subscription::new(demand));
                 if let Some(news) = news {
                     self.send(seat, news);
                 }
                 self.command(Command::Subscribe { peer, track: id, stream_id, label, demand });
                 self.notice(Notice::Subscribed { kind });
+                self.demand_changed(clock, id, None, Some(&demand));
             }
             (false, true) => {
-                who.subscriptions.remove(&id);
+                let gone = who.subscriptions.remove(&id);
                 if let Some(news) = news {
                     self.send(seat, news);
                 }
                 self.command(Command::Unsubscribe { peer, track: id });
                 self.notice(Notice::Unsubscribed { kind });
+                self.demand_changed(clock, id, gone.as_ref().and_then(Subscription::wish), None);
                 // Who is not heard any more must not seem to speak on.
                 self.tell_loudness(seat);
             }
@@ -183,8 +185,11 @@ impl Room {
             if let Some(subscription) = who.subscriptions.get_mut(&id)
                 && subscription.demand != wanted
             {
+                let before = *subscription;
                 subscription.demand = wanted;
+                let after = *subscription;
                 self.command(Command::Adjust { peer, track: id, demand: wanted });
+                self.demand_changed(clock, id, before.wish(), after.wish());
             }
         }
     }
@@ -209,10 +214,9 @@ impl Room {
     }
 
     /// A subscription was negotiated. The publisher learns that somebody gets its track, once.
-    pub(super) fn subscription_bound(&mut self, peer: PeerId, id: TrackId) {
-        if self.subscription_of(peer, id).is_none() {
-            return;
-        }
+    pub(super) fn subscription_bound(&mut self, clock: Clock, peer: PeerId, id: TrackId) {
+        let Some(seat) = self.subscription_of(peer, id) else { return };
+        self.set_decodable(clock, seat, id, true);
         let Some(track) = self.tracks.get_mut(&id) else { return };
         if std::mem::replace(&mut track.told_subscribed, true) {
             return;
@@ -221,11 +225,22 @@ impl Room {
         self.send(owner, Response::TrackSubscribed(TrackSubscribed { track_sid }));
     }
 
-    pub(super) fn subscription_unsupported(&mut self, peer: PeerId, id: TrackId) {
+    pub(super) fn subscription_unsupported(&mut self, clock: Clock, peer: PeerId, id: TrackId) {
         let Some(seat) = self.subscription_of(peer, id) else { return };
+        self.set_decodable(clock, seat, id, false);
         let Some(track) = self.tracks.get(&id) else { return };
         let sid = track.info.sid.clone();
         self.subscription_failed(seat, sid, SubscriptionError::SeCodecUnsupported);
+    }
+
+    /// Who cannot decode a track gives its publisher no reason to send it.
+    fn set_decodable(&mut self, clock: Clock, seat: Seat, id: TrackId, decodable: bool) {
+        let Some(who) = self.people.get_mut(&seat) else { return };
+        let Some(subscription) = who.subscriptions.get_mut(&id) else { return };
+        let before = *subscription;
+        subscription.decodable = decodable;
+        let after = *subscription;
+        self.demand_changed(clock, id, before.wish(), after.wish());
     }
 
     pub(super) fn subscription_paused(&mut self, peer: PeerId, id: TrackId, paused: bool) {

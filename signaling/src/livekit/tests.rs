@@ -2,6 +2,7 @@
 
 mod arbitrary;
 mod data;
+mod dynacast;
 mod joining;
 mod leaving;
 mod policy;

@@ -10,6 +10,7 @@ use sfu::ids::{Mid, Rid, TrackId};
 use sfu::units::Bitrate;
 use sfu::wire::description::Codec;
 
+use super::dynacast::Dynacast;
 use super::participant::Seat;
 
 /// Bytes of a `cid`, a stream name or a codec's name.
@@ -46,6 +47,10 @@ pub(super) struct Track {
     pub(super) cids: Vec<String>,
     /// The publisher knows that somebody gets it.
     pub(super) told_subscribed: bool,
+    /// What is asked of its encodings; `None` for sound, and before it is published.
+    pub(super) dynacast: Option<Dynacast>,
+    /// The codec that its client announced, by MIME type.
+    announced_mime: Option<String>,
 }
 
 /// Why a track cannot be announced like this.
@@ -128,6 +133,7 @@ impl Track {
                 }
             })
             .collect();
+        let announced_mime = codecs.first().map(|codec| codec.mime_type.clone());
         let mut layers = request.layers;
         layers.sort_by_key(|layer| (layer.quality, layer.width.saturating_mul(layer.height)));
         let info = TrackInfo {
@@ -153,7 +159,17 @@ impl Track {
             backup_codec_policy: request.backup_codec_policy,
             packet_trailer_features: request.packet_trailer_features,
         };
-        Track { id, owner, kind, stage: Stage::Pending, info, cids, told_subscribed: false }
+        Track {
+            id,
+            owner,
+            kind,
+            stage: Stage::Pending,
+            info,
+            cids,
+            told_subscribed: false,
+            dynacast: None,
+            announced_mime,
+        }
     }
 
     /// Where it comes from.
@@ -201,7 +217,30 @@ impl Track {
             section.track_id.clone().unwrap_or_default().clone_into(&mut codec.sdp_cid);
         }
         self.info.version = Some(version(unix_ms));
-        announced_layers(&self.info.layers, &section.rids)
+        let layers = announced_layers(&self.info.layers, &section.rids);
+        if self.kind == MediaKind::Video {
+            let mut streams = layers.clone();
+            if section.rids.is_empty() && self.has_layers_inside() {
+                streams.truncate(1);
+            }
+            self.dynacast = Some(Dynacast::new(streams));
+        }
+        layers
+    }
+
+    /// Whether one stream of its codec may have layers inside.
+    fn has_layers_inside(&self) -> bool {
+        match video_codec(&self.info.mime_type) {
+            Some(Codec::Vp9 | Codec::Av1) => true,
+            Some(Codec::Vp8 | Codec::H264 | Codec::Opus | Codec::Red) | None => false,
+        }
+    }
+
+    /// The codec by the name that its client has for it, such as `vp8`: a client that announced one does not know
+    /// another, whatever the SDP came to.
+    pub(super) fn codec_name(&self) -> String {
+        let mime = self.announced_mime.as_ref().unwrap_or(&self.info.mime_type);
+        mime.rsplit('/').next().unwrap_or_default().to_ascii_lowercase()
     }
 
     /// Takes what the media core found out. Tells what changed for those who look at it.

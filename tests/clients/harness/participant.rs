@@ -112,6 +112,7 @@ pub(crate) struct Size {
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct Sent {
     pub(crate) rid: String,
+    pub(crate) active: bool,
     #[serde(rename = "bytesSent")]
     pub(crate) bytes: u64,
     #[serde(rename = "framesSent")]
@@ -164,7 +165,17 @@ impl Participant<'_> {
 
     #[track_caller]
     pub(crate) fn join(&self, server: &Server, room: &str, mode: Mode) {
-        let options = json!({ "v0": mode == Mode::V0 });
+        self.join_with(server, room, &json!({ "v0": mode == Mode::V0 }));
+    }
+
+    /// Joins over one connection, and stops the layers that nobody watches.
+    #[track_caller]
+    pub(crate) fn join_with_dynacast(&self, server: &Server, room: &str) {
+        self.join_with(server, room, &json!({ "dynacast": true }));
+    }
+
+    #[track_caller]
+    fn join_with(&self, server: &Server, room: &str, options: &Value) {
         self.call::<Value>("join", &json!([server.url(), server.token(room, &self.name), options]));
     }
 
@@ -218,6 +229,12 @@ impl Participant<'_> {
     #[track_caller]
     pub(crate) fn set_quality(&self, of: &Participant<'_>, quality: &str) -> f64 {
         self.call("setQuality", &json!([of.name, quality]))
+    }
+
+    /// Subscribes to all of somebody's tracks, or to none. Gives when, in milliseconds since the Unix epoch.
+    #[track_caller]
+    pub(crate) fn subscribe(&self, to: &Participant<'_>, wanted: bool) -> f64 {
+        self.call("subscribe", &json!([to.name, wanted]))
     }
 
     /// What its camera's encoder sends, one entry for each layer.

@@ -1,4 +1,4 @@
-//! Encodings stop and start, a publisher mutes, a viewer comes late.
+//! Encodings stop and start, by themselves or by what is asked; a publisher mutes, a viewer comes late.
 
 use sfu::command::Demand;
 use sfu_testkit::call::{Call, Machines};
@@ -47,6 +47,55 @@ fn layers_stop_and_start() {
         faults.check(undecodable == 0, seed, || format!("{undecodable} undecodable"));
         let heard = seen.heard(joined, call.time());
         faults.check(heard.missed() < 0.001, seed, || format!("{heard:?}"));
+    }
+    faults.none();
+}
+
+/// What signalling does with what viewers ask: the publisher stops and starts its encodings by it.
+#[test]
+fn layers_follow_demand() {
+    let mut faults = Faults::default();
+    for seed in seeds() {
+        let mut call = Call::new("layers_follow_demand", seed, Machines::Idle);
+        let publisher = call.publish(CameraConfig::simulcast, good());
+        let low = Demand { max_spatial: 0, ..Demand::default() };
+        let nothing = Demand { enabled: false, ..Demand::default() };
+        // From the first second on the viewer's link has carried no more than the smallest picture.
+        let viewer = call.subscribe(publisher, good(), low);
+        call.run_for(seconds(1));
+        // For how long how much is left, and what is asked then.
+        for (left, length) in [(1, 5), (0, 5), (1, 60), (0, 60)] {
+            call.adjust(viewer, if left == 0 { nothing } else { low });
+            for rid in &["q", "h", "f"][left..] {
+                call.set_layer(publisher, rid, false);
+            }
+            call.run_for(seconds(length));
+            let asked = call.time();
+            call.adjust(viewer, Demand::default());
+            for rid in ["q", "h", "f"] {
+                call.set_layer(publisher, rid, true);
+            }
+            let top = |call: &Call| call.published(publisher).frames.values().nth(2).copied();
+            let before = top(&call);
+            while top(&call) == before && call.time() < asked + seconds(2) {
+                call.run_for(ms(10));
+            }
+            let flows = call.time();
+            call.run_for(seconds(8));
+            let what = || format!("{left} left for {length} s, asked at {asked:?}, flows at {flows:?}");
+            let seen = call.seen(viewer);
+            let shown = seen.shown_after(flows - ms(20), 1280);
+            faults.check(shown.is_some_and(|after| after < ms(300)), seed, || {
+                format!("{}: shown after {shown:?}", what())
+            });
+            let later = seen.sizes(flows + ms(300), call.time());
+            faults.check(later.len() == 1, seed, || format!("{}: {later:?}", what()));
+            let from = if left == 0 { flows } else { asked };
+            let freezes = seen.freezes(from, call.time(), ms(300));
+            faults.check(freezes.is_empty(), seed, || format!("{}: freezes {freezes:?}", what()));
+        }
+        let undecodable = call.seen(viewer).video().undecodable;
+        faults.check(undecodable == 0, seed, || format!("{undecodable} undecodable"));
     }
     faults.none();
 }

@@ -9,6 +9,7 @@ use sfu::command::{LinkQuality, PeerEnd, SpeakerLevel, TrackMedia};
 
 use super::script::*;
 use super::*;
+use crate::livekit::dynacast::Reach;
 use crate::livekit::frame::{self, Encoding};
 
 /// One step of a made-up call. Numbers pick from what there is.
@@ -163,6 +164,15 @@ fn check(script: &Script) {
         mids.dedup();
         assert_eq!(mids.len(), who.tracks.iter().filter(|id| room.tracks[*id].is_published()).count());
         assert!(who.preferences.len() <= 4);
+    }
+    for track in room.tracks.values() {
+        assert_eq!(track.dynacast.is_some(), track.is_published() && track.kind == MediaKind::Video);
+        let Some(dynacast) = &track.dynacast else { continue };
+        let wishes = room.people.values().filter_map(|who| who.subscriptions.get(&track.id)?.wish());
+        let wanted = wishes.map(|wish| dynacast.reach_of(wish)).max().unwrap_or(Reach::Nothing);
+        if room.people[&track.owner].session.is_some() {
+            assert!(dynacast.reach == wanted && dynacast.told >= wanted, "{wanted:?}, {dynacast:?}");
+        }
     }
 }
 

@@ -358,6 +358,7 @@ pub(super) fn names(messages: &[Response]) -> Vec<&'static str> {
             Response::SubscriptionResponse(_) => "subscription_response",
             Response::SubscriptionPermissionUpdate(_) => "subscription_permission_update",
             Response::StreamStateUpdate(_) => "stream_state_update",
+            Response::SubscribedQualityUpdate(_) => "subscribed_quality_update",
             other => panic!("never sent: {other:?}"),
         })
         .collect()
