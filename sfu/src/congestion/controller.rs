@@ -28,7 +28,7 @@ const AFTER_CUT: Duration = Duration::from_secs(1);
 /// Silence that freezes the target and stops probes, plus what three round trips need…
 const SILENT: Duration = Duration::from_millis(500);
 /// …and that takes video to its lowest step: a busy phone may well be late by half a second, a path in use is not.
-const MUTE: Duration = Duration::from_millis(1000);
+const MUTE: Duration = Duration::from_secs(1);
 /// Silence that stops video.
 const OUTAGE: Duration = Duration::from_millis(1500);
 /// While video is stopped by an outage, one small packet this often: a controller that waits for evidence

@@ -8,6 +8,7 @@ mod comings;
 mod crowd;
 mod lossy;
 mod narrow;
+mod redundancy;
 mod replay;
 
 use std::time::Duration;
