@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::cache::{CachedPacket, PacketCache};
 use crate::congestion::PacketClass;
+use crate::congestion::delay::Queue;
 use crate::congestion::twcc::Acked;
 use crate::ids::SeqNo;
 use crate::units::{Bitrate, RtpTime};
@@ -42,8 +43,12 @@ const DOWN_AFTER: Duration = Duration::from_secs(15);
 const BURST: f64 = 1.5;
 /// As does a round trip over which retransmission would come too late.
 const FAR: Duration = Duration::from_millis(200);
-/// With a queue this long loss is our own doing.
+/// With a queue this long loss is our own doing…
 const QUEUE: Duration = Duration::from_millis(40);
+/// …as is that of what left shortly after, while the queue was not known to be gone…
+const QUEUE_AFTER: Duration = Duration::from_millis(200);
+/// …and what was counted in so many seconds before, when it was not known to be there.
+const QUEUE_BEFORE: usize = 2;
 /// Share of the target for audio with its redundancy, beside video and alone.
 const SHARE: f64 = 0.5;
 const SHARE_ALONE: f64 = 0.95;
@@ -184,6 +189,8 @@ pub struct Level {
     since: Option<Instant>,   // of the newest
     burst: bool,              // the last audio packet was lost
     queue: bool,
+    /// When there was a queue last.
+    queued: Option<Instant>,
     needed: u8,
     /// When loss last asked for as much as `needed`.
     asked: Option<Instant>,
@@ -191,15 +198,19 @@ pub struct Level {
 }
 
 impl Level {
-    /// What a transport-wide report resolved; `queue_delay` is that of the path.
-    pub fn on_acked(&mut self, now: Instant, acked: &[Acked], queue_delay: Duration) {
-        self.queue = queue_delay > QUEUE;
+    /// What a transport-wide report resolved, and the state of the path's queue by it.
+    pub fn on_acked(&mut self, now: Instant, acked: &[Acked], (queue, delay): (Queue, Duration)) {
         self.roll(now);
+        self.queue = delay > QUEUE || queue != Queue::Normal;
         if self.queue {
-            return;
+            self.queued = Some(now);
+            self.seconds[..QUEUE_BEFORE].fill(Tally::default());
         }
         let tally = &mut self.seconds[0];
         for acked in acked {
+            if self.queued.is_some_and(|at| acked.sent < at + QUEUE_AFTER) {
+                continue;
+            }
             if acked.late {
                 tally.lost -= 1;
                 continue;

@@ -272,7 +272,8 @@ impl Downlink {
     /// A transport-wide report. One that cannot be read changes nothing; the next comes soon.
     pub(crate) fn handle_transport_feedback(&mut self, now: Instant, fci: &[u8]) {
         if self.controller.on_feedback(now, fci).is_ok() {
-            let queue = self.controller.snapshot().queue_delay;
+            let snapshot = self.controller.snapshot();
+            let queue = (snapshot.queue, snapshot.queue_delay);
             self.redundancy.on_acked(now, self.controller.last_acked(), queue);
         }
         self.follow(now);

@@ -7,6 +7,7 @@ use crate::units::DataSize;
 use crate::wire::description::PacketDescription;
 
 const FRAME: i32 = 960;
+const CALM: (Queue, Duration) = (Queue::Normal, Duration::ZERO);
 
 /// One packet of 20 ms: its number, its bytes, marker and level.
 #[derive(Clone, Debug)]
@@ -165,7 +166,7 @@ impl Path {
                     cluster: None,
                 })
                 .collect();
-            self.level.on_acked(self.now, &acked, self.queue);
+            self.level.on_acked(self.now, &acked, (Queue::Normal, self.queue));
             if step % 10 == 9 {
                 self.level.update(self.now, &self.conditions);
             }
@@ -231,6 +232,18 @@ fn loss_by_our_own_queue_earns_nothing() {
 }
 
 #[test]
+fn a_queue_explains_what_was_lost_before_it_was_noticed() {
+    let mut path = Path::new(1);
+    path.random(5, 0.0);
+    path.run(1, |_| true);
+    path.queue = Duration::from_millis(60);
+    path.random(1, 0.5);
+    path.queue = Duration::ZERO;
+    path.now += Duration::from_millis(200);
+    assert_eq!(path.random(20, 0.0).iter().max(), Some(&0));
+}
+
+#[test]
 fn it_stays_inside_its_share() {
     for (target, video, level) in [
         (400, true, 2),
@@ -273,8 +286,8 @@ fn what_came_after_all_was_not_lost() {
             class: PacketClass::Video,
             cluster: None,
         };
-        path.level.on_acked(path.now, &[acked(None, false)], Duration::ZERO);
-        path.level.on_acked(path.now, &[acked(Some(Arrival::micros(0)), true)], Duration::ZERO);
+        path.level.on_acked(path.now, &[acked(None, false)], CALM);
+        path.level.on_acked(path.now, &[acked(Some(Arrival::micros(0)), true)], CALM);
         path.level.update(path.now, &path.conditions);
         assert_eq!(path.level.get(), 0);
     }
