@@ -33,8 +33,9 @@ const REACH: u16 = 16;
 const LOSS: [f64; MAX_BLOCKS] = [0.01, 0.08];
 /// So many losses in the window are no accident.
 const EVIDENCE: [i32; MAX_BLOCKS] = [3, 8];
-/// The last two seconds alone suffice if loss exceeds by this.
+/// The latest slots alone suffice if loss exceeds by this.
 const SUDDEN: f64 = 1.5;
+const RECENT: usize = 4;
 /// Loss that stays above this share of a threshold keeps the level.
 const HOLD: f64 = 0.7;
 /// So long after loss fell below it, a level is given up.
@@ -47,15 +48,20 @@ const FAR: Duration = Duration::from_millis(200);
 const QUEUE: Duration = Duration::from_millis(40);
 /// …as is that of what left shortly after, while the queue was not known to be gone…
 const QUEUE_AFTER: Duration = Duration::from_millis(200);
-/// …and what was counted in so many seconds before, when it was not known to be there.
-const QUEUE_BEFORE: usize = 2;
+/// …and what was counted in so many slots before, when it was not known to be there.
+const QUEUE_BEFORE: usize = 4;
+/// Nor is it the path's if most of a slot is lost…
+const OUTRAGEOUS: f64 = 0.5;
+/// …or if it all happened at once: so many slots must have some.
+const SPREAD: usize = 3;
 /// Share of the target for audio with its redundancy, beside video and alone.
 const SHARE: f64 = 0.5;
 const SHARE_ALONE: f64 = 0.95;
 /// A level that is not had yet must fit into this much of it.
 const ROOM: f64 = 0.95;
-/// Loss is counted over this many seconds.
-const WINDOW: usize = 10;
+/// Loss is counted in slots of half a second, over ten.
+const SLOT: Duration = Duration::from_millis(500);
+const WINDOW: usize = 20;
 /// Packets that a receiver report stands for: a second of audio.
 const REPORTED: i32 = 50;
 
@@ -141,11 +147,11 @@ pub fn missing_number(cache: &PacketCache, seq: SeqNo, timestamp: RtpTime, offse
     fits.then(|| number_before(upper.0, (from_upper / step) as u16))
 }
 
-/// What packets of one second met with.
+/// What packets of one slot met with.
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
     total: i32,
-    /// Those reported lost that came after all are taken out again, perhaps a second later: may be negative.
+    /// Those reported lost that came after all are taken out again, perhaps a slot later: may be negative.
     lost: i32,
     audio_lost: i32,
     /// Runs of lost audio packets.
@@ -167,6 +173,15 @@ impl Tally {
     }
 }
 
+/// A path as a transport-wide report shows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Path {
+    /// What its queue does…
+    pub queue: Queue,
+    /// …and how long it is.
+    pub delay: Duration,
+}
+
 /// What redundancy would cost, and on what path.
 #[derive(Clone, Copy, Debug)]
 pub struct Conditions {
@@ -185,9 +200,9 @@ pub struct Conditions {
 /// How many earlier payloads one subscriber gets along, by its losses.
 #[derive(Debug, Default)]
 pub struct Level {
-    seconds: [Tally; WINDOW], // the newest first
-    since: Option<Instant>,   // of the newest
-    burst: bool,              // the last audio packet was lost
+    slots: [Tally; WINDOW], // the newest first
+    since: Option<Instant>, // of the newest
+    burst: bool,            // the last audio packet was lost
     queue: bool,
     /// When there was a queue last.
     queued: Option<Instant>,
@@ -198,17 +213,19 @@ pub struct Level {
 }
 
 impl Level {
-    /// What a transport-wide report resolved, and the state of the path's queue by it.
-    pub fn on_acked(&mut self, now: Instant, acked: &[Acked], (queue, delay): (Queue, Duration)) {
+    /// What a transport-wide report resolved, and what it says of the path.
+    pub fn on_acked(&mut self, now: Instant, acked: &[Acked], path: Path) {
         self.roll(now);
-        self.queue = delay > QUEUE || queue != Queue::Normal;
+        self.queue = path.delay > QUEUE || path.queue != Queue::Normal;
         if self.queue {
             self.queued = Some(now);
-            self.seconds[..QUEUE_BEFORE].fill(Tally::default());
+            self.slots[..QUEUE_BEFORE].fill(Tally::default());
         }
-        let tally = &mut self.seconds[0];
+        let tally = &mut self.slots[0];
         for acked in acked {
-            if self.queued.is_some_and(|at| acked.sent < at + QUEUE_AFTER) {
+            // A probe may lose what is too much, and tells no more than that.
+            let probe = acked.cluster.is_some();
+            if probe || self.queued.is_some_and(|at| acked.sent < at + QUEUE_AFTER) {
                 continue;
             }
             if acked.late {
@@ -229,8 +246,8 @@ impl Level {
     /// A receiver report on audio, from a client that gives no better ones: the share that it misses.
     pub fn on_report(&mut self, now: Instant, fraction: f64) {
         self.roll(now);
-        self.seconds[0].total += REPORTED;
-        self.seconds[0].lost += (fraction * f64::from(REPORTED)).round() as i32;
+        self.slots[0].total += REPORTED;
+        self.slots[0].lost += (fraction * f64::from(REPORTED)).round() as i32;
     }
 
     /// Decides anew.
@@ -261,8 +278,14 @@ impl Level {
 
     /// What loss asks for, if thresholds were this much lower.
     fn measure(&self, scale: f64, rtt: Duration) -> u8 {
-        let recent = self.seconds[0].plus(self.seconds[1]);
-        let all = self.seconds.iter().fold(Tally::default(), |sum, tally| sum.plus(*tally));
+        let credible = |slots: &[Tally]| {
+            let slots = slots.iter().filter(|tally| tally.ratio() <= OUTRAGEOUS);
+            slots.fold(Tally::default(), |sum, tally| sum.plus(*tally))
+        };
+        let (recent, all) = (credible(&self.slots[..RECENT]), credible(&self.slots));
+        if self.slots.iter().filter(|tally| tally.lost > 0).count() < SPREAD {
+            return 0;
+        }
         let exceeds = |level: usize| {
             let least = LOSS[level] * scale;
             let enough = |tally: Tally| f64::from(tally.lost) >= f64::from(EVIDENCE[level]) * scale;
@@ -275,11 +298,11 @@ impl Level {
 
     fn roll(&mut self, now: Instant) {
         let since = *self.since.get_or_insert(now);
-        let passed = now.saturating_duration_since(since).as_secs();
-        let shift = (passed as usize).min(WINDOW);
-        self.seconds.rotate_right(shift % WINDOW);
-        self.seconds[..shift].fill(Tally::default());
-        self.since = Some(since + Duration::from_secs(passed));
+        let passed = now.saturating_duration_since(since).as_nanos() / SLOT.as_nanos();
+        let shift = usize::try_from(passed).unwrap_or(WINDOW).min(WINDOW);
+        self.slots.rotate_right(shift % WINDOW);
+        self.slots[..shift].fill(Tally::default());
+        self.since = Some(if shift < WINDOW { since + SLOT * shift as u32 } else { now });
     }
 }
 

@@ -273,8 +273,8 @@ impl Downlink {
     pub(crate) fn handle_transport_feedback(&mut self, now: Instant, fci: &[u8]) {
         if self.controller.on_feedback(now, fci).is_ok() {
             let snapshot = self.controller.snapshot();
-            let queue = (snapshot.queue, snapshot.queue_delay);
-            self.redundancy.on_acked(now, self.controller.last_acked(), queue);
+            let path = redundancy::Path { queue: snapshot.queue, delay: snapshot.queue_delay };
+            self.redundancy.on_acked(now, self.controller.last_acked(), path);
         }
         self.follow(now);
     }

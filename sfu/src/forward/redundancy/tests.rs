@@ -7,7 +7,7 @@ use crate::units::DataSize;
 use crate::wire::description::PacketDescription;
 
 const FRAME: i32 = 960;
-const CALM: (Queue, Duration) = (Queue::Normal, Duration::ZERO);
+const CALM: Path = Path { queue: Queue::Normal, delay: Duration::ZERO };
 
 /// One packet of 20 ms: its number, its bytes, marker and level.
 #[derive(Clone, Debug)]
@@ -130,7 +130,7 @@ fn a_lost_packet_is_found_by_its_time() {
 }
 
 /// A subscriber's path in steps of 100 ms: 10 packets, of which every second is audio.
-struct Path {
+struct Subscriber {
     level: Level,
     now: Instant,
     rng: fastrand::Rng,
@@ -138,8 +138,8 @@ struct Path {
     queue: Duration,
 }
 
-impl Path {
-    fn new(seed: u64) -> Path {
+impl Subscriber {
+    fn new(seed: u64) -> Subscriber {
         let conditions = Conditions {
             audio: Bitrate::kbps(48),
             block: Bitrate::kbps(24),
@@ -148,7 +148,13 @@ impl Path {
             rtt: Duration::from_millis(80),
         };
         let rng = fastrand::Rng::with_seed(seed);
-        Path { level: Level::default(), now: crate::test_time(), rng, conditions, queue: Duration::ZERO }
+        Subscriber {
+            level: Level::default(),
+            now: crate::test_time(),
+            rng,
+            conditions,
+            queue: Duration::ZERO,
+        }
     }
 
     /// Lets time pass while packets are lost by `lose`; the levels that there were.
@@ -166,7 +172,8 @@ impl Path {
                     cluster: None,
                 })
                 .collect();
-            self.level.on_acked(self.now, &acked, (Queue::Normal, self.queue));
+            let path = Path { delay: self.queue, ..CALM };
+            self.level.on_acked(self.now, &acked, path);
             if step % 10 == 9 {
                 self.level.update(self.now, &self.conditions);
             }
@@ -183,7 +190,7 @@ impl Path {
 #[test]
 fn the_level_follows_loss_up_at_once_and_down_late() {
     for seed in 0..20 {
-        let mut path = Path::new(seed);
+        let mut path = Subscriber::new(seed);
         assert_eq!(path.random(30, 0.0).iter().max(), Some(&0), "seed {seed}: no loss");
         let levels = path.random(20, 0.03);
         assert!(levels[50..].iter().all(|level| *level == 1), "seed {seed}: 3 %: {levels:?}");
@@ -197,7 +204,7 @@ fn the_level_follows_loss_up_at_once_and_down_late() {
 
 #[test]
 fn a_stray_loss_is_no_reason() {
-    let mut path = Path::new(1);
+    let mut path = Subscriber::new(1);
     let mut count = 0;
     let levels = path.run(60, |_| {
         count += 1;
@@ -208,21 +215,21 @@ fn a_stray_loss_is_no_reason() {
 
 #[test]
 fn bursts_and_long_round_trips_want_two() {
-    let mut path = Path::new(1);
+    let mut path = Subscriber::new(1);
     let mut count = 0;
     let levels = path.run(20, |_| {
         count += 1;
         count % 200 < 6 // three audio packets in a row
     });
     assert_eq!(levels.last(), Some(&2));
-    let mut path = Path::new(1);
+    let mut path = Subscriber::new(1);
     path.conditions.rtt = Duration::from_millis(250);
     assert_eq!(path.random(20, 0.04).last(), Some(&2));
 }
 
 #[test]
 fn loss_by_our_own_queue_earns_nothing() {
-    let mut path = Path::new(1);
+    let mut path = Subscriber::new(1);
     path.queue = Duration::from_millis(60);
     assert_eq!(path.random(20, 0.2).iter().max(), Some(&0));
     path.queue = Duration::ZERO;
@@ -233,7 +240,7 @@ fn loss_by_our_own_queue_earns_nothing() {
 
 #[test]
 fn a_queue_explains_what_was_lost_before_it_was_noticed() {
-    let mut path = Path::new(1);
+    let mut path = Subscriber::new(1);
     path.random(5, 0.0);
     path.run(1, |_| true);
     path.queue = Duration::from_millis(60);
@@ -253,7 +260,7 @@ fn it_stays_inside_its_share() {
         (80, false, 1),
         (60, false, 0),
     ] {
-        let mut path = Path::new(1);
+        let mut path = Subscriber::new(1);
         path.conditions.target = Bitrate::kbps(target);
         path.conditions.video = video;
         let levels = path.random(20, 0.2);
@@ -263,7 +270,7 @@ fn it_stays_inside_its_share() {
 
 #[test]
 fn receiver_reports_do_where_there_is_nothing_better() {
-    let mut path = Path::new(1);
+    let mut path = Subscriber::new(1);
     for _ in 0..5 {
         path.now += Duration::from_secs(1);
         path.level.on_report(path.now, 0.04);
@@ -274,7 +281,7 @@ fn receiver_reports_do_where_there_is_nothing_better() {
 
 #[test]
 fn what_came_after_all_was_not_lost() {
-    let mut path = Path::new(1);
+    let mut path = Subscriber::new(1);
     for _ in 0..100 {
         path.now += Duration::from_millis(100);
         let acked = |arrival, late| Acked {
@@ -291,6 +298,17 @@ fn what_came_after_all_was_not_lost() {
         path.level.update(path.now, &path.conditions);
         assert_eq!(path.level.get(), 0);
     }
+}
+
+#[test]
+fn loss_all_at_once_is_no_reason() {
+    let mut path = Subscriber::new(1);
+    for _ in 0..5 {
+        path.random(9, 0.0);
+        assert_eq!(path.random(1, 0.4).iter().max(), Some(&0), "a burst");
+    }
+    path.random(10, 0.0);
+    assert_eq!(path.random(5, 0.9).iter().max(), Some(&0), "hardly anything comes through");
 }
 
 /// Share of packets that are neither there nor in one of the next `level`.
