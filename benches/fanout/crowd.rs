@@ -41,7 +41,13 @@ impl Crowd {
         let publisher = join(now, &mut server, &identity, PUBLISHER, "sendonly")?;
         for (track, mid) in TRACKS {
             let mid = Mid::parse(mid).ok_or("not a mid")?;
-            server.command(Command::BindTrack { peer: PeerId(PUBLISHER), mid, track, layers: Vec::new() })?;
+            server.command(Command::BindTrack {
+                peer: PeerId(PUBLISHER),
+                mid,
+                track,
+                layers: Vec::new(),
+                encrypted: false,
+            })?;
         }
         let poller = Poller::new()?;
         poller.add(&publisher, PUBLISHER)?;

@@ -1,11 +1,13 @@
-//! Redundant audio: the primary block.
+//! Redundant audio: the primary block and those before it.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sfu::wire::red;
+use sfu::wire::red::Red;
 
 fuzz_target!(|payload: &[u8]| {
-    if let Some((payload_type, block)) = red::primary(payload) {
-        assert!(payload_type < 128 && payload.ends_with(block) && block.len() < payload.len());
+    if let Some(red) = Red::parse(payload) {
+        let blocks: usize = red.blocks().map(|block| block.size()).sum();
+        assert!(red.payload_type < 128 && payload.ends_with(red.primary));
+        assert_eq!(blocks + 1 + red.primary.len(), payload.len());
     }
 });

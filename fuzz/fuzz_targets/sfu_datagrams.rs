@@ -107,7 +107,7 @@ impl Call {
         for index in 0..FORMATS.len() {
             let mid = Mid::parse(&index.to_string()).expect("a mid");
             let track = TrackId(index as u64);
-            call.command(Command::BindTrack { peer: PUBLISHER, mid, track, layers: Vec::new() });
+            call.command(Command::BindTrack { peer: PUBLISHER, mid, track, layers: Vec::new(), encrypted: false });
         }
         call.add(SUBSCRIBER);
         for index in 0..FORMATS.len() {

@@ -184,6 +184,8 @@ pub enum Command {
         track: TrackId,
         /// Announced encodings, smallest first; may be empty.
         layers: Vec<AnnouncedLayer>,
+        /// Its payloads are encrypted end to end, so that nothing can be read from them or put beside them.
+        encrypted: bool,
     },
     /// The track is no more; subscriptions to it end.
     RemoveTrack {

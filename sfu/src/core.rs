@@ -190,8 +190,8 @@ impl Sfu {
             // We are lite: the client finds us, and shows its addresses by signed requests.
             Command::RemoteCandidate { .. } => {}
             Command::RestartIce { peer } => self.restart_ice(now, peer),
-            Command::BindTrack { peer, mid, track, layers } => {
-                self.bind_track(now, peer, mid, track, &layers);
+            Command::BindTrack { peer, mid, track, layers, encrypted } => {
+                self.bind_track(now, peer, mid, track, &layers, encrypted);
             }
             Command::RemoveTrack { track } => {
                 if let Some(&index) = self.track_ids.get(&track) {

@@ -151,6 +151,10 @@ pub struct Stats {
     pub plis: (u64, u64),
     /// Packets that publishers resent, and that we resent.
     pub retransmissions: (u64, u64),
+    /// Audio packets sent with earlier ones in them.
+    pub redundant: u64,
+    /// Audio packets that publishers' redundancy brought back.
+    pub recovered: u64,
     /// Spatial layer switches up and down.
     pub switches: (u64, u64),
     /// Padding sent to probe.
@@ -177,6 +181,8 @@ impl Default for Stats {
             nacks: (0, 0),
             plis: (0, 0),
             retransmissions: (0, 0),
+            redundant: 0,
+            recovered: 0,
             switches: (0, 0),
             padding: Traffic::default(),
             ended: [0; 5],

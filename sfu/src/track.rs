@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::command::{AnnouncedLayer, MediaKind};
 use crate::forward::cache::{CachedPacket, Carried, PacketCache, PacketMeta};
 use crate::forward::keyframe::KeyframeGate;
+use crate::forward::redundancy::missing_number;
 use crate::forward::select::Layout;
 use crate::ids::{Mid, Rid, SeqNo, Ssrc, TrackId};
 use crate::sdp::TrackCodec;
@@ -20,6 +21,7 @@ use crate::uplink::reception::{Order, Reception};
 use crate::wire::dependency_descriptor;
 use crate::wire::description::{Codec, PacketDescription, describe};
 use crate::wire::extension::Extensions;
+use crate::wire::red::Red;
 use crate::wire::rtp::RtpHeader;
 
 /// IP, UDP, RTP and extensions around a payload, for prices.
@@ -29,6 +31,8 @@ const PRESET: [Bitrate; 3] = [Bitrate::kbps(160), Bitrate::kbps(450), Bitrate::k
 
 /// A keyframe younger than this is given to who comes late, with all that followed it.
 const REPLAYED: Duration = Duration::from_millis(300);
+/// Packets that one packet's redundancy can bring back.
+const RECOVERED: usize = 4;
 /// Assumed for sound.
 const SOUND: Bitrate = Bitrate::kbps(48);
 /// An encoding that is late has stopped once each of the others sent this many frames meanwhile.
@@ -114,6 +118,11 @@ impl Ingested {
         let size = wire_size(cached.payload.len() + cached.dependency_descriptor.len());
         Ingested { seq: cached.meta.seq, meta: *cached.meta, size, late: false, reshaped: false }
     }
+
+    /// Without what is around it.
+    pub(crate) fn payload_size(&self) -> DataSize {
+        self.size - wire_size(0)
+    }
 }
 
 fn wire_size(payload: usize) -> DataSize {
@@ -122,6 +131,7 @@ fn wire_size(payload: usize) -> DataSize {
 
 /// See the module's page.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that do not depend on each other")]
 pub(crate) struct Track {
     pub(crate) id: TrackId,
     pub(crate) owner: usize,
@@ -129,6 +139,8 @@ pub(crate) struct Track {
     pub(crate) kind: MediaKind,
     pub(crate) codec: TrackCodec,
     pub(crate) red_payload_type: Option<u8>,
+    /// End to end: its payloads can be neither taken apart nor put together.
+    pub(crate) encrypted: bool,
     pub(crate) muted: bool,
     /// Missing packets may be asked for.
     pub(crate) nacks: bool,
@@ -143,6 +155,8 @@ pub(crate) struct Track {
     pub(crate) started: bool,
     /// The encodings that flowed when somebody last asked, a bit for each.
     flowing: u32,
+    /// What the last packet brought back, and whether later packets came before it.
+    recovered: [Option<(SeqNo, bool)>; RECOVERED],
 }
 
 impl Track {
@@ -177,6 +191,7 @@ impl Track {
             kind,
             codec,
             red_payload_type: None,
+            encrypted: false,
             muted: false,
             nacks: true,
             encodings,
@@ -186,6 +201,7 @@ impl Track {
             loudness: Loudness::default(),
             started: false,
             flowing: 0,
+            recovered: [None; RECOVERED],
         }
     }
 
@@ -198,7 +214,8 @@ impl Track {
     }
 
     /// Takes a media packet in plain. `resent` gives the original number and payload of a retransmission. `None`: it is
-    /// not to be forwarded (padding, a duplicate, unreadable).
+    /// not to be forwarded (padding, a duplicate, unreadable). Redundant audio is kept without its redundancy, which fills
+    /// gaps: see [`Track::take_recovered`].
     #[expect(clippy::too_many_arguments, reason = "one packet, parsed by the caller")]
     pub(crate) fn ingest(
         &mut self,
@@ -212,6 +229,7 @@ impl Track {
         resent: bool,
     ) -> Option<Ingested> {
         let encoding = self.encodings.get_mut(usize::from(index))?;
+        let before = encoding.reception.highest();
         let seq = if resent {
             encoding.reception.place(wire)?
         } else {
@@ -246,6 +264,14 @@ impl Track {
             encoding.meter.handle_padding(now);
             return None;
         }
+        let red = if codec == Codec::Red && !self.encrypted { Some(Red::parse(payload)?) } else { None };
+        let (codec, payload) = red.map_or((codec, payload), |red| (Codec::Opus, red.primary));
+        if let Some(red) = &red {
+            meta.payload_type = red.payload_type;
+            if payload.is_empty() || self.red_payload_type == Some(red.payload_type) {
+                return None; // nothing in it, or RED in RED
+            }
+        }
         let mut description = describe(codec, payload, header.marker)?;
         let descriptor = extensions.dependency_descriptor.unwrap_or_default();
         if !descriptor.is_empty()
@@ -273,7 +299,40 @@ impl Track {
         if let Some(level) = extensions.audio_level {
             self.loudness.handle_level(level.dbov);
         }
+        if let Some(red) = &red {
+            self.recover(now, usize::from(index), &meta, red, before);
+        }
         Some(Ingested { seq, meta, size, late, reshaped })
+    }
+
+    /// Keeps those blocks of a redundant packet whose own packets never came.
+    fn recover(&mut self, now: Instant, index: usize, of: &PacketMeta, red: &Red<'_>, before: Option<SeqNo>) {
+        self.recovered = [None; RECOVERED];
+        let encoding = &mut self.encodings[index];
+        for (block, place) in red.blocks().zip(&mut self.recovered) {
+            let Some(description) = describe(Codec::Opus, block.payload, false) else { continue };
+            let missing = missing_number(&encoding.cache, of.seq, of.timestamp, block.offset);
+            let Some(seq) = missing.filter(|_| !block.payload.is_empty()) else { continue };
+            let meta = PacketMeta {
+                seq,
+                marker: false,
+                payload_type: block.payload_type,
+                timestamp: of.timestamp.plus(-i32::from(block.offset)),
+                arrival: now,
+                description,
+                carried: Carried::default(),
+            };
+            encoding.nack.fill(seq);
+            encoding.cache.insert(meta, &[], block.payload);
+            let size = wire_size(block.payload.len());
+            encoding.meter.handle_packet(now, size, meta.timestamp, &description);
+            *place = Some((seq, before.is_some_and(|before| seq < before)));
+        }
+    }
+
+    /// Lost packets that the last one brought back, oldest first, and whether later ones came before them.
+    pub(crate) fn take_recovered(&mut self) -> [Option<(SeqNo, bool)>; RECOVERED] {
+        std::mem::take(&mut self.recovered)
     }
 
     /// The publisher sends this codec from now on.
@@ -333,6 +392,12 @@ impl Track {
             (Bitrate::ZERO, Bitrate::ZERO) => assumed,
             (former, opening) => former.max(opening),
         }
+    }
+
+    /// What one earlier payload in each packet adds to the price of sound.
+    pub(crate) fn block_price(&self) -> Bitrate {
+        let packets = self.encodings.first().map_or(0.0, |encoding| encoding.meter.fps());
+        self.price(0, 0).saturating_sub(Bitrate::bps((packets * 8.0) as u64 * OVERHEAD as u64))
     }
 
     /// A frame of encoding `index` has begun. Says whether that changes which encodings flow.

@@ -132,7 +132,13 @@ mod tests {
         add_peer(&mut ledger, 1, 10);
         add_peer(&mut ledger, 2, 20);
         let mid = Mid::parse("0").unwrap();
-        ledger.command(&Command::BindTrack { peer: PeerId(2), mid, track: TrackId(5), layers: Vec::new() });
+        ledger.command(&Command::BindTrack {
+            peer: PeerId(2),
+            mid,
+            track: TrackId(5),
+            layers: Vec::new(),
+            encrypted: false,
+        });
         assert_eq!(ledger.event(&Event::Connected { peer: PeerId(1) }), Some(RoomId(10)));
         assert_eq!(ledger.event(&track_media(5)), Some(RoomId(20)));
         ledger.command(&Command::RemoveTrack { track: TrackId(5) });
@@ -145,7 +151,13 @@ mod tests {
         for peer in 1..=3 {
             add_peer(&mut ledger, peer, 10);
             let (mid, track) = (Mid::parse("0").unwrap(), TrackId(peer));
-            ledger.command(&Command::BindTrack { peer: PeerId(peer), mid, track, layers: Vec::new() });
+            ledger.command(&Command::BindTrack {
+                peer: PeerId(peer),
+                mid,
+                track,
+                layers: Vec::new(),
+                encrypted: false,
+            });
         }
         let end = Event::Ended { peer: PeerId(1), reason: PeerEnd::ConsentExpired };
         assert_eq!(ledger.event(&end), Some(RoomId(10)));

@@ -35,6 +35,13 @@ const PLIS: Declaration =
     ("sluice_media_keyframe_requests_total", "PLI and FIR, by direction", &["direction"]);
 const RETRANSMISSIONS: Declaration =
     ("sluice_media_retransmissions_total", "Packets that were sent again, by direction", &["direction"]);
+const REDUNDANT: Declaration =
+    ("sluice_audio_redundant_packets_total", "Audio packets sent with earlier ones in them (RED)", &[]);
+const RECOVERED: Declaration = (
+    "sluice_audio_recovered_packets_total",
+    "Audio packets lost on their way from publishers and found in later ones (RED)",
+    &[],
+);
 const DELAY: Declaration = (
     "sluice_media_delay_seconds",
     "From socket read to socket write of a forwarded packet, pacing included",
@@ -67,13 +74,15 @@ const DATA_DROPPED: Declaration = (
 const OVERRUN: Declaration =
     ("sluice_rooms_overrun_total", "Rooms closed since they did not take their events", &[]);
 
-const ALL: [Declaration; 19] = [
+const ALL: [Declaration; 21] = [
     PACKETS,
     BYTES,
     DROPPED,
     NACKS,
     PLIS,
     RETRANSMISSIONS,
+    REDUNDANT,
+    RECOVERED,
     DELAY,
     SWITCHES,
     ESTIMATE,
@@ -140,6 +149,8 @@ fn add(total: &mut MediaStats, part: &MediaStats) {
         (&mut core.plis.1, more.plis.1),
         (&mut core.retransmissions.0, more.retransmissions.0),
         (&mut core.retransmissions.1, more.retransmissions.1),
+        (&mut core.redundant, more.redundant),
+        (&mut core.recovered, more.recovered),
         (&mut core.switches.0, more.switches.0),
         (&mut core.switches.1, more.switches.1),
         (&mut total.send_calls, part.send_calls),
@@ -202,6 +213,8 @@ impl prometheus::core::Collector for Collector {
             counters(NACKS, ways(core.nacks)),
             counters(PLIS, ways(core.plis)),
             counters(RETRANSMISSIONS, ways(core.retransmissions)),
+            counters(REDUNDANT, [([], core.redundant)]),
+            counters(RECOVERED, [([], core.recovered)]),
             histogram(DELAY, &core.forward_delay),
             counters(SWITCHES, [(["up"], core.switches.0), (["down"], core.switches.1)]),
             histogram(ESTIMATE, &core.estimate),
@@ -327,6 +340,7 @@ mod tests {
         core.nacks = (4, 5);
         core.plis = (6, 1);
         core.retransmissions = (7, 8);
+        (core.redundant, core.recovered) = (16, 17);
         core.switches = (2, 9);
         core.forward_delay.observe(0.0007);
         core.estimate.observe(600_000.0);
@@ -358,6 +372,8 @@ mod tests {
             "sluice_media_nacks_total{direction=\"out\"} 10",
             "sluice_media_keyframe_requests_total{direction=\"out\"} 2",
             "sluice_media_retransmissions_total{direction=\"out\"} 16",
+            "sluice_audio_redundant_packets_total 32",
+            "sluice_audio_recovered_packets_total 34",
             "sluice_media_delay_seconds_bucket{le=\"0.001\"} 2",
             "sluice_media_delay_seconds_bucket{le=\"0.0005\"} 0",
             "sluice_media_delay_seconds_count 2",

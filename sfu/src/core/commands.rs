@@ -72,6 +72,7 @@ impl Sfu {
         mid: Mid,
         id: TrackId,
         layers: &[AnnouncedLayer],
+        encrypted: bool,
     ) {
         let Some(&owner) = self.peer_ids.get(&peer) else { return };
         let Some(peer) = self.peers[owner].as_mut() else { return };
@@ -88,13 +89,14 @@ impl Sfu {
         let payloads = &section.receive.payloads;
         let red = payloads.iter().find(|payload| payload.codec == Codec::Red).map(|payload| payload.pt);
         let Some(main) = payloads.iter().find(|payload| payload.codec != Codec::Red) else { return };
-        let codec = main.track_codec(section.kind, red.is_some());
+        let codec = main.track_codec(section.kind, !encrypted);
         let rids = &section.receive.rids;
         let streams = section.receive.simulcast_ssrcs.len();
         let mut track = Track::new(id, owner, mid, section.kind, codec, rids, streams, layers);
         track.red_payload_type = red;
         // Of video a client that resends nothing has to be asked for a keyframe, which follows from asking in vain.
         track.nacks = section.kind == MediaKind::Video || section.receive.nacks;
+        track.encrypted = encrypted;
         let room = peer.room;
         let index = insert(&mut self.tracks, Box::new(track));
         let Some(peer) = self.peers[owner].as_mut() else { return };

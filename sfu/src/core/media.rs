@@ -79,12 +79,23 @@ impl Sfu {
             self.timers.at_latest(index, at.max(now + REST));
         }
         let Some(packet) = ingested else { return Ok(()) };
+        let recovered = track.take_recovered();
         if track.muted {
             return Err(DropReason::Muted);
         }
         if track.encodings.len() > 1 && track.take_stop(now) {
             for (subscriber, _) in track.subscribers.clone() {
                 self.allocate(now, subscriber);
+            }
+        }
+        for (seq, late) in recovered.into_iter().flatten() {
+            let track = self.tracks[stream.track].as_ref();
+            let cache =
+                track.and_then(|track| Some(&track.encodings.get(usize::from(stream.encoding))?.cache));
+            let cached = cache.and_then(|cache| cache.get(seq));
+            if let Some(earlier) = cached.map(|cached| Ingested { late, ..Ingested::again(&cached) }) {
+                self.stats.recovered += 1;
+                self.forward(now, stream, &earlier);
             }
         }
         self.forward(now, stream, &packet);
@@ -100,7 +111,7 @@ impl Sfu {
         let Some(track) = self.tracks[stream.track].as_ref() else { return };
         for &(subscriber, slot) in &track.subscribers {
             let Some(peer) = self.peers[subscriber].as_mut() else { continue };
-            let switched = peer.downlink.offer(now, slot, stream.encoding, packet, &mut self.stats);
+            let switched = peer.downlink.offer(now, slot, track, stream.encoding, packet, &mut self.stats);
             if switched {
                 // Of a keyframe whose first packet came late, the rest is here already.
                 let encoding = &track.encodings[usize::from(stream.encoding)];
@@ -202,9 +213,7 @@ impl Sfu {
                     peer.downlink.follow(now);
                 }
                 Ok(Packet::TransportCc(fci)) => {
-                    // A report that cannot be read changes nothing; the next one comes soon.
-                    let _ = peer.downlink.controller.on_feedback(now, fci);
-                    peer.downlink.follow(now);
+                    peer.downlink.handle_transport_feedback(now, fci);
                     if peer.downlink.controller.allocation_due(now) {
                         self.allocate(now, index);
                     }

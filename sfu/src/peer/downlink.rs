@@ -14,6 +14,7 @@ use crate::congestion::{
     PerTrack, Priority, Step, TrackSlot, ceiling_for,
 };
 use crate::egress::{Egress, MAX_DATAGRAM};
+use crate::forward::redundancy;
 use crate::forward::select::Layout;
 use crate::forward::sent::Answer;
 use crate::ids::{LayerId, SeqNo, Ssrc, TrackId};
@@ -67,6 +68,7 @@ pub(crate) struct Downlink {
     pub(crate) subscriptions: Vec<Option<Box<Subscription>>>,
     by_ssrc: HashMap<Ssrc, (u16, bool)>,
     pub(crate) controller: Controller,
+    redundancy: redundancy::Level,
     pacer: Pacer<Item>,
     feedback: FeedbackKind,
     policy: DownlinkPolicy,
@@ -86,6 +88,7 @@ impl Downlink {
             subscriptions: Vec::new(),
             by_ssrc: HashMap::new(),
             controller,
+            redundancy: redundancy::Level::default(),
             pacer,
             feedback: FeedbackKind::TransportWide,
             policy: DownlinkPolicy::default(),
@@ -170,6 +173,7 @@ impl Downlink {
         &mut self,
         now: Instant,
         slot: u16,
+        track: &Track,
         encoding: u8,
         packet: &Ingested,
         stats: &mut Stats,
@@ -193,7 +197,14 @@ impl Downlink {
         let what = What::Media { seq: packet.seq, marker, switch };
         let item = Item { slot, encoding, serial: subscription.serial, what };
         let queued = match subscription.kind {
-            MediaKind::Audio => self.pacer.enqueue(now, PacketClass::Audio, item, packet.size),
+            MediaKind::Audio => {
+                let more = if subscription.takes_redundancy(track) {
+                    packet.payload_size().as_bytes() * u64::from(self.redundancy.get())
+                } else {
+                    0
+                };
+                self.pacer.enqueue(now, PacketClass::Audio, item, packet.size + DataSize::bytes(more))
+            }
             MediaKind::Video => {
                 let description = &packet.meta.description;
                 let frame = Frame {
@@ -231,7 +242,7 @@ impl Downlink {
         let Some(source) = track.encodings.get(usize::from(encoding)) else { return };
         for cached in numbers.filter_map(|seq| source.cache.get(seq)) {
             if !cached.payload.is_empty() {
-                self.offer(now, slot, encoding, &Ingested::again(&cached), stats);
+                self.offer(now, slot, track, encoding, &Ingested::again(&cached), stats);
             }
         }
     }
@@ -266,14 +277,27 @@ impl Downlink {
 
     /// A report block on one of our streams.
     pub(crate) fn handle_report_block(&mut self, now: Instant, block: &ReportBlock, ntp: NtpTime) {
-        if !matches!(self.by_ssrc.get(&Ssrc(block.ssrc)), Some((_, false))) {
-            return;
+        let Some(&(slot, false)) = self.by_ssrc.get(&Ssrc(block.ssrc)) else { return };
+        let fraction = f64::from(block.fraction_lost) / 256.0;
+        let kind = self.get_mut(slot).map(|subscription| subscription.kind);
+        if self.feedback == FeedbackKind::ReceiverSide && kind == Some(MediaKind::Audio) {
+            self.redundancy.on_report(now, fraction);
         }
         let rtt = (block.last_sr != 0)
             .then(|| ntp.middle().wrapping_sub(block.last_sr).wrapping_sub(block.delay_since_last_sr))
             .filter(|units| *units < 10 << 16)
             .map(|units| Duration::from_micros(u64::from(units) * 1_000_000 / 65_536));
-        self.controller.on_receiver_report(now, f64::from(block.fraction_lost) / 256.0, rtt);
+        self.controller.on_receiver_report(now, fraction, rtt);
+    }
+
+    /// A transport-wide report. One that cannot be read changes nothing; the next comes soon.
+    pub(crate) fn handle_transport_feedback(&mut self, now: Instant, fci: &[u8]) {
+        if self.controller.on_feedback(now, fci).is_ok() {
+            let snapshot = self.controller.snapshot();
+            let path = redundancy::Path { queue: snapshot.queue, delay: snapshot.queue_delay };
+            self.redundancy.on_acked(now, self.controller.last_acked(), path);
+        }
+        self.follow(now);
     }
 
     /// Divides what may be sent over the video tracks.
@@ -283,7 +307,8 @@ impl Downlink {
         tracks: &[Option<Box<Track>>],
         changes: &mut Vec<Change>,
     ) {
-        let (mut audio, mut expected) = (Bitrate::ZERO, Bitrate::ZERO);
+        let (mut audio, mut block, mut expected) = (Bitrate::ZERO, Bitrate::ZERO, Bitrate::ZERO);
+        let mut video = false;
         let mut asked: PerTrack<(TrackId, Priority, LayerId, Steps)> = SmallVec::new();
         for subscription in self.subscriptions.iter().flatten() {
             let Some(track) = tracks.get(subscription.track).and_then(Option::as_ref) else { continue };
@@ -291,9 +316,15 @@ impl Downlink {
                 continue;
             }
             match subscription.kind {
-                MediaKind::Audio if track.alive(now) => audio = audio + track.price(0, 0),
+                MediaKind::Audio if track.alive(now) => {
+                    audio = audio + track.price(0, 0);
+                    if subscription.takes_redundancy(track) {
+                        block = block + track.block_price();
+                    }
+                }
                 MediaKind::Audio => {}
                 MediaKind::Video => {
+                    video |= !subscription.paused;
                     let demand = &subscription.demand;
                     let priority = match demand {
                         _ if self.policy.background => Priority::Hidden,
@@ -310,6 +341,9 @@ impl Downlink {
                 }
             }
         }
+        let (target, rtt) = (self.controller.target(), self.controller.rtt());
+        self.redundancy.update(now, &redundancy::Conditions { audio, block, target, video, rtt });
+        let audio = audio + block.scale(f64::from(self.redundancy.get()));
         let wanted: PerTrack<congestion::Track<'_>> = asked
             .iter()
             .map(|(id, priority, ceiling, steps)| congestion::Track {
@@ -461,7 +495,10 @@ impl Downlink {
                 let numbers = subscription.number(track, item.encoding, &packet, switch)?;
                 let red = packet.meta.payload_type != 0 && track.is_red(packet.meta.payload_type);
                 let codec = if red { Codec::Red } else { track.codec.codec };
-                let len = subscription.write(out, &packet, codec, &numbers, marker, stamp)?;
+                let level = self.redundancy.get();
+                let earlier = subscription.earlier(track, &encoding.cache, &packet, level);
+                let len = subscription.write(out, &packet, &earlier, codec, &numbers, marker, stamp)?;
+                stats.redundant += u64::from(!earlier.blocks().is_empty());
                 subscription.sent.insert(now, numbers, item.encoding, seq, marker);
                 stats.observe_delay(now.saturating_duration_since(packet.meta.arrival));
                 len

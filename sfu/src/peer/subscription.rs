@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::command::{Demand, MediaKind};
-use crate::forward::cache::CachedPacket;
+use crate::forward::cache::{CachedPacket, PacketCache};
+use crate::forward::redundancy::Earlier;
 use crate::forward::rewrite::{Join, Numbers, Rewriter};
 use crate::forward::select::{Decision, Selector};
 use crate::forward::sent::SentLog;
@@ -82,6 +83,8 @@ pub(crate) struct Subscription {
     rtx_next: SeqNo,
     /// The encoding that the numbers stand in; differs from the selector's while a switch waits in the pacer.
     source: Option<u8>,
+    /// The first packet under the present numbers.
+    first: Option<SeqNo>,
     /// The packet sent last: when it came, and its capture time on the publisher's clock.
     last: Option<(Instant, Option<i64>)>,
     pub(crate) packets: u32,
@@ -116,6 +119,7 @@ impl Subscription {
             sent: SentLog::new(track.kind),
             rtx_next: SeqNo::first(rng.u16(..0x7fff)),
             source: None,
+            first: None,
             last: None,
             packets: 0,
             octets: 0,
@@ -184,6 +188,7 @@ impl Subscription {
                 meta.description.vp8.as_ref(),
             );
             self.source = Some(encoding);
+            self.first = Some(meta.seq);
         } else if self.source != Some(encoding) {
             return None; // of the layer before the switch, and late
         }
@@ -204,22 +209,45 @@ impl Subscription {
         self.source = None;
     }
 
-    /// Writes a media packet in plain; its length, or `None` if it does not fit.
+    /// Whether it can be given redundant audio.
+    pub(crate) fn takes_redundancy(&self, track: &Track) -> bool {
+        let agreed = self.format.as_ref().is_some_and(|format| format.red_payload_type.is_some());
+        agreed && track.codec.codec == Codec::Opus && !track.encrypted
+    }
+
+    /// Up to `level` earlier payloads to go along with a packet that has its numbers.
+    pub(crate) fn earlier<'a>(
+        &self,
+        track: &Track,
+        cache: &'a PacketCache,
+        packet: &CachedPacket<'_>,
+        level: u8,
+    ) -> Earlier<'a> {
+        match (&self.format, self.first) {
+            (Some(format), Some(first)) if level > 0 && self.takes_redundancy(track) => {
+                Earlier::gather(cache, packet, level, first, format.payload_type)
+            }
+            _ => Earlier::default(),
+        }
+    }
+
+    /// Writes a media packet in plain, with what goes along; its length, or `None` if it does not fit.
+    #[expect(clippy::too_many_arguments, reason = "one packet and what it becomes")]
     pub(crate) fn write(
         &mut self,
         out: &mut [u8],
         packet: &CachedPacket<'_>,
+        earlier: &Earlier<'_>,
         codec: Codec,
         numbers: &Numbers,
         marker: bool,
         stamp: Stamp,
     ) -> Option<usize> {
         let format = self.format.as_ref()?;
-        let (payload_type, payload) = match (codec, format.red_payload_type) {
-            (Codec::Red, Some(red)) => (red, packet.payload),
-            (Codec::Red, None) => (format.payload_type, red::primary(packet.payload)?.1),
-            _ => (format.payload_type, packet.payload),
-        };
+        let redundant = !earlier.blocks().is_empty();
+        // What comes as RED here is encrypted, and cannot be taken apart.
+        let payload_type =
+            if redundant || codec == Codec::Red { format.red_payload_type? } else { format.payload_type };
         let header = FixedHeader {
             marker,
             payload_type,
@@ -228,15 +256,19 @@ impl Subscription {
             ssrc: self.ssrc,
         };
         let start = write_header(out, &header, format, Some(packet), stamp, false)?;
-        let end = start + payload.len();
-        let body = out.get_mut(start..end)?;
-        body.copy_from_slice(payload);
+        let body = out.get_mut(start..)?;
+        let len = if redundant {
+            red::write(body, earlier.blocks(), format.payload_type, packet.payload)?
+        } else {
+            body.get_mut(..packet.payload.len())?.copy_from_slice(packet.payload);
+            packet.payload.len()
+        };
         if let Some(at) = &packet.meta.description.vp8 {
-            vp8::rewrite(body, at, numbers.picture_id, numbers.tl0_pic_idx);
+            vp8::rewrite(&mut body[..len], at, numbers.picture_id, numbers.tl0_pic_idx);
         }
         self.packets = self.packets.wrapping_add(1);
-        self.octets = self.octets.wrapping_add(payload.len() as u32);
-        Some(end)
+        self.octets = self.octets.wrapping_add(len as u32);
+        Some(start + len)
     }
 
     /// Writes the retransmission of a packet (RFC 4588 §4).

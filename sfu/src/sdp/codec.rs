@@ -90,8 +90,7 @@ pub struct Payload {
 }
 
 impl Payload {
-    /// The codec of a track whose packets come with this payload type; `red` when packets of that section
-    /// may also come as RED.
+    /// The codec of a track whose packets come with this payload type; `red` when subscribers may be sent RED around it.
     pub fn track_codec(&self, kind: MediaKind, red: bool) -> TrackCodec {
         TrackCodec {
             codec: self.codec,
@@ -117,7 +116,7 @@ pub struct TrackCodec {
     pub clock_rate: u32,
     /// Audio channels.
     pub channels: u8,
-    /// Packets may also come as RED (RFC 2198) around this codec.
+    /// Subscribers may be sent RED (RFC 2198) around this codec, whether the publisher sends it or not.
     pub red: bool,
 }
 

@@ -74,6 +74,11 @@ impl NackGenerator {
         self.highest = Some(seq);
     }
 
+    /// A missing packet was made good from another one.
+    pub fn fill(&mut self, seq: SeqNo) {
+        self.missing.remove(&seq);
+    }
+
     /// Forgets everything: the stream began anew.
     pub fn reset(&mut self) {
         *self = NackGenerator::default();

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use sfu::ids::{Mid, Rid, Ssrc};
 use sfu::units::{Bitrate, RtpTime};
 
-use crate::rtp::{ExtensionIds, RtpPacket, Vp8};
+use crate::rtp::{ExtensionIds, RtpPacket, Vp8, red};
 
 /// Payload bytes of a packet at most, descriptor included.
 const MAX_PAYLOAD: usize = 1130;
@@ -314,6 +314,9 @@ pub struct Microphone {
     sequence: u16,
     speaking: bool,
     muted: bool,
+    redundant: Option<u8>,
+    /// The last packet's time and payload.
+    last: Option<(u32, Vec<u8>)>,
 }
 
 impl Microphone {
@@ -331,12 +334,20 @@ impl Microphone {
             sequence,
             speaking: false,
             muted: false,
+            redundant: None,
+            last: None,
         }
     }
 
     /// Somebody begins or ends to speak: level about -25 or -90 dBov.
     pub fn set_speaking(&mut self, speaking: bool) {
         self.speaking = speaking;
+    }
+
+    /// Sends each packet again in the next one, under this payload type (RFC 2198).
+    pub fn set_redundant(&mut self, payload_type: Option<u8>) {
+        self.redundant = payload_type;
+        self.last = None;
     }
 
     /// Sends nothing while it is muted; its clock runs on.
@@ -370,6 +381,13 @@ impl Microphone {
         let mut payload = vec![0; len];
         payload[0] = 0x78; // one CELT frame of 20 ms (RFC 6716 §3.1)
         let mut packet = RtpPacket::new(self.ssrc, self.payload_type, self.sequence, timestamp, payload);
+        if let Some(payload_type) = self.redundant {
+            let payload = std::mem::take(&mut packet.payload);
+            let last = self.last.replace((timestamp, payload.clone()));
+            let last = last.map(|(time, last)| (timestamp.wrapping_sub(time) as u16, last));
+            packet.payload_type = payload_type;
+            packet.payload = red::write(self.payload_type, last, &payload);
+        }
         let level = if self.speaking { self.rng.u8(20..=32) } else { self.rng.u8(80..=100) };
         packet.audio_level = Some((self.speaking, level));
         packet.mid = self.mid;

@@ -12,7 +12,7 @@ use sfu::congestion::FeedbackRecorder;
 use sfu::ids::{SeqNo, Ssrc};
 
 use self::video::Video;
-use crate::rtp::{ExtensionIds, RtpPacket};
+use crate::rtp::{ExtensionIds, RtpPacket, red};
 
 /// One video stream to expect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,13 +66,15 @@ pub struct VideoStats {
 pub struct AudioStats {
     /// Packets.
     pub packets: u64,
-    /// Sequence numbers between the first and the last that never came.
+    /// Those with earlier ones in them.
+    pub redundant: u64,
+    /// Sequence numbers between the first and the last that never came, nor in a later packet.
     pub missing: u64,
     /// Longest time between two packets.
     pub longest_gap: Duration,
 }
 
-/// One audio packet that came.
+/// One audio packet that came, by itself or in a later one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AudioArrival {
     /// Since the creation of the receiver.
@@ -105,13 +107,27 @@ pub struct Receiver {
     recorder: FeedbackRecorder,
     videos: Vec<Video>,
     audios: Vec<Audio>,
+    redundancy: Option<u8>,
 }
 
 impl Receiver {
     /// A client that reports as `ssrc`.
     pub fn new(start: Instant, ssrc: Ssrc, extensions: ExtensionIds) -> Receiver {
         let recorder = FeedbackRecorder::new(start);
-        Receiver { start, ssrc, extensions, recorder, videos: Vec::new(), audios: Vec::new() }
+        Receiver {
+            start,
+            ssrc,
+            extensions,
+            recorder,
+            videos: Vec::new(),
+            audios: Vec::new(),
+            redundancy: None,
+        }
+    }
+
+    /// Audio of this payload type carries earlier packets, of 20 ms each.
+    pub fn expect_redundancy(&mut self, payload_type: Option<u8>) {
+        self.redundancy = payload_type;
     }
 
     /// Expects a video stream; once packets come, it is asked for a keyframe until one is there.
@@ -175,6 +191,9 @@ impl Receiver {
         if packet.payload.is_empty() {
             return; // padding
         }
+        let redundant = self.redundancy == Some(packet.payload_type);
+        let offsets = if redundant { red::offsets(&packet.payload) } else { Some(Vec::new()) };
+        let Some(offsets) = offsets else { return };
         let known = self.audios.iter().position(|audio| audio.ssrc == packet.ssrc);
         let index = known.unwrap_or_else(|| {
             let first = SeqNo::first(packet.sequence);
@@ -192,24 +211,39 @@ impl Receiver {
             self.audios.len() - 1
         });
         let audio = &mut self.audios[index];
-        let number = audio.highest.extend(packet.sequence);
-        let bit = |number: SeqNo| ((number.value() / 64 % 16) as usize, 1_u64 << (number.value() % 64));
-        for step in 1..=number.distance(audio.highest).clamp(0, 1024) as u64 {
-            let (word, mask) = bit(audio.highest.plus(step));
-            audio.seen[word] &= !mask;
-        }
-        audio.highest = audio.highest.max(number);
-        audio.first = audio.first.min(number);
         audio.stats.packets += 1;
+        audio.stats.redundant += u64::from(!offsets.is_empty());
         audio.stats.longest_gap = audio.stats.longest_gap.max(now - audio.last);
         audio.last = now;
+        let at = now - self.start;
+        audio.note(at, packet.sequence, packet.timestamp);
+        for offset in offsets {
+            let sequence = packet.sequence.wrapping_sub((offset / 960) as u16);
+            audio.note(at, sequence, packet.timestamp.wrapping_sub(offset));
+        }
+    }
+}
+
+impl Audio {
+    /// A packet is there, perhaps not for the first time.
+    fn note(&mut self, at: Duration, sequence: u16, timestamp: u32) {
+        let number = self.highest.extend(sequence);
+        if number < self.first && self.distinct > 0 {
+            return; // before the beginning
+        }
+        let bit = |number: SeqNo| ((number.value() / 64 % 16) as usize, 1_u64 << (number.value() % 64));
+        for step in 1..=number.distance(self.highest).clamp(0, 1024) as u64 {
+            let (word, mask) = bit(self.highest.plus(step));
+            self.seen[word] &= !mask;
+        }
+        self.highest = self.highest.max(number);
         let (word, mask) = bit(number);
-        if audio.highest.distance(number) < 1024 && audio.seen[word] & mask == 0 {
-            audio.seen[word] |= mask;
-            audio.distinct += 1;
-            let ticks = u64::from(packet.timestamp.wrapping_sub(audio.origin));
+        if self.highest.distance(number) < 1024 && self.seen[word] & mask == 0 {
+            self.seen[word] |= mask;
+            self.distinct += 1;
+            let ticks = u64::from(timestamp.wrapping_sub(self.origin));
             let media = Duration::from_micros(ticks * 1000 / 48);
-            audio.arrivals.push(AudioArrival { at: now - self.start, number, media });
+            self.arrivals.push(AudioArrival { at, number, media });
         }
     }
 }

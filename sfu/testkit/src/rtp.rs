@@ -150,6 +150,36 @@ impl RtpPacket {
     }
 }
 
+/// Redundant audio (RFC 2198 §3).
+pub mod red {
+    /// The primary block, and before it one that is so many ticks older.
+    pub fn write(payload_type: u8, earlier: Option<(u16, Vec<u8>)>, primary: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        if let Some((offset, earlier)) = &earlier {
+            let fields = u32::from(*offset) << 10 | earlier.len() as u32;
+            bytes.push(0x80 | payload_type);
+            bytes.extend(&fields.to_be_bytes()[1..]);
+        }
+        bytes.push(payload_type);
+        bytes.extend(earlier.into_iter().flat_map(|(_, earlier)| earlier));
+        bytes.extend(primary);
+        bytes
+    }
+
+    /// How much older each redundant block is, in ticks; `None` if they and a primary block are not all there.
+    pub fn offsets(payload: &[u8]) -> Option<Vec<u32>> {
+        let (mut at, mut length, mut offsets) = (0, 0, Vec::new());
+        while *payload.get(at)? & 0x80 != 0 {
+            let fields = payload.get(at..at + 4)?;
+            let fields = u32::from_be_bytes([0, fields[1], fields[2], fields[3]]);
+            offsets.push(fields >> 10);
+            length += (fields & 0x3ff) as usize;
+            at += 4;
+        }
+        (payload.len() > at + 1 + length).then_some(offsets)
+    }
+}
+
 /// What a VP8 payload begins with (RFC 7741 §4.2, RFC 6386 §9.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Vp8 {
@@ -223,6 +253,15 @@ impl Vp8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn redundant_blocks_are_read() {
+        let bytes = red::write(111, Some((960, vec![1, 2])), &[7, 8, 9]);
+        assert_eq!(bytes, [0xef, 0x0f, 0x00, 0x02, 111, 1, 2, 7, 8, 9]);
+        assert_eq!(red::offsets(&bytes), Some(vec![960]));
+        assert_eq!(red::offsets(&red::write(111, None, &[7])), Some(vec![]));
+        assert_eq!(red::offsets(&bytes[..7]), None);
+    }
 
     #[test]
     fn what_is_written_is_read() {

@@ -99,13 +99,11 @@ impl Dynacast {
         if index >= top {
             return Reach::High;
         }
-        let rid = self.encodings[index].rid;
-        match (rid.as_ref().map(sfu::ids::Rid::as_str), index) {
-            (Some("q"), _) => Reach::Low,
-            (Some("h"), _) => Reach::Medium,
-            (_, 0) => Reach::Low,
-            (_, 1) => Reach::Medium,
-            (_, _) => Reach::High,
+        let by_place = if index == 0 { Reach::Low } else { Reach::Medium };
+        match self.encodings[index].rid.as_ref().map(sfu::ids::Rid::as_str) {
+            Some("q") => Reach::Low,
+            Some("h") => Reach::Medium,
+            _ => by_place,
         }
     }
 

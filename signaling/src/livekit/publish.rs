@@ -143,9 +143,9 @@ impl Room {
 
         for (id, section) in &pairs {
             let Some(track) = self.tracks.get_mut(id) else { continue };
-            let (kind, muted) = (track.kind, track.info.muted);
+            let (kind, muted, encrypted) = (track.kind, track.info.muted, track.is_encrypted());
             let layers = track.publish(section, clock.unix_ms);
-            self.command(Command::BindTrack { peer, mid: section.mid, track: *id, layers });
+            self.command(Command::BindTrack { peer, mid: section.mid, track: *id, layers, encrypted });
             if muted {
                 self.command(Command::MuteTrack { track: *id, muted });
             }

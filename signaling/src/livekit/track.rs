@@ -185,6 +185,11 @@ impl Track {
         }
     }
 
+    /// Whether clients encrypt it end to end.
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.info.encryption != 0
+    }
+
     /// Whether others can subscribe.
     pub(super) fn is_published(&self) -> bool {
         self.mid().is_some()
@@ -193,7 +198,7 @@ impl Track {
     /// For shaping the answer, one for each name that the client may use.
     #[expect(deprecated, reason = "clients still fill the deprecated fields")]
     pub(super) fn hints(&self) -> impl Iterator<Item = PublishHint> {
-        let encrypted = self.info.encryption != 0;
+        let encrypted = self.is_encrypted();
         let sdp_id = match &self.stage {
             Stage::Published { sdp_id, .. } => sdp_id.as_ref().filter(|id| !self.cids.contains(id)),
             Stage::Pending | Stage::Queued => None,

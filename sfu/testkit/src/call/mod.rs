@@ -172,7 +172,7 @@ impl Call {
                 bitrate: layer.rate,
             });
             let (mid, layers) = (Mid::parse(mid).expect("our own"), layers.collect());
-            self.command(Command::BindTrack { peer, mid, track, layers });
+            self.command(Command::BindTrack { peer, mid, track, layers, encrypted: false });
         }
         self.connect(peer, address);
 
@@ -214,7 +214,7 @@ impl Call {
             });
         }
         let now = self.net.now();
-        let node = Subscriber::new(self.start, now, answer.extensions, &answer.streams, (address, SERVER));
+        let node = Subscriber::new(self.start, now, &answer, (address, SERVER));
         let node = Call::host(&mut self.net, self.machines, node);
         let node = self.net.add(&[address], node);
         self.net.set_link(self.server, node, access.down);
@@ -241,6 +241,11 @@ impl Call {
             self.command(Command::MuteTrack { track, muted });
         }
         self.net.with(publisher.node, |now, node: &mut Publisher| node.set_muted(now, muted));
+    }
+
+    /// A publisher's microphone sends each packet again in the next one (RED), or no longer.
+    pub fn set_redundant(&mut self, publisher: PublisherId, redundant: bool) {
+        self.net.with(publisher.node, |_, node: &mut Publisher| node.set_redundant(redundant));
     }
 
     /// A publisher starts or stops an encoding.
@@ -331,8 +336,14 @@ impl Call {
         let stats = self.server().sfu().stats();
         let _ = writeln!(
             text,
-            "  server (in, out): nacks {:?}, PLIs {:?}, resent {:?}, switches (up, down) {:?}, dropped {:?}",
-            stats.nacks, stats.plis, stats.retransmissions, stats.switches, stats.dropped,
+            "  server (in, out): nacks {:?}, PLIs {:?}, resent {:?}, audio (recovered, redundant) {:?}, \
+             switches (up, down) {:?}, dropped {:?}",
+            stats.nacks,
+            stats.plis,
+            stats.retransmissions,
+            (stats.recovered, stats.redundant),
+            stats.switches,
+            stats.dropped,
         );
         text
     }

@@ -11,7 +11,7 @@ use sfu::ids::{Rid, Ssrc};
 use sfu::units::WallClock;
 use sfu::wire::rtcp::{self, Packet, SenderInfo, Writer};
 
-use super::sdp::EXTENSIONS;
+use super::sdp::{EXTENSIONS, RED};
 use crate::camera::{Camera, Microphone};
 use crate::net::{Node, Transmit};
 use crate::rtp::RtpPacket;
@@ -79,6 +79,11 @@ impl Publisher {
     /// Starts or stops one encoding.
     pub fn set_layer(&mut self, now: Instant, rid: &str, active: bool) {
         self.camera.set_active(now, Rid::parse(rid).expect("a test's own name"), active);
+    }
+
+    /// Sends each packet of the microphone again in the next one.
+    pub fn set_redundant(&mut self, redundant: bool) {
+        self.microphone.set_redundant(redundant.then_some(RED));
     }
 
     /// Sends nothing while it is muted.

@@ -14,6 +14,7 @@ pub(super) const EXTENSIONS: ExtensionIds = ExtensionIds {
 };
 /// Sections and payload types of a publisher.
 pub(super) const AUDIO: (&str, u8) = ("0", 111);
+pub(super) const RED: u8 = 63;
 pub(super) const VIDEO: (&str, u8, u8) = ("1", 96, 97);
 
 /// URIs of [`ExtensionIds`], in its order.
@@ -56,10 +57,13 @@ pub(super) fn offer(rids: &[Rid]) -> String {
         let sends: String = names.iter().map(|name| ["a=rid:", name, " send\n"].concat()).collect();
         more = [&more, &sends, "a=simulcast:send ", &names.join(";"), "\n"].concat();
     }
-    let audio_lines = format!("a=rtpmap:{opus} opus/48000/2\na=rtcp-fb:{opus} transport-cc\n");
+    let audio_lines = format!(
+        "a=rtpmap:{opus} opus/48000/2\na=rtcp-fb:{opus} transport-cc\n\
+         a=rtpmap:{RED} red/48000/2\na=fmtp:{RED} {opus}/{opus}\n"
+    );
     let sdp = format!(
         "v=0\no=- 1 2 IN IP4 127.0.0.1\ns=-\nt=0 0\na=group:BUNDLE {audio} {video}\na=extmap-allow-mixed\n{}{}",
-        section("audio", audio, opus.to_string(), audio_lines),
+        section("audio", audio, format!("{opus} {RED}"), audio_lines),
         section("video", video, format!("{vp8} {rtx}"), more),
     );
     sdp.replace('\n', "\r\n")
@@ -79,13 +83,15 @@ pub(super) struct Answer {
     pub(super) sdp: String,
     pub(super) extensions: ExtensionIds,
     pub(super) streams: Vec<Announced>,
+    /// Payload type of redundant audio.
+    pub(super) red: Option<u8>,
 }
 
 /// Accepts everything that is offered.
 pub(super) fn answer(offer: &str) -> Answer {
     let mut lines: Vec<&str> = Vec::new();
     let (mut extensions, mut streams) = (ExtensionIds::default(), Vec::new());
-    let mut video = false;
+    let (mut video, mut red) = (false, None);
     let mut known = false; // the section's stream
     for line in offer.lines() {
         let (key, value) = line.split_once(':').unwrap_or((line, ""));
@@ -111,6 +117,10 @@ pub(super) fn answer(offer: &str) -> Answer {
             "a=fingerprint" => lines.extend(TRANSPORT.lines()),
             "a=setup" => lines.push("a=setup:active"),
             "a=sendonly" => lines.push("a=recvonly"),
+            "a=rtpmap" => {
+                red = red.or(value.strip_suffix(" red/48000/2").and_then(|pt| pt.parse().ok()));
+                lines.push(line);
+            }
             "a=extmap" => {
                 learn(&mut extensions, value);
                 lines.push(line);
@@ -123,7 +133,7 @@ pub(super) fn answer(offer: &str) -> Answer {
             }
         }
     }
-    Answer { sdp: lines.join("\r\n") + "\r\n", extensions, streams }
+    Answer { sdp: lines.join("\r\n") + "\r\n", extensions, streams, red }
 }
 
 /// Takes the id that a line `a=extmap` gives.

@@ -8,7 +8,7 @@ use sfu::units::RtpTime;
 use sfu::uplink::reception::Reception;
 use sfu::wire::rtcp::{self, Packet, Writer};
 
-use super::sdp::Announced;
+use super::sdp::Answer;
 use crate::net::{Node, Transmit};
 use crate::receiver::{AudioArrival, ReceivedStream, Receiver, VideoStats};
 use crate::rtp::{ExtensionIds, RtpPacket};
@@ -23,9 +23,9 @@ const PLAYOUT: Duration = Duration::from_millis(200);
 /// Audio of some time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Heard {
-    /// Packets that came, late ones included.
+    /// Packets that came, late ones and those within later ones included.
     pub packets: u64,
-    /// That did not.
+    /// That did not, not even in a later one.
     pub lost: u64,
     /// That came over 200 ms later than the earliest ones do.
     pub late: u64,
@@ -56,13 +56,15 @@ impl Subscriber {
     pub(super) fn new(
         start: Instant,
         now: Instant,
-        extensions: ExtensionIds,
-        streams: &[Announced],
+        answer: &Answer,
         (local, server): (SocketAddr, SocketAddr),
     ) -> Subscriber {
-        let find = |video| *streams.iter().find(|stream| stream.video == video).expect("both are offered");
+        let extensions = answer.extensions;
+        let find =
+            |video| *answer.streams.iter().find(|stream| stream.video == video).expect("both are offered");
         let (video, audio) = (find(true), find(false));
         let mut receiver = Receiver::new(start, OWN, extensions);
+        receiver.expect_redundancy(answer.red);
         receiver.expect_video(ReceivedStream { ssrc: video.ssrc, rtx: video.rtx });
         Subscriber {
             receiver,
@@ -80,6 +82,11 @@ impl Subscriber {
     /// What was seen; times count from the call's start.
     pub fn video(&self) -> &VideoStats {
         self.receiver.video(self.video).expect("it is expected from the beginning")
+    }
+
+    /// Audio packets that came with earlier ones in them.
+    pub fn redundant_audio(&self) -> u64 {
+        self.receiver.audio(self.audio).map_or(0, |audio| audio.redundant)
     }
 
     /// When it joined, after the call's start.

@@ -84,7 +84,7 @@ fn layers_follow_demand() {
             call.run_for(seconds(8));
             let what = || format!("{left} left for {length} s, asked at {asked:?}, flows at {flows:?}");
             let seen = call.seen(viewer);
-            let shown = seen.shown_after(flows - ms(20), 1280);
+            let shown = seen.shown_after(flows.saturating_sub(ms(20)), 1280);
             faults.check(shown.is_some_and(|after| after < ms(300)), seed, || {
                 format!("{}: shown after {shown:?}", what())
             });

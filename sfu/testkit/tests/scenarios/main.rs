@@ -9,6 +9,7 @@ mod crowd;
 mod lossy;
 mod narrow;
 mod policy;
+mod redundancy;
 mod replay;
 
 use std::time::Duration;

@@ -64,13 +64,13 @@ impl Watched {
         self.script.request(who, Request::Subscription(request));
     }
 
-    fn ask(&mut self, who: SessionId, settings: UpdateTrackSettings) {
-        let settings = UpdateTrackSettings { track_sids: vec![self.sid.clone()], ..settings };
+    fn ask(&mut self, who: SessionId, settings: &UpdateTrackSettings) {
+        let settings = UpdateTrackSettings { track_sids: vec![self.sid.clone()], ..settings.clone() };
         self.script.request(who, Request::TrackSetting(settings));
     }
 
     fn quality(&mut self, who: SessionId, quality: VideoQuality) {
-        self.ask(who, UpdateTrackSettings { quality: quality as i32, ..Default::default() });
+        self.ask(who, &UpdateTrackSettings { quality: quality as i32, ..Default::default() });
     }
 
     fn mute(&mut self, muted: bool) {
@@ -108,9 +108,9 @@ fn what_nobody_watches_stops_within_five_seconds_and_starts_at_once() {
     call.subscribe(bob, false);
     call.subscribe(bob, true);
     assert_eq!(call.told_after(10), [] as [Vec<_>; 0], "a moment's absence");
-    call.ask(bob, UpdateTrackSettings { disabled: true, ..Default::default() });
+    call.ask(bob, &UpdateTrackSettings { disabled: true, ..Default::default() });
     assert_eq!(call.told_after(5), [NONE]);
-    call.ask(bob, UpdateTrackSettings::default());
+    call.ask(bob, &UpdateTrackSettings::default());
     assert_eq!(call.told_after(0), [LOW], "quality 0 is LOW");
     call.subscribe(bob, false);
     assert_eq!(call.told_after(5), [NONE]);
@@ -122,7 +122,7 @@ fn the_most_demanding_decides_and_is_missed_when_gone() {
     let (mut call, viewers) = watched(&["bob", "carol", "dave"]);
     let [bob, carol, dave] = viewers[..] else { panic!() };
     for (who, width, height) in [(bob, 200, 100), (carol, 360, 640), (dave, 1920, 1080)] {
-        call.ask(who, UpdateTrackSettings { width, height, ..Default::default() });
+        call.ask(who, &UpdateTrackSettings { width, height, ..Default::default() });
         call.subscribe(who, true);
     }
     assert_eq!(call.told_after(10), [] as [Vec<_>; 0], "dave wants the largest");
@@ -167,7 +167,7 @@ fn a_muted_track_loses_nothing() {
     call.quality(bob, VideoQuality::Low);
     call.mute(true);
     // What viewers do with a muted picture.
-    call.ask(bob, UpdateTrackSettings { disabled: true, ..Default::default() });
+    call.ask(bob, &UpdateTrackSettings { disabled: true, ..Default::default() });
     assert_eq!(call.told_after(60), [] as [Vec<_>; 0]);
     call.mute(false);
     assert_eq!(call.told_after(0), [] as [Vec<_>; 0], "it goes on as it was");
@@ -194,7 +194,7 @@ fn the_only_stream_goes_by_all_names() {
         let bob = script.active(Admission { adaptive_stream: true, ..admission("bob") });
         let (_, info) = script.publish(alice, "3", request);
         script.take(alice);
-        script.advance(Duration::from_secs(60));
+        script.advance(Duration::from_mins(1));
         assert_eq!(told(&script.take(alice)), [], "{codec}: the lowest is all there is");
         let off = UpdateTrackSettings { track_sids: vec![info.sid], disabled: true, ..Default::default() };
         script.request(bob, Request::TrackSetting(off));
@@ -223,6 +223,6 @@ fn sound_has_no_qualities() {
     let mut script = Script::new();
     let alice = script.active(admission("alice"));
     script.publish(alice, "3", microphone("mic"));
-    script.advance(Duration::from_secs(60));
+    script.advance(Duration::from_mins(1));
     assert_eq!(told(&script.take(alice)), []);
 }
