@@ -308,7 +308,11 @@ fn choice(
     let Some((old, was)) = before else { return fresh };
     let mut choice = Choice { layer, price, reason, ..old };
     if level > was {
-        (choice.changed, choice.up) = (Some(now), Some(now));
+        choice.up = Some(now);
+        // The first step towards what somebody has just asked for does not delay the next.
+        if old.reason != Reason::Satisfied {
+            choice.changed = Some(now);
+        }
     } else if level < was {
         let lost_soon = old.up.is_some_and(|at| now.saturating_duration_since(at) < LOST_SOON);
         choice.hold = if lost_soon { (old.hold * 2).min(DWELL_MAX) } else { DWELL_AFTER_DOWN };

@@ -125,7 +125,9 @@ fn who_asks_for_more_gets_it_at_once() {
     last = allocate(Bitrate::kbps(500), &asked(2), last.clone(), now);
     assert_eq!(layers(&last), [Some((1, 1))], "what fits");
     let later = allocate(budget, &asked(2), last.clone(), now);
-    assert_eq!(layers(&later), [Some((1, 1))], "nothing was asked anew: with care");
+    assert_eq!(layers(&later), [Some((2, 0))], "on the way to what was asked, with the usual margin");
+    let after = allocate(budget, &asked(2), later.clone(), now);
+    assert_eq!(layers(&after), [Some((2, 0))], "nothing was asked anew: with care");
 }
 
 #[test]

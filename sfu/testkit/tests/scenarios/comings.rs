@@ -63,8 +63,8 @@ fn layers_follow_demand() {
         // From the first second on the viewer's link has carried no more than the smallest picture.
         let viewer = call.subscribe(publisher, good(), low);
         call.run_for(seconds(1));
-        // For how long how much is left, and what is asked then.
-        for (left, length) in [(1, 5), (0, 5), (1, 60), (0, 60)] {
+        // For how long how much is left, and how soon all is back. At first the path must be tried out.
+        for (left, length, soon) in [(1, 5, 2000), (0, 5, 300), (1, 60, 300), (0, 60, 300)] {
             call.adjust(viewer, if left == 0 { nothing } else { low });
             for rid in &["q", "h", "f"][left..] {
                 call.set_layer(publisher, rid, false);
@@ -85,10 +85,10 @@ fn layers_follow_demand() {
             let what = || format!("{left} left for {length} s, asked at {asked:?}, flows at {flows:?}");
             let seen = call.seen(viewer);
             let shown = seen.shown_after(flows.saturating_sub(ms(20)), 1280);
-            faults.check(shown.is_some_and(|after| after < ms(300)), seed, || {
+            faults.check(shown.is_some_and(|after| after < ms(soon)), seed, || {
                 format!("{}: shown after {shown:?}", what())
             });
-            let later = seen.sizes(flows + ms(300), call.time());
+            let later = seen.sizes(flows + ms(soon), call.time());
             faults.check(later.len() == 1, seed, || format!("{}: {later:?}", what()));
             let from = if left == 0 { flows } else { asked };
             let freezes = seen.freezes(from, call.time(), ms(300));
