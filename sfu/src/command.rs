@@ -90,7 +90,7 @@ pub struct Demand {
     pub max_spatial: u8,
     /// The highest frame rate that is of use; `None` for no bound.
     pub fps: Option<u32>,
-    /// Higher goes first when the link is narrow; 0 is the usual.
+    /// Above 0, the usual: goes before others' when the link is narrow, and before shared screens and speakers.
     pub priority: u32,
     /// A screen share, which goes before cameras.
     pub screen_share: bool,
@@ -311,6 +311,28 @@ pub struct LinkQuality {
     pub active: bool,
 }
 
+/// A direction of a connection's media, as its client sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Way {
+    /// What the client sends.
+    Up,
+    /// What it gets.
+    Down,
+}
+
+/// Why no talk is possible over a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum VoiceFault {
+    /// More of the sound is lost than can be made good.
+    Loss,
+    /// It comes so late that people talk at the same time.
+    Delay,
+    /// The path carries less than the sound needs.
+    Bandwidth,
+    /// Nothing gets through at all.
+    Outage,
+}
+
 /// One speaker's measure (RFC 6464): loudness over the last window.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SpeakerLevel {
@@ -407,7 +429,7 @@ pub enum Event {
         /// The track.
         track: TrackId,
     },
-    /// The allocator paused a video for lack of bandwidth, or resumed it.
+    /// A video does not go any more, for lack of bandwidth or because nobody looks; or its first packet went again.
     SubscriptionPaused {
         /// The subscriber's connection.
         peer: PeerId,
@@ -440,6 +462,15 @@ pub enum Event {
         peer: PeerId,
         /// The figures.
         quality: LinkQuality,
+    },
+    /// Sound does not get through a connection any more, or does again. Never sooner than four seconds after the last.
+    Voice {
+        /// The connection.
+        peer: PeerId,
+        /// The direction.
+        way: Way,
+        /// Why it does not; `None`: it does again.
+        fault: Option<VoiceFault>,
     },
     /// The first media packet in either direction crossed this connection.
     FirstMedia {

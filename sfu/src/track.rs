@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use crate::command::{AnnouncedLayer, MediaKind};
+use crate::congestion::voice::Tally;
 use crate::forward::cache::{CachedPacket, Carried, PacketCache, PacketMeta};
 use crate::forward::keyframe::KeyframeGate;
 use crate::forward::redundancy::missing_number;
@@ -58,6 +59,10 @@ pub(crate) struct Encoding {
     /// Whether it flowed when one of its frames or of the others' came last.
     flowed: bool,
     descriptors: dependency_descriptor::Reader,
+    /// Packets kept, whichever way they came.
+    kept: u64,
+    /// The highest number, packets first hand and packets kept, when losses were last taken.
+    counted: Option<(SeqNo, u64, u64)>,
 }
 
 impl Encoding {
@@ -77,7 +82,20 @@ impl Encoding {
             behind: u8::MAX,
             flowed: false,
             descriptors: dependency_descriptor::Reader::default(),
+            kept: 0,
+            counted: None,
         }
+    }
+
+    /// Packets of the stream since the last call: how many there were, and what did not come.
+    fn take_losses(&mut self) -> Tally {
+        let Some(highest) = self.reception.highest() else { return Tally::default() };
+        let counts = (highest, self.reception.received(), self.kept);
+        let Some(before) = self.counted.replace(counts) else { return Tally::default() };
+        let sent = u32::try_from(highest.distance(before.0)).unwrap_or(0);
+        let less = |came: u64| sent.saturating_sub(u32::try_from(came).unwrap_or(u32::MAX));
+        let lost = less(counts.1.saturating_sub(before.1));
+        Tally { sent, lost, missed: less(counts.2 - before.2) }
     }
 
     /// When the last keyframe began and the numbers from it to the newest packet, if it is fresh and nothing is missing:
@@ -236,6 +254,7 @@ impl Track {
             match encoding.reception.handle_packet(now, wire, header.timestamp) {
                 Order::Restarted(seq) => {
                     encoding.nack.reset();
+                    encoding.counted = None;
                     seq
                 }
                 Order::Newest(seq) | Order::Late(seq) => seq,
@@ -260,6 +279,7 @@ impl Track {
         if payload.is_empty() {
             // Padding: its number is closed, since the cache knows it, but nobody gets it.
             encoding.cache.insert(meta, &[], &[]);
+            encoding.kept += 1;
             encoding.behind = 0;
             encoding.meter.handle_padding(now);
             return None;
@@ -287,6 +307,7 @@ impl Track {
         }
         meta.description = description;
         encoding.behind = 0;
+        encoding.kept += 1;
         encoding.cache.insert(meta, descriptor, payload);
         encoding.clock.handle_packet(now, header.timestamp);
         let size = wire_size(payload.len() + descriptor.len());
@@ -323,6 +344,7 @@ impl Track {
                 carried: Carried::default(),
             };
             encoding.nack.fill(seq);
+            encoding.kept += 1;
             encoding.cache.insert(meta, &[], block.payload);
             let size = wire_size(block.payload.len());
             encoding.meter.handle_packet(now, size, meta.timestamp, &description);
@@ -426,6 +448,11 @@ impl Track {
     pub(crate) fn flows(&self, now: Instant, encoding: &Encoding) -> bool {
         let others = self.encodings.len().saturating_sub(1);
         encoding.meter.alive(now) || usize::from(encoding.behind) < STOPPED_BEHIND * others
+    }
+
+    /// Packets since the last call: how many there were, and what did not come.
+    pub(crate) fn take_losses(&mut self) -> Tally {
+        self.encodings.first_mut().map_or(Tally::default(), Encoding::take_losses)
     }
 
     /// Whether anything of the track came lately.

@@ -77,6 +77,7 @@ impl Ledger {
             | Event::SubscriptionPaused { peer, .. }
             | Event::Data { peer, .. }
             | Event::Quality { peer, .. }
+            | Event::Voice { peer, .. }
             | Event::FirstMedia { peer } => self.room_of(*peer),
         }
     }

@@ -278,6 +278,11 @@ impl Controller {
         self.rtt
     }
 
+    /// Whether nothing gets through: feedback is missing for so long that video stopped.
+    pub fn outage(&self) -> bool {
+        self.silence == Silence::Outage
+    }
+
     /// What the pacer must obey now.
     pub fn pacing(&self, now: Instant) -> Pacing {
         let target = self.target();

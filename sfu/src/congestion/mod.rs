@@ -4,7 +4,7 @@
 //! into facts ([`rate`], [`delay`], [`loss`]), the facts into one target ([`target`]), asks for probes where
 //! the target is too small for what is wanted ([`probe`]) and divides the target over the tracks
 //! ([`allocate`]). [`pacer`] decides what leaves next; [`feedback`] is the other direction, the reports that
-//! we write for publishers.
+//! we write for publishers. [`voice`] says when not even sound gets through.
 //! Always: the target changes in one place and for one named cause, stays within its configured bounds, and
 //! is not lowered because little was sent; feedback costs no more than its length; nothing here opens a
 //! socket, reads a clock or knows another subscriber.
@@ -21,6 +21,7 @@ pub mod probe;
 pub mod rate;
 pub mod target;
 pub mod twcc;
+pub mod voice;
 
 pub use allocate::{Allocation, Choice, PerTrack, Priority, Step, Track, ceiling_for};
 pub use controller::{Config, Controller, FeedbackKind};

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{REST, Sfu};
-use crate::command::{Event, LinkQuality, MediaKind, Path, TrackMedia};
+use crate::command::{Event, LinkQuality, MediaKind, Path, TrackMedia, Way};
 use crate::ids::Ssrc;
 use crate::peer::QUALITY_INTERVAL;
 use crate::peer::downlink::Change;
@@ -336,6 +336,7 @@ impl Sfu {
             let Some(peer) = self.peers[index].as_mut() else { return };
             if peer.downlink.controller.allocation_due(now) {
                 self.allocate(now, index);
+                self.judge_voice(index);
             }
             self.flush_peer(now, index);
         }
@@ -356,6 +357,17 @@ impl Sfu {
         let Some(peer) = self.peers[index].as_mut() else { return };
         if peer.quality_due > now {
             return;
+    /// Once a second: whether sound gets through, both ways.
+    fn judge_voice(&mut self, index: usize) {
+        let Some(peer) = self.peers[index].as_mut() else { return };
+        let (up, down) = (peer.uplink.judge_voice(&mut self.tracks), peer.downlink.judge_voice());
+        let faults =
+            [(Way::Up, up, peer.uplink.voice.fault()), (Way::Down, down, peer.downlink.voice.fault())];
+        for (way, _, fault) in faults.into_iter().filter(|(_, changed, _)| *changed) {
+            self.events.push_back(Event::Voice { peer: peer.id, way, fault });
+        }
+    }
+
         }
         peer.quality_due = now + QUALITY_INTERVAL;
         if !peer.connection.is_up() {

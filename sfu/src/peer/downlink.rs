@@ -9,6 +9,7 @@ use super::connection::Connection;
 use super::subscription::{Stamp, Subscription};
 use crate::command::{DownlinkPolicy, MediaKind};
 use crate::congestion::allocate::Reason;
+use crate::congestion::voice::{self, Tally, Voice};
 use crate::congestion::{
     self, Config, Controller, Departure, Enqueued, FeedbackKind, Frame, Pacer, PacerEvent, PacketClass,
     PerTrack, Priority, Step, TrackSlot, ceiling_for,
@@ -31,6 +32,13 @@ const IP_UDP: usize = 28;
 pub(crate) const MAX_SUBSCRIPTIONS: usize = 1024;
 
 /// A packet waiting in the pacer: where to find it when its turn comes.
+/// With so many videos or more the recent speakers' go first where not all fit, and the main speaker…
+const CROWD: usize = 25;
+/// …is seen in a middle size before others are seen at all.
+const MAIN_SPEAKER: u8 = 1;
+/// Packets of sound that a receiver report stands for: a second of it.
+const REPORTED: u32 = 50;
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Item {
     slot: u16,
@@ -71,6 +79,10 @@ pub(crate) struct Downlink {
     redundancy: redundancy::Level,
     pacer: Pacer<Item>,
     feedback: FeedbackKind,
+    /// Whether sound gets to the client.
+    pub(crate) voice: Voice,
+    /// What sound costs now.
+    audio: Bitrate,
     policy: DownlinkPolicy,
     serial: u32,
     /// The caller's mark that this downlink is in its list of those to be flushed.
@@ -93,6 +105,8 @@ impl Downlink {
             feedback: FeedbackKind::TransportWide,
             policy: DownlinkPolicy::default(),
             serial: 0,
+            voice: Voice::default(),
+            audio: Bitrate::ZERO,
             queued: false,
             probe_at: 0,
             sent_media: false,
@@ -287,6 +301,9 @@ impl Downlink {
             .then(|| ntp.middle().wrapping_sub(block.last_sr).wrapping_sub(block.delay_since_last_sr))
             .filter(|units| *units < 10 << 16)
             .map(|units| Duration::from_micros(u64::from(units) * 1_000_000 / 65_536));
+            let packets = |share: f64| (share * f64::from(REPORTED)).round() as u32;
+            let missed = fraction.powi(1 + i32::from(self.redundancy.get()));
+            self.voice.count(Tally { sent: REPORTED, lost: packets(fraction), missed: packets(missed) });
         self.controller.on_receiver_report(now, fraction, rtt);
     }
 
@@ -301,10 +318,38 @@ impl Downlink {
     }
 
     /// Divides what may be sent over the video tracks.
+            let copies = self.redundancy.get();
+            for acked in self.controller.last_acked() {
+                match (acked.class, acked.arrival) {
+                    (PacketClass::Audio, Some(_)) if acked.late => self.voice.repaired(),
+                    (PacketClass::Audio, Some(_)) => self.voice.arrived(),
+                    (PacketClass::Audio, None) => self.voice.lost(acked.sent, copies),
+                    (PacketClass::AudioRtx, Some(_)) => self.voice.repaired(),
+                    (
+                        PacketClass::AudioRtx
+                        | PacketClass::VideoRtx
+                        | PacketClass::Video
+                        | PacketClass::Padding,
+                        _,
+                    ) => {}
+                }
+            }
     pub(crate) fn allocate(
         &mut self,
         now: Instant,
         tracks: &[Option<Box<Track>>],
+    /// Ends a second of the sound that the client gets. Says whether what is to be said of it changed.
+    pub(crate) fn judge_voice(&mut self) -> bool {
+        let snapshot = self.controller.snapshot();
+        self.voice.close_second(&voice::Conditions {
+            sounds: self.audio > Bitrate::ZERO,
+            rtt: snapshot.rtt,
+            queue: snapshot.queue_delay,
+            short: snapshot.target < self.audio,
+            outage: self.controller.outage(),
+        })
+    }
+
         changes: &mut Vec<Change>,
     ) {
         let (mut audio, mut block, mut expected) = (Bitrate::ZERO, Bitrate::ZERO, Bitrate::ZERO);
@@ -350,6 +395,7 @@ impl Downlink {
                 id: *id,
                 priority: *priority,
                 ceiling: *ceiling,
+        self.audio = audio;
                 steps,
             })
             .collect();

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::command::MediaKind;
 use crate::congestion::FeedbackRecorder;
+use crate::congestion::voice::{Conditions, Voice};
 use crate::ids::{Mid, Ssrc};
 use crate::sdp::{ReceiveSection, Section};
 use crate::stats::DropReason;
@@ -71,6 +72,8 @@ pub(crate) struct Uplink {
     /// Losses by the last receiver report of ours, 0 to 1.
     pub(crate) loss: f32,
     pub(crate) packets: u64,
+    /// Whether the client's sound gets here.
+    pub(crate) voice: Voice,
 }
 
 impl Uplink {
@@ -85,7 +88,21 @@ impl Uplink {
             media_ssrc: Ssrc(0),
             loss: 0.0,
             packets: 0,
+            voice: Voice::default(),
         }
+    }
+
+    /// Ends a second of the client's sound. Says whether what is to be said of it changed.
+    pub(crate) fn judge_voice(&mut self, tracks: &mut [Option<Box<Track>>]) -> bool {
+        let mut sounds = false;
+        for index in &self.tracks {
+            let Some(track) = tracks.get_mut(*index).and_then(Option::as_deref_mut) else { continue };
+            if track.kind == MediaKind::Audio {
+                sounds |= !track.muted;
+                self.voice.count(track.take_losses());
+            }
+        }
+        self.voice.close_second(&Conditions { sounds, ..Conditions::default() })
     }
 
     /// Takes over the sections of a new description; those of the same mid keep their track.

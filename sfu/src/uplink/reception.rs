@@ -94,6 +94,11 @@ impl Reception {
         self.base.map(|_| self.highest)
     }
 
+    /// Packets that came first hand since the stream began, duplicates included.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
     /// Takes a sender report on the stream.
     pub fn handle_sender_report(&mut self, now: Instant, ntp: NtpTime) {
         self.last_sr = Some((ntp.middle(), now));

@@ -313,6 +313,7 @@ pub struct Microphone {
     sent: u64,
     sequence: u16,
     speaking: bool,
+    discontinuous: bool,
     muted: bool,
     redundant: Option<u8>,
     /// The last packet's time and payload.
@@ -333,6 +334,7 @@ impl Microphone {
             sent: 0,
             sequence,
             speaking: false,
+            discontinuous: false,
             muted: false,
             redundant: None,
             last: None,
@@ -342,6 +344,11 @@ impl Microphone {
     /// Somebody begins or ends to speak: level about -25 or -90 dBov.
     pub fn set_speaking(&mut self, speaking: bool) {
         self.speaking = speaking;
+    }
+
+    /// In silence sends every twentieth packet only (DTX), as browsers do if asked to.
+    pub fn set_discontinuous(&mut self, discontinuous: bool) {
+        self.discontinuous = discontinuous;
     }
 
     /// Sends each packet again in the next one, under this payload type (RFC 2198).
@@ -372,7 +379,8 @@ impl Microphone {
 
     /// The next packet due by `now`.
     pub fn poll(&mut self, now: Instant) -> Option<RtpPacket> {
-        while self.muted && self.next_timeout().is_some_and(|at| at <= now) {
+        let quiet = |sent: u64| self.discontinuous && !self.speaking && !sent.is_multiple_of(20);
+        while (self.muted || quiet(self.sent)) && self.next_timeout().is_some_and(|at| at <= now) {
             self.sent += 1;
         }
         self.next_timeout().filter(|&at| at <= now)?;

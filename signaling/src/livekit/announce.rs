@@ -16,6 +16,9 @@ use super::room::Room;
 /// How long changes are collected.
 const COLLECT: Duration = Duration::from_millis(300);
 
+/// The same for what is of no use to who does not look.
+const BACKGROUND: Duration = Duration::from_secs(5);
+
 /// An update is cut into messages of about this many bytes.
 const CHUNK: usize = 128 << 10;
 
@@ -25,6 +28,10 @@ const MAX_DEPARTED: usize = 256;
 impl Room {
     /// Tells everybody of a change that others wait for.
     pub(super) fn announce_now(&mut self, seat: Seat) {
+        self.announce_except(seat, &[]);
+    }
+
+    fn announce_except(&mut self, seat: Seat, waiting: &[Seat]) {
         let Some(who) = self.people.get(&seat) else { return };
         if self.departed.iter().any(|gone| gone.identity == who.identity) {
             // Clients remove by identity: the old one's end must not come after the new one's news.
@@ -41,8 +48,45 @@ impl Room {
             return;
         }
         let everybody: Vec<Seat> = self.people.keys().copied().collect();
-        for other in everybody {
+        for other in everybody.into_iter().filter(|other| !waiting.contains(other)) {
+            if let Some(other) = self.people.get_mut(&other) {
+                other.untold.remove(&seat);
+            }
             self.send(other, update.clone());
+        }
+    }
+
+    /// Tells everybody of a change of what a participant says of itself: at once, but in the background within
+    /// [`BACKGROUND`].
+    pub(super) fn announce_news(&mut self, clock: Clock, seat: Seat) {
+        let waiting: Vec<Seat> = self
+            .people
+            .values()
+            .filter(|who| who.policy.background && who.seat != seat)
+            .map(|who| who.seat)
+            .collect();
+        let hidden = self.people.get(&seat).is_none_or(super::participant::Participant::is_hidden);
+        self.announce_except(seat, &waiting);
+        if hidden {
+            return;
+        }
+        for other in waiting {
+            if let Some(other) = self.people.get_mut(&other) {
+                other.untold.insert(seat);
+                other.news_at.get_or_insert(clock.now + BACKGROUND);
+            }
+        }
+    }
+
+    /// Tells a participant what was kept from it.
+    pub(super) fn tell_news(&mut self, seat: Seat) {
+        let Some(who) = self.people.get_mut(&seat) else { return };
+        who.news_at = None;
+        let untold = std::mem::take(&mut who.untold);
+        let known = untold.iter().filter_map(|other| self.people.get(other));
+        let infos: Vec<ParticipantInfo> = known.map(|other| self.info(other)).collect();
+        for participants in chunks(infos) {
+            self.send(seat, Response::Update(ParticipantUpdate { participants }));
         }
     }
 

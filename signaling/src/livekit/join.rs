@@ -98,7 +98,7 @@ impl Room {
         self.send(seat, Response::Join(join));
         self.notice(Notice::ParticipantJoined);
         self.make_peers(seat);
-        self.follow_policy(clock, seat);
+        self.follow_policy(seat);
         self.set_state(seat, State::Joined);
         // One that takes another's place is shown at once, or others would miss it for a moment.
         if double.is_some() {
@@ -174,6 +174,9 @@ impl Room {
             told_quality: std::collections::BTreeMap::new(),
             link_quality: std::collections::BTreeMap::new(),
             silent_reports: 0,
+            voice_faults: std::collections::BTreeMap::new(),
+            untold: std::collections::BTreeSet::new(),
+            news_at: None,
         };
         self.people.insert(seat, participant);
         self.phase = Phase::Open;

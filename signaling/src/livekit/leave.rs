@@ -211,6 +211,7 @@ impl Room {
         for other in self.people.values_mut() {
             other.heard.remove(&seat);
             other.told_quality.remove(&seat);
+            other.untold.remove(&seat);
         }
         self.notice(Notice::ParticipantLeft { reason: leaving.reason, after: who.stay(clock.now) });
 

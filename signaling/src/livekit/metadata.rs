@@ -4,6 +4,7 @@ use livekit_protocol::request_response::{Reason, Request};
 use livekit_protocol::signal_response::Message as Response;
 use livekit_protocol::{RequestResponse, UpdateParticipantMetadata};
 
+use super::fallback::{NETWORK, TEXT};
 use super::limits::attributes_bytes;
 use super::output::Clock;
 use super::participant::Seat;
@@ -15,11 +16,23 @@ const EXPECTS_SUCCESS: i32 = 15;
 
 impl Room {
     /// An empty name or metadata stays as it is; an attribute set to nothing is removed.
-    pub(super) fn update_metadata(&mut self, clock: Clock, seat: Seat, request: UpdateParticipantMetadata) {
+    pub(super) fn update_metadata(
+        &mut self,
+        clock: Clock,
+        seat: Seat,
+        mut request: UpdateParticipantMetadata,
+    ) {
         let limits = self.settings.limits.clone();
         let Some(who) = self.people.get_mut(&seat) else { return };
         if !who.permission.can_update_metadata {
             let why = "the token has no canUpdateOwnMetadata grant".to_owned();
+            return self.answer_metadata(seat, Reason::NotAllowed, why, request);
+        }
+        // An app may send back what it was told.
+        let own = if who.has_voice() { "" } else { TEXT };
+        let claimed = request.attributes.remove(NETWORK);
+        if claimed.is_some_and(|claimed| claimed != own) {
+            let why = format!("attribute {NETWORK} is the server's to set");
             return self.answer_metadata(seat, Reason::NotAllowed, why, request);
         }
         let mut attributes = who.attributes.clone();
@@ -51,8 +64,8 @@ impl Room {
             who.metadata.clone_from(&request.metadata);
         }
         let answer_success = who.protocol() >= EXPECTS_SUCCESS;
-        self.announce_now(seat);
-        self.follow_policy(clock, seat);
+        self.announce_news(clock, seat);
+        self.follow_policy(seat);
         if answer_success {
             let ok = RequestResponse { request_id: request.request_id, ..RequestResponse::default() };
             self.send(seat, Response::RequestResponse(ok));

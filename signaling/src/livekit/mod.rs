@@ -6,13 +6,14 @@
 //!
 //! What a room does is spread by theme over files that each add methods to [`Room`]: `join` and `leave` for
 //! who is there, `announce` for telling the others, `publish` and `subscribe` for tracks, `dynacast` for what of
-//! them is sent, `negotiate` for SDP, `data` for messages, `policy` for what a client bounds itself to, `status`
-//! for speakers, quality and counts.
+//! them is sent, `negotiate` for SDP, `data` for messages, `policy` for what a client bounds itself to, `fallback`
+//! for when not even sound gets through, `status` for speakers, quality and counts.
 
 mod announce;
 pub mod connect;
 mod data;
 mod dynacast;
+mod fallback;
 pub mod frame;
 mod join;
 mod leave;

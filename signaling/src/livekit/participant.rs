@@ -7,10 +7,11 @@ use livekit_protocol::participant_info::{Kind, State};
 use livekit_protocol::{
     ClientInfo, ConnectionQuality, DisconnectReason, ParticipantInfo, ParticipantPermission, SignalTarget,
 };
-use sfu::command::{Demand, DownlinkPolicy, LinkQuality, RemoteSection};
+use sfu::command::{Demand, DownlinkPolicy, LinkQuality, RemoteSection, VoiceFault, Way};
 use sfu::ids::{PeerId, TrackId};
 
 use super::connect::Mode;
+use super::fallback::{NETWORK, TEXT};
 use super::output::SessionId;
 use super::permission::Allowance;
 use crate::access::Claims;
@@ -173,6 +174,12 @@ pub(super) struct Participant {
     pub(super) link_quality: BTreeMap<PeerId, LinkQuality>,
     /// Reports in a row in which an unmuted publisher moved no packet at all.
     pub(super) silent_reports: u32,
+    /// Where sound does not get through.
+    pub(super) voice_faults: BTreeMap<(PeerId, Way), VoiceFault>,
+    /// Others of whom it has not been told the news, being in the background…
+    pub(super) untold: BTreeSet<Seat>,
+    /// …and when it will be.
+    pub(super) news_at: Option<Instant>,
 }
 
 impl Participant {
@@ -207,6 +214,10 @@ impl Participant {
 
     /// What others are told of it. `tracks` are those that are published.
     pub(super) fn info(&self, tracks: Vec<livekit_protocol::TrackInfo>) -> ParticipantInfo {
+        let mut attributes = self.attributes.clone();
+        if !self.has_voice() {
+            attributes.insert(NETWORK.to_owned(), TEXT.to_owned());
+        }
         ParticipantInfo {
             sid: self.sid.clone(),
             identity: self.identity.clone(),
@@ -221,7 +232,7 @@ impl Participant {
             permission: Some(self.permission.clone()),
             region: String::new(),
             kind: self.kind as i32,
-            attributes: self.attributes.clone(),
+            attributes,
             disconnect_reason: DisconnectReason::UnknownReason as i32,
             kind_details: Vec::new(),
             data_tracks: Vec::new(),

@@ -1,14 +1,15 @@
 //! What a participant's attributes ask of its downlink: a data budget, fewer frames, sound alone.
 //!
 //! They come with the token or at run time, like all attributes, and take effect at once. In the background a client is
-//! spared what only a shown page needs (loudness, quality, counts); it gets what it missed when it is back.
+//! spared what only a shown page needs (loudness, quality, counts), and told of changes to participants in groups; it gets
+//! what it missed when it is back.
 
 use std::collections::HashMap;
 
 use sfu::command::{Command, DownlinkPolicy};
 use sfu::units::Bitrate;
 
-use super::output::Clock;
+use super::fallback::NETWORK;
 use super::participant::Seat;
 use super::room::Room;
 
@@ -50,12 +51,15 @@ pub(super) fn policy(attributes: &HashMap<String, String>) -> Result<DownlinkPol
             None => return Err(error(MAX_KBPS, text, "a number of kilobits a second from 30 to 1000000")),
         },
     };
+    if let Some(claimed) = attributes.get(NETWORK) {
+        return Err(error(NETWORK, claimed, "that the server alone sets it"));
+    }
     Ok(DownlinkPolicy { max, data_saver: switch(DATA_SAVER)?, background: switch(BACKGROUND)? })
 }
 
 impl Room {
     /// Makes the core follow a participant's attributes, which were checked.
-    pub(super) fn follow_policy(&mut self, clock: Clock, seat: Seat) {
+    pub(super) fn follow_policy(&mut self, seat: Seat) {
         let Some(who) = self.people.get_mut(&seat) else { return };
         let policy = policy(&who.attributes).unwrap_or_default();
         let before = std::mem::replace(&mut who.policy, policy);
@@ -65,9 +69,10 @@ impl Room {
         let peer = who.link.subscriber();
         self.command(Command::Limit { peer, policy });
         if before.background && !policy.background {
+            self.tell_news(seat);
             self.tell_loudness(seat);
             self.send_room_update_to(seat);
-            self.send_quality(clock);
+            self.judge_quality();
         }
     }
 }

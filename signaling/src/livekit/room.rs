@@ -233,6 +233,7 @@ impl Room {
             Event::Data { peer, label, binary, payload } => self.data_arrived(peer, label, binary, payload),
             Event::Speakers { room: _, levels } => self.speakers(&levels),
             Event::Quality { peer, quality } => self.quality_arrived(peer, quality),
+            Event::Voice { peer, way, fault } => self.voice_changed(clock, peer, way, fault),
             Event::FirstMedia { peer } => self.first_media(clock, peer),
         }
     }
@@ -271,7 +272,7 @@ impl Room {
         };
         let own = [room, self.announce_at, self.counts_at, self.quality_at, self.qualities_at];
         let theirs = self.people.values().flat_map(|who| {
-            [who.active_by, who.gone_at, who.answer_by, Some(who.refresh_at), who.missing_until]
+            [who.active_by, who.gone_at, who.answer_by, Some(who.refresh_at), who.missing_until, who.news_at]
         });
         own.into_iter().chain(theirs).flatten().min()
     }
@@ -284,7 +285,7 @@ impl Room {
     fn participant_timeout(&mut self, clock: Clock, seat: Seat) {
         let Some(who) = self.people.get(&seat) else { return };
         let (active_by, gone_at, answer_by) = (who.active_by, who.gone_at, who.answer_by);
-        let (refresh_at, missing_until) = (Some(who.refresh_at), who.missing_until);
+        let (refresh_at, missing_until, news_at) = (Some(who.refresh_at), who.missing_until, who.news_at);
         if is_due(active_by, clock.now) {
             self.join_timed_out(clock, seat);
         } else if is_due(gone_at, clock.now) {
@@ -297,6 +298,9 @@ impl Room {
             }
             if is_due(missing_until, clock.now) {
                 self.give_up_missing(clock, seat);
+            }
+            if is_due(news_at, clock.now) {
+                self.tell_news(seat);
             }
         }
     }

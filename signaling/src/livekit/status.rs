@@ -10,8 +10,8 @@ use livekit_protocol::{
     ConnectionQuality, ConnectionQualityInfo, ConnectionQualityUpdate, RoomUpdate, SpeakerInfo,
     SpeakersChanged,
 };
-use sfu::command::{LinkQuality, MediaKind, SpeakerLevel};
-use sfu::ids::PeerId;
+use sfu::command::{LinkQuality, MediaKind, SpeakerLevel, VoiceFault};
+use sfu::ids::{PeerId, TrackId};
 
 use super::join::publish_codecs;
 use super::output::Clock;
@@ -105,32 +105,27 @@ impl Room {
         who.link_quality.insert(peer, quality);
     }
 
-    /// Judges everybody's connection and tells those concerned what changed.
+    /// A round of connection quality.
     pub(super) fn send_quality(&mut self, clock: Clock) {
         self.quality_at = Some(clock.now + QUALITY_INTERVAL);
-        let seats: Vec<Seat> = self.people.keys().copied().collect();
-        let mut judged: BTreeMap<Seat, (ConnectionQuality, f32)> = BTreeMap::new();
-        for seat in &seats {
-            let publishing = self.people.get(seat).is_some_and(|who| {
-                who.tracks
-                    .iter()
-                    .filter_map(|id| self.tracks.get(id))
-                    .any(|t| t.is_published() && !t.info.muted)
-            });
-            let Some(who) = self.people.get_mut(seat) else { continue };
-            if who.link_quality.is_empty() {
-                continue;
-            }
-            let moves = who.link_quality.values().any(|quality| quality.active);
-            who.silent_reports = if publishing && !moves { who.silent_reports.saturating_add(1) } else { 0 };
-            let mut score = score(who, publishing);
-            // One report without a packet may be chance; two in a row are ten seconds.
-            let lost = who.silent_reports >= 2;
-            if lost {
-                score = 1.0;
-            }
-            judged.insert(*seat, (if lost { ConnectionQuality::Lost } else { rank(score) }, score));
+        let tracks = &self.tracks;
+        for who in self.people.values_mut().filter(|who| !who.link_quality.is_empty()) {
+            let silent = publishes(tracks, who) && !who.link_quality.values().any(|quality| quality.active);
+            who.silent_reports = if silent { who.silent_reports.saturating_add(1) } else { 0 };
         }
+        self.judge_quality();
+    }
+
+    /// Judges everybody's connection and tells those concerned what changed.
+    pub(super) fn judge_quality(&mut self) {
+        let mut judged: BTreeMap<Seat, (ConnectionQuality, f32)> = BTreeMap::new();
+        for who in self.people.values().filter(|who| !who.link_quality.is_empty() || !who.has_voice()) {
+            // One report without a packet may be chance; two in a row are ten seconds.
+            let lost = who.silent_reports >= 2 || who.voice_faults.values().any(|f| *f == VoiceFault::Outage);
+            let score = if lost || !who.has_voice() { 1.0 } else { score(who, publishes(&self.tracks, who)) };
+            judged.insert(who.seat, (if lost { ConnectionQuality::Lost } else { rank(score) }, score));
+        }
+        let seats: Vec<Seat> = self.people.keys().copied().collect();
         for seat in seats {
             self.tell_quality(seat, &judged);
         }
@@ -217,6 +212,11 @@ impl Room {
         let update = RoomUpdate { room: Some(self.room_info()) };
         self.send(seat, Response::RoomUpdate(update));
     }
+}
+
+/// Whether somebody means to be seen or heard.
+fn publishes(tracks: &BTreeMap<TrackId, Track>, who: &Participant) -> bool {
+    who.tracks.iter().filter_map(|id| tracks.get(id)).any(|track| track.is_published() && !track.info.muted)
 }
 
 /// Loudness as clients are told it: eighths, rounded up; 0 for silence and for what is no number.

@@ -75,8 +75,21 @@ impl Access {
 #[derive(Clone, Copy, Debug)]
 pub struct PublisherId {
     node: NodeId,
+    peer: PeerId,
     video: TrackId,
     audio: TrackId,
+}
+
+impl PublisherId {
+    /// Its connection.
+    pub fn peer(self) -> PeerId {
+        self.peer
+    }
+
+    /// Its camera.
+    pub fn video(self) -> TrackId {
+        self.video
+    }
 }
 
 /// A subscriber of a call.
@@ -86,6 +99,13 @@ pub struct SubscriberId {
     peer: PeerId,
     video: TrackId,
     index: usize,
+}
+
+impl SubscriberId {
+    /// Its connection.
+    pub fn peer(self) -> PeerId {
+        self.peer
+    }
 }
 
 /// The state of one downlink at one time.
@@ -184,7 +204,7 @@ impl Call {
         let wall = WallClock { instant: self.start, unix: server::EPOCH };
         let node = Publisher::new(now, camera, microphone, (address, SERVER), wall);
         let node = self.net.add(&[address], node);
-        let id = PublisherId { node, audio: tracks[0].1, video: tracks[1].1 };
+        let id = PublisherId { node, peer, audio: tracks[0].1, video: tracks[1].1 };
         self.publishers.push((node, id));
         self.net.set_link(self.server, node, access.down);
         self.net.set_link(node, self.server, access.up);
@@ -193,18 +213,31 @@ impl Call {
 
     /// A client joins, subscribes to both tracks of a publisher, and answers the offer that comes of it.
     pub fn subscribe(&mut self, publisher: PublisherId, access: Access, demand: Demand) -> SubscriberId {
+        self.subscribe_all(&[publisher], access, demand)
+    }
+
+    /// The same for several publishers; samples and the usual figures are of the first.
+    pub fn subscribe_all(
+        &mut self,
+        publishers: &[PublisherId],
+        access: Access,
+        demand: Demand,
+    ) -> SubscriberId {
         let (peer, address) = self.join(NegotiationRole::Offerer);
-        for track in [publisher.audio, publisher.video] {
+        let wanted: Vec<TrackId> = publishers.iter().flat_map(|p| [p.audio, p.video]).collect();
+        for &track in &wanted {
             let (stream_id, label) = (format!("PA|{}", track.0), format!("TR_{}", track.0));
             self.command(Command::Subscribe { peer, track, stream_id, label, demand });
         }
-        let (id, offer) = self.expect_event(|event| match event {
-            Event::Offer { peer: of, id, sdp, .. } => (*of == peer).then(|| (*id, sdp.clone())),
+        let (id, offer, sections) = self.expect_event(|event| match event {
+            Event::Offer { peer: of, id, sdp, tracks } => {
+                (*of == peer).then(|| (*id, sdp.clone(), tracks.clone()))
+            }
             _ => None,
         });
         let answer = sdp::answer(&offer);
         self.command(Command::Answer { peer, id, sdp: answer.sdp.clone() });
-        for track in [publisher.audio, publisher.video] {
+        for track in wanted {
             self.expect_event(|event| match event {
                 Event::SubscriptionBound { peer: of, track: it } => {
                     (*of == peer && *it == track).then_some(())
@@ -214,13 +247,19 @@ impl Call {
             });
         }
         let now = self.net.now();
-        let node = Subscriber::new(self.start, now, &answer, (address, SERVER));
+        let mid = |track: TrackId| {
+            let section = sections.iter().find(|(_, of)| *of == track);
+            section.map(|(mid, _)| mid.as_str()).expect("one offer has them all")
+        };
+        let mids: Vec<(&str, &str)> = publishers.iter().map(|p| (mid(p.video), mid(p.audio))).collect();
+        let node = Subscriber::new(self.start, now, &answer, &mids, (address, SERVER));
         let node = Call::host(&mut self.net, self.machines, node);
         let node = self.net.add(&[address], node);
         self.net.set_link(self.server, node, access.down);
         self.net.set_link(node, self.server, access.up);
         self.connect(peer, address);
-        let id = SubscriberId { node, peer, video: publisher.video, index: self.subscribers.len() };
+        let video = publishers.first().expect("somebody to subscribe to").video;
+        let id = SubscriberId { node, peer, video, index: self.subscribers.len() };
         self.subscribers.push((id, Vec::new()));
         id
     }
@@ -251,6 +290,17 @@ impl Call {
     /// A publisher starts or stops an encoding.
     pub fn set_layer(&mut self, publisher: PublisherId, rid: &str, active: bool) {
         self.net.with(publisher.node, |now, node: &mut Publisher| node.set_layer(now, rid, active));
+    }
+
+    /// A publisher's user begins or ends to speak. Who does not sends a packet every 400 ms (DTX).
+    pub fn set_speaking(&mut self, publisher: PublisherId, speaking: bool) {
+        self.net.with(publisher.node, |_, node: &mut Publisher| node.set_speaking(speaking));
+    }
+
+    /// Changes a publisher's path.
+    pub fn set_publisher_access(&mut self, publisher: PublisherId, access: Access) {
+        self.net.set_link(self.server, publisher.node, access.down);
+        self.net.set_link(publisher.node, self.server, access.up);
     }
 
     /// Changes a subscriber's path.

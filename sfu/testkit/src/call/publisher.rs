@@ -86,6 +86,12 @@ impl Publisher {
         self.microphone.set_redundant(redundant.then_some(RED));
     }
 
+    /// Its user begins or ends to speak.
+    pub fn set_speaking(&mut self, speaking: bool) {
+        self.microphone.set_discontinuous(true);
+        self.microphone.set_speaking(speaking);
+    }
+
     /// Sends nothing while it is muted.
     pub fn set_muted(&mut self, now: Instant, muted: bool) {
         self.camera.set_muted(now, muted);

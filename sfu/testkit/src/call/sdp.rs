@@ -70,8 +70,10 @@ pub(super) fn offer(rids: &[Rid]) -> String {
 }
 
 /// A stream that an offer of ours announces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Announced {
+    /// Its section.
+    pub(super) mid: String,
     pub(super) video: bool,
     pub(super) ssrc: Ssrc,
     pub(super) rtx: Option<Ssrc>,
@@ -92,6 +94,7 @@ pub(super) fn answer(offer: &str) -> Answer {
     let mut lines: Vec<&str> = Vec::new();
     let (mut extensions, mut streams) = (ExtensionIds::default(), Vec::new());
     let (mut video, mut red) = (false, None);
+    let mut mid = String::new();
     let mut known = false; // the section's stream
     for line in offer.lines() {
         let (key, value) = line.split_once(':').unwrap_or((line, ""));
@@ -99,11 +102,12 @@ pub(super) fn answer(offer: &str) -> Answer {
         match key {
             "a=ssrc-group" => {
                 let (ssrc, rtx) = (numbers.next().expect("a first stream"), numbers.next());
-                streams.push(Announced { video, ssrc, rtx });
+                streams.push(Announced { mid: mid.clone(), video, ssrc, rtx });
                 known = true;
             }
             "a=ssrc" if !known => {
-                streams.push(Announced { video, ssrc: numbers.next().expect("a number"), rtx: None });
+                let ssrc = numbers.next().expect("a number");
+                streams.push(Announced { mid: mid.clone(), video, ssrc, rtx: None });
                 known = true;
             }
             // What is true of the server alone.
@@ -114,6 +118,10 @@ pub(super) fn answer(offer: &str) -> Answer {
             | "a=ice-ufrag"
             | "a=ice-pwd"
             | "a=ice-lite" => {}
+            "a=mid" => {
+                value.clone_into(&mut mid);
+                lines.push(line);
+            }
             "a=fingerprint" => lines.extend(TRANSPORT.lines()),
             "a=setup" => lines.push("a=setup:active"),
             "a=sendonly" => lines.push("a=recvonly"),

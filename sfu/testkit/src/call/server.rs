@@ -22,6 +22,7 @@ pub struct Server {
     local: SocketAddr,
     outbox: VecDeque<Transmit>,
     events: Vec<Event>,
+    notices: Vec<(Duration, Event)>,
     trace: DefaultHasher,
 }
 
@@ -34,12 +35,18 @@ impl Server {
             secret: [1; 32],
         };
         let sfu = Sfu::new(config).expect("nothing in the settings depends on the test");
-        Server { sfu, start, local, outbox: VecDeque::new(), events: Vec::new(), trace: DefaultHasher::new() }
+        let (outbox, trace) = (VecDeque::new(), DefaultHasher::new());
+        Server { sfu, start, local, outbox, events: Vec::new(), notices: Vec::new(), trace }
     }
 
     /// The core, to look at.
     pub fn sfu(&self) -> &Sfu {
         &self.sfu
+    }
+
+    /// What was told of pauses and of sound that does not get through, and when, since the start.
+    pub fn notices(&self) -> &[(Duration, Event)] {
+        &self.notices
     }
 
     /// All that was sent, when and to whom, as one number.
@@ -50,7 +57,7 @@ impl Server {
     /// Carries out a command.
     pub fn command(&mut self, now: Instant, command: Command) {
         self.sfu.handle_command(now, command);
-        self.collect();
+        self.collect(now);
     }
 
     /// Media of `peer` comes from and goes to `remote` from now on.
@@ -66,10 +73,13 @@ impl Server {
     }
 
     /// Reports, levels and qualities come all the time; a call asks for what it waits for.
-    fn collect(&mut self) {
+    fn collect(&mut self, now: Instant) {
         while let Some(event) = self.sfu.poll_event() {
             match event {
                 Event::Speakers { .. } | Event::Quality { .. } | Event::FirstMedia { .. } => {}
+                Event::SubscriptionPaused { .. } | Event::Voice { .. } => {
+                    self.notices.push((now - self.start, event));
+                }
                 event => self.events.push(event),
             }
         }
@@ -79,12 +89,12 @@ impl Server {
 impl Node for Server {
     fn handle_datagram(&mut self, now: Instant, source: SocketAddr, local: SocketAddr, data: &mut [u8]) {
         self.sfu.handle_datagram(now, Path { local, remote: source }, data);
-        self.collect();
+        self.collect(now);
     }
 
     fn handle_timeout(&mut self, now: Instant) {
         self.sfu.handle_timeout(now);
-        self.collect();
+        self.collect(now);
     }
 
     fn next_timeout(&self) -> Option<Instant> {
@@ -94,6 +104,7 @@ impl Node for Server {
     fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
         if self.outbox.is_empty() {
             self.sfu.flush(now);
+            self.collect(now);
             let egress = self.sfu.egress();
             for run in egress.runs() {
                 for data in egress.slab()[run.range.clone()].chunks(usize::from(run.segment)) {

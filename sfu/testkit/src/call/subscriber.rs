@@ -44,9 +44,9 @@ pub struct Subscriber {
     extensions: ExtensionIds,
     local: SocketAddr,
     server: SocketAddr,
-    video: Ssrc,
-    audio: Ssrc,
-    receptions: [(Ssrc, Reception); 2],
+    /// Camera and microphone of each publisher.
+    streams: Vec<(Ssrc, Ssrc)>,
+    receptions: Vec<(Ssrc, Reception)>,
     report_at: Instant,
     /// When media was first allowed to come, after the call's start.
     joined: Duration,
@@ -57,23 +57,30 @@ impl Subscriber {
         start: Instant,
         now: Instant,
         answer: &Answer,
+        mids: &[(&str, &str)],
         (local, server): (SocketAddr, SocketAddr),
     ) -> Subscriber {
         let extensions = answer.extensions;
         let find =
-            |video| *answer.streams.iter().find(|stream| stream.video == video).expect("both are offered");
-        let (video, audio) = (find(true), find(false));
+            |mid: &str| answer.streams.iter().find(|stream| stream.mid == mid).expect("all are offered");
         let mut receiver = Receiver::new(start, OWN, extensions);
         receiver.expect_redundancy(answer.red);
-        receiver.expect_video(ReceivedStream { ssrc: video.ssrc, rtx: video.rtx });
+        let (mut streams, mut receptions) = (Vec::new(), Vec::new());
+        for (video, audio) in mids {
+            let (video, audio) = (find(video), find(audio));
+            assert!(video.video && !audio.video, "{video:?}, {audio:?}");
+            receiver.expect_video(ReceivedStream { ssrc: video.ssrc, rtx: video.rtx });
+            receptions.push((video.ssrc, Reception::new(90_000)));
+            receptions.push((audio.ssrc, Reception::new(48_000)));
+            streams.push((video.ssrc, audio.ssrc));
+        }
         Subscriber {
             receiver,
             extensions,
             local,
             server,
-            video: video.ssrc,
-            audio: audio.ssrc,
-            receptions: [(video.ssrc, Reception::new(90_000)), (audio.ssrc, Reception::new(48_000))],
+            streams,
+            receptions,
             report_at: now + REPORT_INTERVAL,
             joined: now - start,
         }
@@ -81,12 +88,17 @@ impl Subscriber {
 
     /// What was seen; times count from the call's start.
     pub fn video(&self) -> &VideoStats {
-        self.receiver.video(self.video).expect("it is expected from the beginning")
+        self.video_of(0)
+    }
+
+    /// The same of the publisher with this number among those subscribed to.
+    pub fn video_of(&self, publisher: usize) -> &VideoStats {
+        self.receiver.video(self.streams[publisher].0).expect("it is expected from the beginning")
     }
 
     /// Audio packets that came with earlier ones in them.
     pub fn redundant_audio(&self) -> u64 {
-        self.receiver.audio(self.audio).map_or(0, |audio| audio.redundant)
+        self.receiver.audio(self.streams[0].1).map_or(0, |audio| audio.redundant)
     }
 
     /// When it joined, after the call's start.
@@ -130,7 +142,12 @@ impl Subscriber {
 
     /// Audio that was sent between two times, as far as arrivals tell.
     pub fn heard(&self, from: Duration, to: Duration) -> Heard {
-        let all = self.receiver.audio_arrivals(self.audio);
+        self.heard_of(0, from, to)
+    }
+
+    /// The same of the publisher with this number.
+    pub fn heard_of(&self, publisher: usize, from: Duration, to: Duration) -> Heard {
+        let all = self.receiver.audio_arrivals(self.streams[publisher].1);
         // The earliest ever: a packet's delay is told against it.
         let delay = |a: &AudioArrival| a.at.as_micros() as i64 - a.media.as_micros() as i64;
         let Some(least) = all.iter().map(delay).min() else { return Heard::default() };
@@ -167,9 +184,10 @@ impl Subscriber {
         if blocks.is_empty() {
             return None;
         }
-        let mut buf = [0; 100];
+        let mut buf = [0; 1200];
         let mut writer = Writer::new(&mut buf);
-        writer.receiver_report(OWN, &blocks);
+        // As many as one report holds; in a crowd the others' turn never comes.
+        writer.receiver_report(OWN, &blocks[..blocks.len().min(31)]);
         let len = writer.len();
         Some(buf[..len].to_vec())
     }

@@ -12,6 +12,7 @@ mod policy;
 mod redundancy;
 mod replay;
 
+mod voice;
 use std::time::Duration;
 
 use sfu::units::{Bitrate, DataSize};

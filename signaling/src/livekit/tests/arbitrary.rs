@@ -5,7 +5,7 @@ use livekit_protocol::{
     UpdateParticipantMetadata, UpdateSubscription, UpdateTrackSettings,
 };
 use proptest::prelude::*;
-use sfu::command::{LinkQuality, PeerEnd, SpeakerLevel, TrackMedia};
+use sfu::command::{LinkQuality, PeerEnd, SpeakerLevel, TrackMedia, VoiceFault, Way};
 
 use super::script::*;
 use super::*;
@@ -29,7 +29,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (0usize..8, 0u8..14, any::<u8>(), "[a-c]{0,2}")
             .prop_map(|(who, request, value, text)| Step::Ask { who, request, value, text }),
         1 => (0usize..8, any::<Vec<u8>>()).prop_map(|(who, bytes)| Step::Frame { who, bytes }),
-        6 => (0u8..15, 0usize..8, any::<u8>(), any::<Vec<u8>>())
+        6 => (0u8..16, 0usize..8, any::<u8>(), any::<Vec<u8>>())
             .prop_map(|(event, who, value, bytes)| Step::Core { event, who, value, bytes }),
         1 => (0usize..8).prop_map(|who| Step::Close { who }),
         1 => (0u32..30_000).prop_map(|ms| Step::Wait { ms }),
@@ -126,6 +126,11 @@ fn event(script: &Script, kind: u8, who: usize, value: u8, bytes: Vec<u8>) -> Ev
                 served: level,
                 active: value.is_multiple_of(2),
             },
+        },
+        14 => Event::Voice {
+            peer,
+            way: if value.is_multiple_of(2) { Way::Up } else { Way::Down },
+            fault: (value % 3 > 0).then_some(VoiceFault::Loss),
         },
         13 => Event::TrackMedia {
             track,

@@ -1,5 +1,7 @@
 //! Attributes that bound a downlink.
 
+use std::time::Duration;
+
 use livekit_protocol::request_response::Reason;
 use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::signal_response::Message as Response;
@@ -86,4 +88,50 @@ fn in_the_background_there_is_no_talk_of_loudness_and_later_what_was_missed() {
     assert!(speakers(script.take(alice)).is_empty());
     script.request(alice, update(&[("sluice.background", "off")]));
     assert_eq!(speakers(script.take(alice)).len(), 1);
+}
+
+fn names(messages: &[Response]) -> Vec<String> {
+    updates(messages).into_iter().map(|info| format!("{} {}", info.identity, info.metadata)).collect()
+}
+
+fn metadata(text: &str) -> Request {
+    Request::UpdateMetadata(UpdateParticipantMetadata { metadata: text.into(), ..Default::default() })
+}
+
+#[test]
+fn in_the_background_news_of_others_come_in_groups_and_what_is_urgent_at_once() {
+    let mut script = Script::new();
+    let [alice, bob, carol] = ["alice", "bob", "carol"].map(|name| script.active(admission(name)));
+    script.request(alice, update(&[("sluice.background", "on")]));
+    script.take(alice);
+    for n in 0..10 {
+        script.request(bob, metadata(&n.to_string()));
+        script.request(carol, metadata(&n.to_string()));
+        script.advance(Duration::from_millis(400));
+    }
+    assert!(names(&script.take(alice)).is_empty(), "4 s");
+    assert!(names(&script.take(carol)).len() > 10, "the others know at once");
+    script.advance(Duration::from_secs(1));
+    let messages = script.take(alice);
+    assert_eq!(names(&messages), ["bob 9", "carol 9"], "one message with the last of each");
+    assert_eq!(messages.len(), 1);
+
+    script.request(bob, metadata("news"));
+    script.publish(bob, "0", microphone("mic"));
+    assert_eq!(names(&script.take(alice)), ["bob news"], "a track is urgent, and brings the rest along");
+    script.advance(Duration::from_secs(6));
+    assert!(names(&script.take(alice)).is_empty(), "nothing twice");
+
+    script.request(carol, metadata("bye"));
+    script.request(carol, Request::Leave(livekit_protocol::LeaveRequest::default()));
+    script.advance(Duration::from_secs(1));
+    let told = updates(&script.take(alice));
+    assert!(matches!(&told[..], [gone] if gone.identity == "carol"), "{told:?}");
+    script.advance(Duration::from_secs(6));
+    assert!(names(&script.take(alice)).is_empty(), "nothing of who is gone");
+
+    script.request(bob, metadata("more"));
+    script.request(alice, update(&[("sluice.background", "off")]));
+    let told = names(&script.take(alice));
+    assert!(told.contains(&"bob more".to_owned()), "{told:?}");
 }
