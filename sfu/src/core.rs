@@ -3,11 +3,15 @@
 mod commands;
 mod media;
 mod negotiation;
+pub(crate) mod speakers;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use smallvec::SmallVec;
+
+use self::speakers::Speakers;
 use crate::command::{Command, Event, MediaKind, Path, PeerEnd, SpeakerLevel, SpeakerLevels};
 #[cfg(feature = "null-cipher")]
 use crate::congestion::controller::Snapshot;
@@ -63,6 +67,7 @@ struct Room {
     peers: Vec<usize>,
     tracks: Vec<usize>,
     spoke: bool,
+    speakers: Speakers,
 }
 
 /// All rooms of one worker: bytes, commands and time in; bytes, events and a deadline out.
@@ -368,8 +373,10 @@ impl Sfu {
 
     fn tell_speakers(&mut self, now: Instant) {
         self.speakers_due = None;
+        let mut unsettled: Vec<usize> = Vec::new();
         for (id, room) in &mut self.rooms {
             let mut levels = SpeakerLevels::new();
+            let mut heard: SmallVec<[(usize, bool); 32]> = SmallVec::new();
             for index in &room.tracks {
                 let Some(track) = self.tracks[*index].as_mut().filter(|t| t.kind == MediaKind::Audio) else {
                     continue;
@@ -379,12 +386,22 @@ impl Sfu {
                 if level > 0.0 && !track.muted {
                     levels.push(SpeakerLevel { track: track.id, level });
                 }
+                heard.push((track.owner, level > 0.0 && !track.muted));
             }
             levels.sort_unstable_by(|a, b| b.level.total_cmp(&a.level));
             if !levels.is_empty() || room.spoke {
                 room.spoke = !levels.is_empty();
                 self.events.push_back(Event::Speakers { room: *id, levels });
             }
+            // Of two microphones the one that is spoken into counts.
+            heard.sort_unstable_by_key(|(owner, speaks)| (*owner, !speaks));
+            heard.dedup_by_key(|(owner, _)| *owner);
+            if room.speakers.update(now, SPEAKER_WINDOW, heard.iter().copied()) {
+                unsettled.extend(&room.peers);
+            }
+        }
+        for index in unsettled {
+            self.allocate(now, index);
         }
     }
 }

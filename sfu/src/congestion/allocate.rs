@@ -4,8 +4,8 @@
 //! track between its two results stays where it is; below the cautious one it may rise, above the full one
 //! it must fall. That is the whole hysteresis, and why noise of a few per cent moves nothing.
 //! Always, once settled: prices add up to no more than the budget; with more budget and every floor paid no
-//! track gets less; every visible track has its lowest step before any has a second; nothing above a
-//! ceiling; the order of the tracks changes nothing. Audio is not here: it was taken out of the budget.
+//! track gets less; every visible track has its lowest step before any has more than its base; nothing above a
+//! ceiling; nothing is paused for a moment; the order of the tracks changes nothing. Audio is not here: it was taken out of the budget.
 //! Not here: measuring prices (`forward`), switching at keyframes (`forward`), the budget
 //! ([`super::target`]).
 
@@ -34,7 +34,7 @@ const DWELL_MAX: Duration = Duration::from_secs(8);
 const AMPLE: f64 = 1.5;
 /// "Soon": losing a step this early means the rise was a mistake.
 const LOST_SOON: Duration = Duration::from_secs(10);
-/// Shortest pause, so that a picture does not flicker.
+/// Shortest pause, from its notice on, so that a picture does not flicker.
 const MIN_PAUSE: Duration = Duration::from_secs(2);
 
 /// A value for each video track; without allocation up to what a page of LiveKit's gallery shows, 25.
@@ -83,6 +83,10 @@ pub struct Track<'a> {
     pub id: TrackId,
     /// Its weight.
     pub priority: Priority,
+    /// Its place among those of the same priority where not all fit, the least first: who spoke last.
+    pub rank: u32,
+    /// As much as this is given before anybody of a lower priority gets anything. The lowest step always is.
+    pub base: LayerId,
     /// Nothing above it in size or in rate is chosen, except the lowest step.
     pub ceiling: LayerId,
     /// What can be had now (layers that flow, or would if asked), cheapest first. A price below its
@@ -104,6 +108,15 @@ impl Track<'_> {
 
     fn price(&self, level: usize) -> u64 {
         self.steps[..level].iter().map(|step| step.price.as_bps()).max().unwrap_or(0)
+    }
+
+    /// The level of [`Track::base`], 1 at least.
+    fn base_level(&self) -> usize {
+        let within = |level: usize| {
+            let layer = self.steps[level - 1].layer;
+            layer.spatial <= self.base.spatial && layer.temporal <= self.base.temporal
+        };
+        (1..=self.top()).rfind(|&level| self.allowed(level) && within(level)).unwrap_or(1)
     }
 
     /// The next level above `level` that the ceiling allows.
@@ -146,12 +159,15 @@ pub enum Reason {
 pub struct Choice {
     /// Whose.
     pub track: TrackId,
-    /// What is forwarded; `None`: nothing, which is a pause if `reason` is `Budget` or `Settling`.
+    /// What is forwarded; `None`: nothing.
     pub layer: Option<LayerId>,
+    /// Nothing is forwarded because not even the lowest step fits, and that is no passing moment.
+    pub paused: bool,
     /// Its price.
     pub price: Bitrate,
     /// Why not more.
     pub reason: Reason,
+    unfit: Option<Instant>, // since when not even the lowest step fits
     changed: Option<Instant>,
     up: Option<Instant>,
     down: Option<Instant>,
@@ -197,12 +213,13 @@ pub fn ceiling_for(sizes: &[(u32, u32)], asked: (u32, u32)) -> u8 {
 /// `prev` is the last result for this subscriber, `Allocation::default()` at first. The same `prev`, budget
 /// and time give the same answer, and feeding an answer back changes nothing. Its memory is used again.
 pub fn allocate(media: Bitrate, tracks: &[Track<'_>], prev: Allocation, now: Instant) -> Allocation {
-    let order = floor_order(tracks);
-    let full = ideal(media.as_bps(), tracks, &order);
-    let cautious = ideal(media.scale(1.0 / UP_MARGIN).as_bps(), tracks, &order);
-    let ample = ideal(media.scale(1.0 / AMPLE).as_bps(), tracks, &order);
     let before: PerTrack<Option<(Choice, usize)>> =
         tracks.iter().map(|track| previous(&prev, track)).collect();
+    let has_one = |index: usize| before[index].is_some_and(|(_, level)| level > 0);
+    let order = floor_order(tracks, has_one);
+    let full = ideal(media.as_bps(), tracks, &order, |_| false);
+    let with_margin = |margin: f64| ideal(media.scale(1.0 / margin).as_bps(), tracks, &order, has_one);
+    let (cautious, ample) = (with_margin(UP_MARGIN), with_margin(AMPLE));
 
     let held: u64 = tracks.iter().zip(&before).map(|(t, b)| b.map_or(0, |(_, level)| t.price(level))).sum();
     let above = before.iter().zip(&full).any(|(b, &full)| b.is_some_and(|(_, level)| level > full));
@@ -217,12 +234,13 @@ pub fn allocate(media: Bitrate, tracks: &[Track<'_>], prev: Allocation, now: Ins
     let mut levels: PerTrack<usize> = SmallVec::new();
     for (index, track) in tracks.iter().enumerate() {
         let (full, cautious) = (full[index], cautious[index].min(full[index]));
+        let unfit = (full == 0 && track.top() > 0)
+            .then(|| before[index].and_then(|(choice, _)| choice.unfit).unwrap_or(now));
+        let pause_at = unfit.map(|since| since + PAUSE_DELAY).filter(|&at| at > now);
+        result.revisit = earliest(result.revisit, pause_at);
         let (level, dwell) = match before[index] {
             None => (full, None),
-            Some((_, level)) if level > full && urgent => {
-                let wait_with_pause = full == 0 && track.top() > 0 && pressed_for < PAUSE_DELAY;
-                (if wait_with_pause { 1 } else { full }, None)
-            }
+            Some((_, level)) if level > full && urgent => (if pause_at.is_some() { 1 } else { full }, None),
             // All that was asked for, and now more is: no estimate was wrong, and somebody waits.
             Some((choice, level)) if choice.reason == Reason::Satisfied && level < full && !above => {
                 (full, None)
@@ -236,12 +254,14 @@ pub fn allocate(media: Bitrate, tracks: &[Track<'_>], prev: Allocation, now: Ins
         };
         result.revisit = earliest(result.revisit, dwell);
         levels.push(level);
-        result.choices.push(choice(track, level, cautious, before[index], now));
+        let pauses = level == 0 && unfit.is_some() && pause_at.is_none();
+        let choice = choice(track, level, cautious, before[index], now);
+        result.choices.push(choice.with_pause(unfit, pauses, now));
     }
     let left_above = levels.iter().zip(&full).any(|(level, full)| level > full);
     if let Some(since) = pressed {
-        let at = if urgent { since + PAUSE_DELAY } else { since + DOWN_DELAY };
-        result.revisit = earliest(result.revisit, left_above.then_some(at));
+        let at = Some(since + DOWN_DELAY).filter(|_| left_above && !urgent);
+        result.revisit = earliest(result.revisit, at);
         result.pressed = left_above.then_some(since);
     }
 
@@ -272,7 +292,8 @@ fn previous(prev: &Allocation, track: &Track<'_>) -> Option<(Choice, usize)> {
 /// When a track at `level` may rise; `None`: at once.
 fn ready_to_rise(choice: &Choice, level: usize, ample: bool) -> Option<Instant> {
     let hold = match level {
-        0 => MIN_PAUSE,
+        // One that was paused soon after it came stays away for longer.
+        0 if choice.hold <= DWELL_AFTER_DOWN => MIN_PAUSE,
         _ if ample => DWELL,
         _ => choice.hold,
     };
@@ -298,8 +319,10 @@ fn choice(
     let fresh = Choice {
         track: track.id,
         layer,
+        paused: false,
         price,
         reason,
+        unfit: None,
         changed: None,
         up: None,
         down: None,
@@ -321,27 +344,48 @@ fn choice(
     choice
 }
 
-/// Floors are paid by priority, the cheap ones first among equals so that most are seen.
-fn floor_order(tracks: &[Track<'_>]) -> PerTrack<usize> {
+impl Choice {
+    /// Notes that not even the lowest step fits, and since when. A pause that was told lasts until there is a layer.
+    fn with_pause(self, unfit: Option<Instant>, pauses: bool, now: Instant) -> Choice {
+        let paused = self.layer.is_none() && (self.paused || pauses);
+        let begins = paused && !self.paused;
+        Choice { unfit, paused, down: if begins { Some(now) } else { self.down }, ..self }
+    }
+}
+
+/// Floors are paid by priority and rank; among equals to those first that have theirs, so that nobody's comes and goes
+/// with the prices, then to the cheap ones, so that most are seen.
+fn floor_order(tracks: &[Track<'_>], has_one: impl Fn(usize) -> bool) -> PerTrack<usize> {
     let mut order: PerTrack<usize> = (0..tracks.len()).filter(|&index| tracks[index].top() > 0).collect();
     order.sort_unstable_by_key(|&index| {
         let track = &tracks[index];
-        (std::cmp::Reverse(track.priority), track.price(1), track.id)
+        (std::cmp::Reverse(track.priority), track.rank, !has_one(index), track.price(1), track.id)
     });
     order
 }
 
 /// The division without memory: one level per track.
 ///
-/// Floors first; one that does not fit is skipped. Then steps by weighted quality per bit, until the first
+/// Floors first, up to what is owed before others; one that does not fit is skipped. Then steps by weighted quality per bit, until the first
 /// that does not fit: going on with cheaper ones behind it would take them away again when the budget grows.
-fn ideal(media: u64, tracks: &[Track<'_>], order: &[usize]) -> PerTrack<usize> {
+///
+/// With a margin, what `stays` though it does not fit still costs all that is left.
+fn ideal(
+    media: u64,
+    tracks: &[Track<'_>],
+    order: &[usize],
+    stays: impl Fn(usize) -> bool,
+) -> PerTrack<usize> {
     let mut levels: PerTrack<usize> = smallvec![0; tracks.len()];
     let mut left = media;
     for &index in order {
-        if let Some(rest) = left.checked_sub(tracks[index].price(1)) {
-            left = rest;
-            levels[index] = 1;
+        let track = &tracks[index];
+        let affordable = |&level: &usize| track.allowed(level) && track.price(level) <= left;
+        if let Some(level) = (1..=track.base_level()).rfind(affordable) {
+            left -= track.price(level);
+            levels[index] = level;
+        } else if stays(index) {
+            left = 0;
         }
     }
     while let Some((index, level)) = next_step(tracks, &levels) {

@@ -58,6 +58,7 @@ impl Sfu {
         self.timers.set(index, None);
         if let Some(room) = self.rooms.get_mut(&peer.room) {
             room.peers.retain(|other| *other != index);
+            room.speakers.forget(index);
             if room.peers.is_empty() {
                 self.rooms.remove(&peer.room);
             }

@@ -285,14 +285,15 @@ impl Sfu {
         if !peer.connection.is_up() {
             return;
         }
+        let Some(room) = self.rooms.get(&peer.room) else { return };
         let id = peer.id;
         let mut changes = std::mem::take(&mut self.changes);
         changes.clear();
-        peer.downlink.allocate(now, &self.tracks, &mut changes);
+        peer.downlink.allocate(now, &self.tracks, &room.speakers, &mut changes);
         for change in &changes {
             match *change {
-                Change::Paused(track, paused) => {
-                    self.events.push_back(Event::SubscriptionPaused { peer: id, track, paused });
+                Change::Paused(track) => {
+                    self.events.push_back(Event::SubscriptionPaused { peer: id, track, paused: true });
                 }
                 Change::Keyframe(track, encoding) => self.need_keyframe(now, index, track, encoding),
             }
@@ -312,6 +313,9 @@ impl Sfu {
             &mut self.egress,
             &mut self.stats,
         );
+        while let Some(track) = peer.downlink.poll_resumed() {
+            self.events.push_back(Event::SubscriptionPaused { peer: peer.id, track, paused: false });
+        }
         if let Some(at) = peer.downlink.next_timeout() {
             self.timers.at_latest(index, at.max(now + REST));
         }
@@ -332,11 +336,11 @@ impl Sfu {
             peer.downlink.handle_timeout(now);
             if peer.report_due <= now {
                 self.report(now, index);
+                self.judge_voice(index);
             }
             let Some(peer) = self.peers[index].as_mut() else { return };
             if peer.downlink.controller.allocation_due(now) {
                 self.allocate(now, index);
-                self.judge_voice(index);
             }
             self.flush_peer(now, index);
         }
@@ -353,10 +357,6 @@ impl Sfu {
         self.peers[index] = Some(peer);
     }
 
-    fn tell_quality(&mut self, now: Instant, index: usize) {
-        let Some(peer) = self.peers[index].as_mut() else { return };
-        if peer.quality_due > now {
-            return;
     /// Once a second: whether sound gets through, both ways.
     fn judge_voice(&mut self, index: usize) {
         let Some(peer) = self.peers[index].as_mut() else { return };
@@ -368,6 +368,10 @@ impl Sfu {
         }
     }
 
+    fn tell_quality(&mut self, now: Instant, index: usize) {
+        let Some(peer) = self.peers[index].as_mut() else { return };
+        if peer.quality_due > now {
+            return;
         }
         peer.quality_due = now + QUALITY_INTERVAL;
         if !peer.connection.is_up() {

@@ -14,6 +14,7 @@ use crate::congestion::{
     self, Config, Controller, Departure, Enqueued, FeedbackKind, Frame, Pacer, PacerEvent, PacketClass,
     PerTrack, Priority, Step, TrackSlot, ceiling_for,
 };
+use crate::core::speakers::{Speakers, Standing};
 use crate::egress::{Egress, MAX_DATAGRAM};
 use crate::forward::redundancy;
 use crate::forward::select::Layout;
@@ -31,7 +32,6 @@ const IP_UDP: usize = 28;
 /// Subscriptions of one client at most, that of the pacer's slots.
 pub(crate) const MAX_SUBSCRIPTIONS: usize = 1024;
 
-/// A packet waiting in the pacer: where to find it when its turn comes.
 /// With so many videos or more the recent speakers' go first where not all fit, and the main speaker…
 const CROWD: usize = 25;
 /// …is seen in a middle size before others are seen at all.
@@ -39,6 +39,7 @@ const MAIN_SPEAKER: u8 = 1;
 /// Packets of sound that a receiver report stands for: a second of it.
 const REPORTED: u32 = 50;
 
+/// A packet waiting in the pacer: where to find it when its turn comes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Item {
     slot: u16,
@@ -66,7 +67,8 @@ enum What {
 /// What the allocator changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    Paused(TrackId, bool),
+    /// Nothing of this track goes any more; that something does again is found out by [`Downlink::poll_resumed`].
+    Paused(TrackId),
     /// A keyframe of this track's encoding is needed.
     Keyframe(usize, u8),
 }
@@ -77,12 +79,12 @@ pub(crate) struct Downlink {
     by_ssrc: HashMap<Ssrc, (u16, bool)>,
     pub(crate) controller: Controller,
     redundancy: redundancy::Level,
-    pacer: Pacer<Item>,
-    feedback: FeedbackKind,
     /// Whether sound gets to the client.
     pub(crate) voice: Voice,
     /// What sound costs now.
     audio: Bitrate,
+    pacer: Pacer<Item>,
+    feedback: FeedbackKind,
     policy: DownlinkPolicy,
     serial: u32,
     /// The caller's mark that this downlink is in its list of those to be flushed.
@@ -90,6 +92,8 @@ pub(crate) struct Downlink {
     /// Probing with old packets: how many back in the log the next one is.
     probe_at: usize,
     pub(crate) sent_media: bool,
+    /// Tracks that were paused and of which a packet left.
+    resumed: SmallVec<[TrackId; 4]>,
 }
 
 impl Downlink {
@@ -101,15 +105,16 @@ impl Downlink {
             by_ssrc: HashMap::new(),
             controller,
             redundancy: redundancy::Level::default(),
+            voice: Voice::default(),
+            audio: Bitrate::ZERO,
             pacer,
             feedback: FeedbackKind::TransportWide,
             policy: DownlinkPolicy::default(),
             serial: 0,
-            voice: Voice::default(),
-            audio: Bitrate::ZERO,
             queued: false,
             probe_at: 0,
             sent_media: false,
+            resumed: SmallVec::new(),
         }
     }
 
@@ -296,14 +301,14 @@ impl Downlink {
         let kind = self.get_mut(slot).map(|subscription| subscription.kind);
         if self.feedback == FeedbackKind::ReceiverSide && kind == Some(MediaKind::Audio) {
             self.redundancy.on_report(now, fraction);
+            let packets = |share: f64| (share * f64::from(REPORTED)).round() as u32;
+            let missed = fraction.powi(1 + i32::from(self.redundancy.get()));
+            self.voice.count(Tally { sent: REPORTED, lost: packets(fraction), missed: packets(missed) });
         }
         let rtt = (block.last_sr != 0)
             .then(|| ntp.middle().wrapping_sub(block.last_sr).wrapping_sub(block.delay_since_last_sr))
             .filter(|units| *units < 10 << 16)
             .map(|units| Duration::from_micros(u64::from(units) * 1_000_000 / 65_536));
-            let packets = |share: f64| (share * f64::from(REPORTED)).round() as u32;
-            let missed = fraction.powi(1 + i32::from(self.redundancy.get()));
-            self.voice.count(Tally { sent: REPORTED, lost: packets(fraction), missed: packets(missed) });
         self.controller.on_receiver_report(now, fraction, rtt);
     }
 
@@ -313,11 +318,6 @@ impl Downlink {
             let snapshot = self.controller.snapshot();
             let path = redundancy::Path { queue: snapshot.queue, delay: snapshot.queue_delay };
             self.redundancy.on_acked(now, self.controller.last_acked(), path);
-        }
-        self.follow(now);
-    }
-
-    /// Divides what may be sent over the video tracks.
             let copies = self.redundancy.get();
             for acked in self.controller.last_acked() {
                 match (acked.class, acked.arrival) {
@@ -334,10 +334,10 @@ impl Downlink {
                     ) => {}
                 }
             }
-    pub(crate) fn allocate(
-        &mut self,
-        now: Instant,
-        tracks: &[Option<Box<Track>>],
+        }
+        self.follow(now);
+    }
+
     /// Ends a second of the sound that the client gets. Says whether what is to be said of it changed.
     pub(crate) fn judge_voice(&mut self) -> bool {
         let snapshot = self.controller.snapshot();
@@ -350,11 +350,17 @@ impl Downlink {
         })
     }
 
+    /// Divides what may be sent over the video tracks.
+    pub(crate) fn allocate(
+        &mut self,
+        now: Instant,
+        tracks: &[Option<Box<Track>>],
+        speakers: &Speakers,
         changes: &mut Vec<Change>,
     ) {
         let (mut audio, mut block, mut expected) = (Bitrate::ZERO, Bitrate::ZERO, Bitrate::ZERO);
         let mut video = false;
-        let mut asked: PerTrack<(TrackId, Priority, LayerId, Steps)> = SmallVec::new();
+        let mut asked: PerTrack<Asked> = SmallVec::new();
         for subscription in self.subscriptions.iter().flatten() {
             let Some(track) = tracks.get(subscription.track).and_then(Option::as_ref) else { continue };
             if !subscription.flows() || track.muted {
@@ -371,46 +377,41 @@ impl Downlink {
                 MediaKind::Video => {
                     video |= !subscription.paused;
                     let demand = &subscription.demand;
-                    let priority = match demand {
+                    let standing = speakers.standing(track.owner);
+                    let priority = match (demand, standing) {
                         _ if self.policy.background => Priority::Hidden,
-                        d if d.screen_share => Priority::Screen,
-                        d if d.priority > 0 => Priority::Speaker,
-                        _ => Priority::Visible,
+                        (d, _) if d.screen_share => Priority::Screen,
+                        (d, _) if d.priority > 0 => Priority::Pinned,
+                        (_, Standing::Main | Standing::Speaker) => Priority::Speaker,
+                        (_, Standing::Listener(_)) => Priority::Visible,
                     };
                     let mut ceiling = ceiling(track, demand);
                     if self.policy.data_saver {
                         ceiling.temporal = ceiling.temporal.min(half_rate(track));
                     }
                     expected = expected + track.expected(ceiling.spatial);
-                    asked.push((track.id, priority, ceiling, steps(now, track, ceiling.temporal)));
+                    let steps = steps(now, track, ceiling.temporal);
+                    asked.push(Asked { id: track.id, priority, standing, ceiling, steps });
                 }
             }
         }
+        self.audio = audio;
         let (target, rtt) = (self.controller.target(), self.controller.rtt());
         self.redundancy.update(now, &redundancy::Conditions { audio, block, target, video, rtt });
         let audio = audio + block.scale(f64::from(self.redundancy.get()));
-        let wanted: PerTrack<congestion::Track<'_>> = asked
-            .iter()
-            .map(|(id, priority, ceiling, steps)| congestion::Track {
-                id: *id,
-                priority: *priority,
-                ceiling: *ceiling,
-        self.audio = audio;
-                steps,
-            })
-            .collect();
+        let crowd = asked.len() >= CROWD;
+        let wanted: PerTrack<congestion::Track<'_>> = asked.iter().map(|asked| asked.wanted(crowd)).collect();
         let allocation = self.controller.allocate(now, audio, &wanted, expected);
         for choice in &allocation.choices {
             let same = |s: &&mut Box<Subscription>| s.track_id == choice.track;
             let Some(subscription) = self.subscriptions.iter_mut().flatten().find(same) else { continue };
             let short = matches!(choice.reason, Reason::Budget | Reason::Settling);
-            let paused = choice.layer.is_none() && (short || self.policy.background);
-            if choice.layer.is_some() || paused {
+            if choice.layer.is_some() || short || self.policy.background {
                 subscription.selector.set_target(choice.layer);
             }
-            if paused != subscription.paused {
-                subscription.paused = paused;
-                changes.push(Change::Paused(choice.track, paused));
+            subscription.paused = choice.paused || (choice.layer.is_none() && self.policy.background);
+            if subscription.paused && !std::mem::replace(&mut subscription.told_paused, true) {
+                changes.push(Change::Paused(choice.track));
             }
         }
         self.pacer.follow(now, self.controller.pacing(now));
@@ -439,6 +440,11 @@ impl Downlink {
             return 1.0;
         }
         (allocation.total.as_bps() as f32 / allocation.wanted.as_bps() as f32).min(1.0)
+    }
+
+    /// A track that was told to be paused, and flows again.
+    pub(crate) fn poll_resumed(&mut self) -> Option<TrackId> {
+        self.resumed.pop()
     }
 
     /// Forgets what waits of a track: it is disabled, muted or switched off.
@@ -547,6 +553,10 @@ impl Downlink {
                 stats.redundant += u64::from(!earlier.blocks().is_empty());
                 subscription.sent.insert(now, numbers, item.encoding, seq, marker);
                 stats.observe_delay(now.saturating_duration_since(packet.meta.arrival));
+                if subscription.told_paused && !subscription.paused {
+                    subscription.told_paused = false;
+                    self.resumed.push(subscription.track_id);
+                }
                 len
             }
             What::Resend { number } => {
@@ -619,6 +629,36 @@ impl Downlink {
             self.controller.on_sent(now, size, class, cluster);
         } else {
             self.controller.on_sent_unnumbered(now, size);
+        }
+    }
+}
+
+/// One video of a subscriber, before all are divided over.
+struct Asked {
+    id: TrackId,
+    priority: Priority,
+    standing: Standing,
+    ceiling: LayerId,
+    steps: Steps,
+}
+
+impl Asked {
+    /// In a crowd it matters who speaks and who spoke.
+    fn wanted(&self, crowd: bool) -> congestion::Track<'_> {
+        let rank = match (self.priority, self.standing) {
+            (Priority::Visible, Standing::Listener(rank)) if crowd => rank,
+            _ => 0,
+        };
+        let main = crowd && self.priority == Priority::Speaker && self.standing == Standing::Main;
+        let middle = |step: &&Step| main && step.layer.spatial == MAIN_SPEAKER;
+        let base = self.steps.iter().find(middle).map_or(LayerId::default(), |step| step.layer);
+        congestion::Track {
+            id: self.id,
+            priority: self.priority,
+            rank,
+            base,
+            ceiling: self.ceiling,
+            steps: &self.steps,
         }
     }
 }

@@ -77,7 +77,10 @@ pub(crate) struct Subscription {
     pub(crate) announced: bool,
     pub(crate) unsupported: bool,
     pub(crate) selector: Selector,
+    /// The allocator has nothing for it.
     pub(crate) paused: bool,
+    /// Its client was told so, and of nothing since.
+    pub(crate) told_paused: bool,
     rewriter: Rewriter,
     pub(crate) sent: SentLog,
     rtx_next: SeqNo,
@@ -115,6 +118,7 @@ impl Subscription {
             unsupported: false,
             selector: Selector::new(track.layout),
             paused: false,
+            told_paused: false,
             rewriter: Rewriter::new(rng),
             sent: SentLog::new(track.kind),
             rtx_next: SeqNo::first(rng.u16(..0x7fff)),

@@ -175,7 +175,8 @@ impl Call {
 
     fn allocate(&mut self) {
         let steps = self.steps();
-        let track = Track { id: TrackId(1), priority: Priority::Pinned, ceiling: ALL_LAYERS, steps: &steps };
+        let (priority, base) = (Priority::Pinned, LayerId::default());
+        let track = Track { id: TrackId(1), priority, rank: 0, base, ceiling: ALL_LAYERS, steps: &steps };
         let allocation = self.controller.allocate(self.now, AUDIO, &[track], Bitrate::ZERO);
         let wanted = allocation.choices[0].layer;
         if wanted != self.wanted {

@@ -16,7 +16,14 @@ const STEPS: [Step; 2] = [
 
 fn track() -> Track<'static> {
     let ceiling = LayerId { spatial: 9, temporal: 9 };
-    Track { id: TrackId(1), priority: Priority::Visible, ceiling, steps: &STEPS }
+    Track {
+        id: TrackId(1),
+        priority: Priority::Visible,
+        rank: 0,
+        base: LayerId::default(),
+        ceiling,
+        steps: &STEPS,
+    }
 }
 
 /// Sends 100 kbit/s for `time`, each packet reported 50 ms later if `reports`.

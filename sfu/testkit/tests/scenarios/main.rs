@@ -8,11 +8,12 @@ mod comings;
 mod crowd;
 mod lossy;
 mod narrow;
+mod pauses;
 mod policy;
 mod redundancy;
 mod replay;
-
 mod voice;
+
 use std::time::Duration;
 
 use sfu::units::{Bitrate, DataSize};
