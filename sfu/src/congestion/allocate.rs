@@ -5,7 +5,8 @@
 //! it must fall. That is the whole hysteresis, and why noise of a few per cent moves nothing.
 //! Always, once settled: prices add up to no more than the budget; with more budget and every floor paid no
 //! track gets less; every visible track has its lowest step before any has more than its base; nothing above a
-//! ceiling; nothing is paused for a moment; the order of the tracks changes nothing. Audio is not here: it was taken out of the budget.
+//! ceiling; nothing is paused for a moment; the order of the tracks changes nothing. Audio is not here: it was
+//! taken out of the budget.
 //! Not here: measuring prices (`forward`), switching at keyframes (`forward`), the budget
 //! ([`super::target`]).
 
@@ -293,7 +294,7 @@ fn previous(prev: &Allocation, track: &Track<'_>) -> Option<(Choice, usize)> {
 fn ready_to_rise(choice: &Choice, level: usize, ample: bool) -> Option<Instant> {
     let hold = match level {
         // One that was paused soon after it came stays away for longer.
-        0 if choice.hold <= DWELL_AFTER_DOWN => MIN_PAUSE,
+        0 if ample || choice.hold <= DWELL_AFTER_DOWN => MIN_PAUSE,
         _ if ample => DWELL,
         _ => choice.hold,
     };
@@ -366,8 +367,9 @@ fn floor_order(tracks: &[Track<'_>], has_one: impl Fn(usize) -> bool) -> PerTrac
 
 /// The division without memory: one level per track.
 ///
-/// Floors first, up to what is owed before others; one that does not fit is skipped. Then steps by weighted quality per bit, until the first
-/// that does not fit: going on with cheaper ones behind it would take them away again when the budget grows.
+/// Floors first, up to what is owed before others; one that does not fit is skipped. Then steps by weighted
+/// quality per bit, until the first that does not fit: going on with cheaper ones behind it would take them away
+/// again when the budget grows.
 ///
 /// With a margin, what `stays` though it does not fit still costs all that is left.
 fn ideal(

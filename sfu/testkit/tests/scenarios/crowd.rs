@@ -1,5 +1,7 @@
 //! Many viewers at once are one burden for the publisher, and many publishers fit into one viewer's link as they can.
 
+use std::time::Duration;
+
 use sfu::command::Demand;
 use sfu::units::Bitrate;
 use sfu_testkit::call::{Call, Machines};
@@ -74,7 +76,8 @@ fn a_room_on_a_narrow_link() {
         publishers.iter().for_each(|&publisher| call.set_speaking(publisher, false));
         let narrow = access(Bitrate::kbps(1500), ms(40));
         let viewer = call.subscribe_all(&publishers, narrow, Demand::default());
-        call.run_for(seconds(10));
+        // What the link carries is found out meanwhile.
+        call.run_for(seconds(20));
         let mut sizes = String::new();
         for (turn, &speaker) in SPEAKERS.iter().enumerate() {
             let begin = call.time();
@@ -94,8 +97,10 @@ fn a_room_on_a_narrow_link() {
                 format!("turn {turn}, speaker {speaker}: {} frames, {medium:.2} of them medium", late.len())
             });
             let notices = notices(&call, viewer.peer(), publishers[speaker].video());
-            let during = notices.iter().filter(|(at, _)| (begin + seconds(5)..end).contains(at)).count();
-            faults.check(during == 0, seed, || format!("turn {turn}, speaker {speaker}: {notices:?}"));
+            let paused = |(at, paused): &&(Duration, bool)| *paused && (begin + seconds(5)..end).contains(at);
+            faults.check(notices.iter().filter(paused).count() == 0, seed, || {
+                format!("turn {turn}, speaker {speaker}: {notices:?}")
+            });
             let heard = seen.heard_of(speaker, begin + seconds(1), end);
             faults.check(heard.packets > 900 && heard.missed() < 0.02, seed, || {
                 format!("turn {turn}: {heard:?}")
@@ -115,14 +120,14 @@ fn a_room_on_a_narrow_link() {
             faults.check(flows != paused || !settled, seed, || {
                 format!("{index}: flows {flows}, told {notices:?}")
             });
-            let later = notices.iter().filter(|(at, _)| *at > seconds(12)).count();
+            let later = notices.iter().filter(|(at, _)| *at > seconds(20)).count();
             told.push(later);
         }
-        println!("a_room_on_a_narrow_link, seed {seed}:{sizes} {off} off, notices after 12 s {told:?}");
+        println!("a_room_on_a_narrow_link, seed {seed}:{sizes} {off} off, notices after 20 s {told:?}");
         faults.check(off < 22, seed, || format!("{off} of 25 are not seen"));
-        // In 98 s with five turns: who comes takes others' places, and the estimate moves.
+        // In 100 s with five turns: who comes takes others' places, and the estimate moves.
         let (most, sum) = (told.iter().max().copied().unwrap_or(0), told.iter().sum::<usize>());
-        faults.check(most <= 8 && sum <= 75, seed, || format!("notices after 12 s: {told:?}"));
+        faults.check(most <= 8 && sum <= 75, seed, || format!("notices after 20 s: {told:?}"));
     }
     faults.none();
 }
