@@ -401,7 +401,10 @@ impl Sfu {
             }
         }
         for index in unsettled {
-            self.allocate(now, index);
+            // Of one video it does not matter whose it is.
+            if self.peers[index].as_ref().is_some_and(|peer| peer.downlink.has_videos()) {
+                self.allocate(now, index);
+            }
         }
     }
 }

@@ -21,7 +21,7 @@ const MISSED: (f64, f64) = (0.15, 0.08);
 const LOST: (f64, f64) = (0.33, 0.25);
 /// Round trip or queue with which people talk at the same time (ITU-T G.114 has 400 ms one way as the limit; with twice
 /// that, a talk by turns is still possible).
-const LAG: (Duration, Duration) = (Duration::from_millis(1500), Duration::from_millis(1000));
+const LAG: (Duration, Duration) = (Duration::from_millis(1500), Duration::from_secs(1));
 /// A target below what sound costs means something only if this queue, or loss, shows it.
 const QUEUE: Duration = Duration::from_millis(250);
 /// Verdicts in a row that begin and end a fault, and seconds without any that end it, too.

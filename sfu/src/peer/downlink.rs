@@ -157,6 +157,11 @@ impl Downlink {
         self.subscriptions.iter().flatten().map(AsRef::as_ref)
     }
 
+    /// Whether it has more than one video to divide among.
+    pub(crate) fn has_videos(&self) -> bool {
+        self.iter().filter(|subscription| subscription.kind == MediaKind::Video).nth(1).is_some()
+    }
+
     /// The subscription that an SSRC of ours belongs to.
     pub(crate) fn by_ssrc(&mut self, ssrc: Ssrc) -> Option<&mut Subscription> {
         let (slot, _) = *self.by_ssrc.get(&ssrc)?;

@@ -61,6 +61,7 @@ pub(crate) struct Stamp {
 
 /// See the module's page.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that do not depend on each other")]
 pub(crate) struct Subscription {
     /// Tells this from others that had the slot before.
     pub(crate) serial: u32,

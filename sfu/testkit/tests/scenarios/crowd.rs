@@ -73,12 +73,14 @@ fn a_room_on_a_narrow_link() {
     for seed in seeds() {
         let mut call = Call::new("a_room_on_a_narrow_link", seed, Machines::Idle);
         let publishers: Vec<_> = (0..25).map(|_| call.publish(CameraConfig::simulcast, good())).collect();
-        publishers.iter().for_each(|&publisher| call.set_speaking(publisher, false));
+        for &publisher in &publishers {
+            call.set_speaking(publisher, false);
+        }
         let narrow = access(Bitrate::kbps(1500), ms(40));
         let viewer = call.subscribe_all(&publishers, narrow, Demand::default());
         // What the link carries is found out meanwhile.
         call.run_for(seconds(20));
-        let mut sizes = String::new();
+        let mut sizes = Vec::new();
         for (turn, &speaker) in SPEAKERS.iter().enumerate() {
             let begin = call.time();
             call.set_speaking(publishers[speaker], true);
@@ -92,7 +94,7 @@ fn a_room_on_a_narrow_link() {
             };
             let late = shown(begin + seconds(10), end);
             let medium = late.iter().filter(|width| **width == 640).count() as f64 / late.len().max(1) as f64;
-            sizes += &format!(" {} frames, {medium:.2} medium;", late.len());
+            sizes.push((late.len(), medium));
             faults.check(late.len() > 100 && medium > 0.9, seed, || {
                 format!("turn {turn}, speaker {speaker}: {} frames, {medium:.2} of them medium", late.len())
             });
@@ -123,7 +125,9 @@ fn a_room_on_a_narrow_link() {
             let later = notices.iter().filter(|(at, _)| *at > seconds(20)).count();
             told.push(later);
         }
-        println!("a_room_on_a_narrow_link, seed {seed}:{sizes} {off} off, notices after 20 s {told:?}");
+        println!(
+            "a_room_on_a_narrow_link, seed {seed}: speakers' frames, medium of them {sizes:?}; {off} off, notices after 20 s {told:?}"
+        );
         faults.check(off < 22, seed, || format!("{off} of 25 are not seen"));
         // In 100 s with five turns: who comes takes others' places, and the estimate moves.
         let (most, sum) = (told.iter().max().copied().unwrap_or(0), told.iter().sum::<usize>());

@@ -130,7 +130,7 @@ fn event(script: &Script, kind: u8, who: usize, value: u8, bytes: Vec<u8>) -> Ev
         14 => Event::Voice {
             peer,
             way: if value.is_multiple_of(2) { Way::Up } else { Way::Down },
-            fault: (value % 3 > 0).then_some(VoiceFault::Loss),
+            fault: (!value.is_multiple_of(3)).then_some(VoiceFault::Loss),
         },
         13 => Event::TrackMedia {
             track,

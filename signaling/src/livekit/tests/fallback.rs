@@ -51,10 +51,10 @@ impl Script {
     }
 }
 
-/// The attribute as the last update about `sid` has it, if there is an update.
-fn network(messages: &[Response], sid: &str) -> Option<Option<String>> {
+/// The attribute as the last update about `sid` has it, empty if it is absent; `None` without an update.
+fn network(messages: &[Response], sid: &str) -> Option<String> {
     let last = updates(messages).into_iter().rfind(|info| info.sid == sid)?;
-    Some(last.attributes.get("sluice.network").cloned())
+    Some(last.attributes.get("sluice.network").cloned().unwrap_or_default())
 }
 
 fn quality(messages: &[Response], sid: &str) -> Option<ConnectionQuality> {
@@ -62,7 +62,7 @@ fn quality(messages: &[Response], sid: &str) -> Option<ConnectionQuality> {
         Response::ConnectionQuality(changed) => Some(changed.updates.clone()),
         _ => None,
     });
-    let last = lists.flatten().filter(|one| one.participant_sid == sid).last()?;
+    let last = lists.flatten().rfind(|one| one.participant_sid == sid)?;
     ConnectionQuality::try_from(last.quality).ok()
 }
 
@@ -87,7 +87,7 @@ fn both_sides_are_told_that_sound_does_not_get_through_and_when_it_does_again() 
         script.advance(Duration::from_secs(6));
         for session in [alice, bob] {
             let messages = script.take(session);
-            assert_eq!(network(&messages, &sid), Some(Some("text".to_owned())));
+            assert_eq!(network(&messages, &sid), Some("text".to_owned()));
             assert_eq!(quality(&messages, &sid), Some(ConnectionQuality::Poor));
         }
         script.voice(down, Way::Down, Some(VoiceFault::Loss));
@@ -103,7 +103,7 @@ fn both_sides_are_told_that_sound_does_not_get_through_and_when_it_does_again() 
         script.voice(up, Way::Up, None);
         assert_eq!(script.fallbacks(), told("voice", None, None));
         script.advance(Duration::from_secs(6));
-        assert_eq!(network(&script.take(bob), &sid), Some(None));
+        assert_eq!(network(&script.take(bob), &sid), Some(String::new()));
     }
 }
 
@@ -155,7 +155,7 @@ fn clients_cannot_say_it_of_themselves() {
     assert_eq!(echoed.reason, Reason::Ok as i32, "apps send back what they were told");
     script.voice(peer, Way::Down, None);
     script.advance(Duration::from_secs(6));
-    assert_eq!(network(&script.take(alice), &sid), Some(None), "the echo was not kept");
+    assert_eq!(network(&script.take(alice), &sid), Some(String::new()), "the echo was not kept");
 }
 
 #[test]
