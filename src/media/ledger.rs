@@ -52,6 +52,7 @@ impl Ledger {
             | Command::Unsubscribe { .. }
             | Command::Adjust { .. }
             | Command::Limit { .. }
+            | Command::Explain { .. }
             | Command::SendData { .. } => {}
         }
     }
@@ -77,6 +78,7 @@ impl Ledger {
             | Event::SubscriptionPaused { peer, .. }
             | Event::Data { peer, .. }
             | Event::Quality { peer, .. }
+            | Event::Explained { peer, .. }
             | Event::FirstMedia { peer } => self.room_of(*peer),
         }
     }

@@ -233,6 +233,9 @@ impl Room {
             Event::Data { peer, label, binary, payload } => self.data_arrived(peer, label, binary, payload),
             Event::Speakers { room: _, levels } => self.speakers(&levels),
             Event::Quality { peer, quality } => self.quality_arrived(peer, quality),
+            Event::Explained { peer, question, explanation } => {
+                self.explained(clock, peer, question, &explanation);
+            }
             Event::FirstMedia { peer } => self.first_media(clock, peer),
         }
     }

@@ -3,6 +3,7 @@
 mod arbitrary;
 mod data;
 mod dynacast;
+mod explaining;
 mod joining;
 mod leaving;
 mod policy;
