@@ -7,6 +7,7 @@
 //! Not here: sockets (`http::websocket`), what messages mean (`signaling`).
 
 mod actor;
+mod questions;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -17,10 +18,12 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use livekit_protocol::{SignalRequest, SignalResponse};
 use signaling::livekit::connect::{Admission, Refusal};
+use signaling::livekit::explain::{ReadError, Report};
 use signaling::livekit::frame::FrameError;
 use signaling::livekit::{JoinError, SessionId, refuse_resume};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::questions::AskError;
 use crate::bridge;
 use crate::config::Settings;
 use crate::media::worker::WorkerClient;
@@ -30,6 +33,8 @@ use crate::metrics::Metrics;
 const MAILBOX: usize = 256;
 /// How long a join may wait for its room. Clients wait a little longer for the answer.
 const JOIN_PATIENCE: Duration = Duration::from_secs(4);
+/// How long a report may take: a turn of the room's task and one of its worker's.
+const REPORT_PATIENCE: Duration = Duration::from_secs(2);
 /// How often a join begins anew since the room ended at that moment.
 const JOIN_ATTEMPTS: usize = 5;
 
@@ -76,6 +81,11 @@ enum ToRoom {
     },
     FromClient(SessionId, FromClient),
     Closed(SessionId),
+    Explain {
+        identity: String,
+        history: u16,
+        answer: questions::Answer,
+    },
 }
 
 /// One frame of a client's.
@@ -297,6 +307,28 @@ impl Rooms {
             drop(alive);
         });
         Some(Handle { mailbox, generation })
+    }
+
+    /// Why a participant gets what it gets, with so many seconds of history. Whoever asks may know it.
+    ///
+    /// # Errors
+    /// The HTTP answer.
+    pub async fn explain(&self, room: &str, identity: String, history: u16) -> Result<Box<Report>, Refusal> {
+        let handle = self.shared.directory.get(room).map(|entry| entry.clone());
+        let handle = handle.ok_or_else(|| ReadError::NoParticipant.refusal())?;
+        let (answer, answered) = oneshot::channel();
+        let asking = async {
+            handle.mailbox.send(ToRoom::Explain { identity, history, answer }).await.ok()?;
+            answered.await.ok()
+        };
+        match tokio::time::timeout(REPORT_PATIENCE, asking).await {
+            Ok(Some(Ok(report))) => Ok(report),
+            Ok(Some(Err(AskError::Read(error)))) => Err(error.refusal()),
+            Ok(Some(Err(error @ AskError::TooMany))) => Err(refusal(429, &error.to_string())),
+            // The room ended just now.
+            Ok(None) => Err(ReadError::NoParticipant.refusal()),
+            Err(_) => Err(refusal(503, "the room did not answer in time")),
+        }
     }
 
     /// Refuses joins from now on, sends everybody away, and waits until the last room has ended.

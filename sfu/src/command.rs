@@ -4,6 +4,8 @@
 //! tracks and subscriptions. Ids are chosen by signalling. Every command for an id that is not (or no
 //! longer) there is ignored: signalling and media run on different threads and may cross.
 
+pub mod explanation;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use self::explanation::Explanation;
 use crate::ids::{Mid, PeerId, Rid, RoomId, Ssrc, TrackId};
 use crate::units::Bitrate;
 use crate::wire::description::Codec;
@@ -234,6 +237,15 @@ pub enum Command {
         peer: PeerId,
         /// From now on.
         policy: DownlinkPolicy,
+    },
+    /// Tell what the connection gets and why, for people to read. Leads to [`Event::Explained`].
+    Explain {
+        /// The subscriber's connection.
+        peer: PeerId,
+        /// The caller's number for the question, echoed.
+        question: u64,
+        /// How many seconds of history are wanted.
+        history: u16,
     },
     /// Send one message on the channel `label` of each of these connections. Where the channel is not open
     /// yet the message waits up to two seconds for it.
@@ -471,6 +483,15 @@ pub enum Event {
         way: Way,
         /// Why it does not; `None`: it does again.
         fault: Option<VoiceFault>,
+    },
+    /// What the connection gets and why.
+    Explained {
+        /// The connection.
+        peer: PeerId,
+        /// The number of the question.
+        question: u64,
+        /// The answer.
+        explanation: Box<Explanation>,
     },
     /// The first media packet in either direction crossed this connection.
     FirstMedia {

@@ -210,6 +210,7 @@ impl Sfu {
             Command::Unsubscribe { peer, track } => self.unsubscribe(now, peer, track),
             Command::Adjust { peer, track, demand } => self.adjust(now, peer, track, demand),
             Command::Limit { peer, policy } => self.limit(now, peer, policy),
+            Command::Explain { peer, question, history } => self.explain(now, peer, question, history),
             Command::SendData { to, label, binary, payload } => {
                 for peer in to.iter() {
                     self.send_data(now, *peer, &label, binary, &payload);

@@ -42,6 +42,7 @@
 //!         }
 //!         Output::Close { session } => { /* close that socket */ }
 //!         Output::Media(command) => { /* hand it to the media core */ }
+//!         Output::Report { question, report } => { /* hand it to whoever asked by `Room::explain` */ }
 //!         Output::Notice(notice) => { /* count it */ }
 //!         Output::Ended => { /* drop the room */ }
 //!     }

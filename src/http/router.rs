@@ -19,7 +19,7 @@ use signaling::livekit::frame::MAX_FRAME;
 use tokio::sync::{mpsc, watch};
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
 
-use super::{page, websocket};
+use super::{debug, page, websocket};
 use crate::bridge;
 use crate::config::DEV_KEY;
 use crate::media::worker::WorkerClient;
@@ -62,6 +62,7 @@ pub fn router(app: App) -> Router {
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
+        .route(debug::REPORT, get(debug::report))
         .fallback(other)
         .layer(cors);
     if app.dev_secret.is_some() {
@@ -71,7 +72,7 @@ pub fn router(app: App) -> Router {
     router.with_state(app)
 }
 
-fn text(status: StatusCode, body: impl Into<String>) -> Response {
+pub(super) fn text(status: StatusCode, body: impl Into<String>) -> Response {
     (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body.into()).into_response()
 }
 

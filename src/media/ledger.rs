@@ -52,6 +52,7 @@ impl Ledger {
             | Command::Unsubscribe { .. }
             | Command::Adjust { .. }
             | Command::Limit { .. }
+            | Command::Explain { .. }
             | Command::SendData { .. } => {}
         }
     }
@@ -78,6 +79,7 @@ impl Ledger {
             | Event::Data { peer, .. }
             | Event::Quality { peer, .. }
             | Event::Voice { peer, .. }
+            | Event::Explained { peer, .. }
             | Event::FirstMedia { peer } => self.room_of(*peer),
         }
     }

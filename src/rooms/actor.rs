@@ -9,6 +9,7 @@ use sfu::command::Event;
 use signaling::livekit::{JoinError, Output, Room, SessionId, refuse_resume};
 use tokio::sync::{mpsc, watch};
 
+use super::questions::Questions;
 use super::{FromClient, Shared, ToRoom};
 use crate::bridge;
 use crate::media::worker::{EVENT_QUEUE, ToWorker, WorkerClient, WorkerGone};
@@ -21,6 +22,7 @@ pub(super) struct Actor {
     worker: WorkerClient,
     mailbox: mpsc::Receiver<ToRoom>,
     sessions: HashMap<SessionId, mpsc::Sender<SignalResponse>>,
+    questions: Questions,
     closing: watch::Receiver<bool>,
     /// Participants as the counts outside have them.
     counted: usize,
@@ -53,6 +55,7 @@ impl Actor {
             worker,
             mailbox,
             sessions: HashMap::new(),
+            questions: Questions::default(),
             closing,
             counted: 0,
             ended: false,
@@ -117,6 +120,17 @@ impl Actor {
                 self.sessions.remove(&session);
                 self.room.socket_closed(clock, session);
             }
+            Wake::Message(Some(ToRoom::Explain { identity, history, answer })) => {
+                let asked = self.questions.number(clock.now).and_then(|number| {
+                    self.room.explain(&identity, number, history)?;
+                    Ok(number)
+                });
+                match asked {
+                    Ok(number) => self.questions.wait(number, answer),
+                    // Whoever asked may have given up.
+                    Err(error) => drop(answer.send(Err(error))),
+                }
+            }
             Wake::Event(Some(event)) => self.room.media(clock, event),
             Wake::Timeout => self.room.handle_timeout(clock),
             // The directory is gone, which holds the mailbox: the server is.
@@ -134,6 +148,7 @@ impl Actor {
                 // The socket closes once it has written what is in its queue.
                 Output::Close { session } => drop(self.sessions.remove(&session)),
                 Output::Media(command) => self.worker.send(ToWorker::Media(command)).await?,
+                Output::Report { question, report } => self.questions.answer(question, report),
                 Output::Notice(notice) => bridge::notice(&self.shared.metrics, self.room.name(), notice),
                 Output::Ended => self.end(),
             }

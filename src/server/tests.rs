@@ -269,6 +269,72 @@ async fn tokens_for_the_asking_exist_in_development_only() {
 }
 
 #[tokio::test]
+async fn who_may_read_why_a_participant_gets_what_it_gets() {
+    let core = |seed, now| bridge::media_core(seed, now);
+    let server = Server::start_with(Settings::test(), core).await.unwrap_or_else(|error| panic!("{error}"));
+    let path = "/debug/rooms/my%20room/participants/a%2Fb";
+    let of = |room: &str| VideoGrant { room: room.into(), ..VideoGrant::default() };
+    let admin = token_of(VideoGrant { room_admin: true, ..of("my room") }, "operator");
+    let own = token("my room", "a/b");
+    let ask = async |path: &str, token: &str| {
+        let request =
+            reqwest::Client::new().get(server.url(path)).header("Authorization", format!("Bearer {token}"));
+        let response = request.send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    };
+    let (status, body) = ask(path, &admin).await;
+    assert!(status == 404 && body.contains("no participant"), "no such room: {body}");
+
+    for version in ["/rtc?", "/rtc/v1?join_request=EgA&"] {
+        let Ok(mut client) = server.try_connect(&format!("{version}access_token={own}&protocol=16")).await
+        else {
+            panic!("not let in: {version}");
+        };
+        assert!(matches!(client.next().await, Some(ToClient::Join(_))));
+        for token in [&admin, &own] {
+            let (status, body) = ask(path, token).await;
+            assert_eq!(status, 200, "{body}");
+            let report: serde_json::Value = serde_json::from_str(&body).unwrap();
+            assert_eq!(
+                (report["room"].as_str(), report["identity"].as_str()),
+                (Some("my room"), Some("a/b"))
+            );
+            assert_eq!(report["connected"], false, "signalling alone");
+            assert!(report["estimate"]["target_bps"].as_u64() > Some(0), "{report}");
+        }
+        client.leave().await;
+    }
+    let mut client = server.try_connect(&format!("/rtc?access_token={own}&protocol=16")).await.ok().unwrap();
+    assert!(matches!(client.next().await, Some(ToClient::Join(_))));
+    let (status, _) = server.get(&format!("{path}?history=3&access_token={own}")).await;
+    assert_eq!(status, 200);
+    for (path, token, status, part) in [
+        (path, "", 401, "no access token"),
+        (path, "garbage", 401, "malformed"),
+        (path, &token("my room", "c"), 403, "roomAdmin"),
+        (path, &token("r", "a/b"), 403, "roomAdmin"),
+        (path, &token_of(VideoGrant { room_admin: true, ..of("r") }, "operator"), 403, "roomAdmin"),
+        ("/debug/rooms/none/participants/a%2Fb", &admin, 403, "roomAdmin"),
+        ("/debug/rooms/my%20room/participants/c", &admin, 404, "no participant"),
+    ] {
+        let (got, body) = ask(path, token).await;
+        assert!(got == status && body.contains(part), "{path}: {got} {body}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_report_that_no_worker_gives_is_given_up() {
+    let server = start(Settings::test()).await;
+    let mut client = server.join("r", "i").await;
+    assert!(matches!(client.next().await, Some(ToClient::Join(_))));
+    let path = format!("/debug/rooms/r/participants/i?access_token={}", token("r", "i"));
+    let (status, body) = server.get(&path).await;
+    assert!(status == 503 && body.contains("in time"), "{body}");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn the_first_message_is_join_and_others_hear_of_it() {
     let server = start(Settings::test()).await;
     let mut alice = server.join("r", "alice").await;

@@ -28,6 +28,17 @@ fn two_people_meet_through_the_pages_own_controls() {
     ada.screenshot(&artefact("page.png"));
     grace.screenshot(&artefact("page-phone.png"));
 
+    // Ada's own join token is enough for the server's side.
+    for (who, tab, other) in [("Ada", &ada, "Grace"), ("Grace", &grace, "Ada")] {
+        tab.press("Statistics");
+        eventually(Duration::from_secs(20), || shows_statistics(who, &tab.text(), other));
+    }
+    ada.screenshot(&artefact("page-statistics.png"));
+    grace.screenshot(&artefact("page-statistics-phone.png"));
+    ada.press("Close statistics");
+    grace.press("Close statistics");
+    assert!(!ada.text().contains("Your connection"), "{}", ada.text());
+
     ada.press("Speaker");
     eventually(Duration::from_secs(10), || hears_and_sees("Ada", &ada));
     ada.screenshot(&artefact("page-speaker.png"));
@@ -46,6 +57,40 @@ fn enter<'a>(browser: &'a Browser, server: &Server, name: &str, size: (u32, u32)
     tab.fill("Room", "garden");
     tab.press("Join");
     tab
+}
+
+/// The panel has numbers of both sides, for the one other person: a size and rates that are not zero, and a reason.
+fn shows_statistics(who: &str, text: &str, other: &str) -> Result<(), String> {
+    let panel = text.split_once("Your connection").map(|(_, panel)| panel);
+    let panel = panel.ok_or_else(|| format!("{who}: no panel: {text:.500}"))?;
+    let fault = |what: &str| Err(format!("{who}: {what}: {panel:.900}"));
+    if panel.contains("tells no reasons") {
+        return fault("the server's side is missing");
+    }
+    let (own, person) = panel.split_once(other).ok_or_else(|| format!("{who}: nobody: {panel:.900}"))?;
+    let number = |text: &str, label: &str, unit: &str| -> Option<f64> {
+        let value = text.split_once(label)?.1.trim_start().split_once(unit)?.0;
+        value.trim().parse().ok()
+    };
+    let rate = |text: &str, label: &str| {
+        let after = text.split_once(label)?.1.trim_start();
+        let line = after.lines().next()?;
+        number(line, "", "kbit/s").or_else(|| Some(number(line, "", "Mbit/s")? * 1000.0))
+    };
+    let picture = person.split_once("Picture").and_then(|(_, rest)| rest.trim_start().split_once('×'));
+    let width = picture.and_then(|(width, _)| width.parse::<u32>().ok());
+    let reasons =
+        ["Best there is", "Enough for the size shown", "Its sender sends no more", "Your connection carries"];
+    let reasons = [&reasons[..], &["More in a moment", "More comes with the next keyframe"]].concat();
+    match () {
+        () if rate(own, "May be sent") < Some(100.0) => fault("no estimate"),
+        () if rate(own, "Arrives") <= Some(0.0) => fault("nothing delivered"),
+        () if width < Some(100) => fault("no picture"),
+        () if rate(person, "Rate") <= Some(0.0) => fault("no video rate"),
+        () if !person.contains("fps") || !person.contains("Concealed") => fault("no frames or no sound"),
+        () if !reasons.iter().any(|reason| person.contains(reason)) => fault("no reason"),
+        () => Ok(()),
+    }
 }
 
 #[derive(Debug)]

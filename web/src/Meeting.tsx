@@ -22,6 +22,7 @@ import { DisconnectReason, RoomEvent, Track, type RoomOptions } from 'livekit-cl
 import { useEffect, useRef, useState } from 'react';
 
 import { Mark, type Choices } from './Lobby';
+import { Statistics } from './Statistics';
 import type { Ticket } from './token';
 
 interface Props {
@@ -52,7 +53,7 @@ export function Meeting({ ticket, choices, onLeave }: Props) {
       onDisconnected={(reason) => onLeave(farewell(reason))}
       onError={(error) => onLeave(error.message)}
     >
-      <Stage room={choices.room} />
+      <Stage room={choices.room} token={ticket.token} />
       <RoomAudioRenderer />
       <ConnectionStateToast />
     </LiveKitRoom>
@@ -61,10 +62,11 @@ export function Meeting({ ticket, choices, onLeave }: Props) {
 
 type View = 'grid' | 'speaker';
 
-function Stage({ room }: { room: string }) {
+function Stage({ room, token }: { room: string; token: string }) {
   const layout = useCreateLayoutContext();
   const [view, setView] = useState<View>('grid');
   const [chatOpen, setChatOpen] = useState(false);
+  const [statisticsOpen, setStatisticsOpen] = useState(false);
   const participants = useParticipants();
   const tracks = useTracks(
     [
@@ -111,8 +113,27 @@ function Stage({ room }: { room: string }) {
             </GridLayout>
           )}
         </div>
-        <ControlBar variation="minimal" controls={{ chat: true, screenShare: true, settings: false }} />
+        <div className="lk-control-bar">
+          {/* Its buttons stand in our bar: it takes none of ours. */}
+          <ControlBar
+            className="meeting-controls"
+            variation="minimal"
+            controls={{ chat: true, screenShare: true, settings: false }}
+          />
+          <button
+            type="button"
+            className="lk-button meeting-statistics"
+            aria-label="Statistics"
+            aria-pressed={statisticsOpen}
+            onClick={() => setStatisticsOpen(!statisticsOpen)}
+          >
+            <svg viewBox="0 0 16 16" aria-hidden="true">
+              <path d="M2 14V9M6 14V4M10 14V7M14 14V2" />
+            </svg>
+          </button>
+        </div>
       </div>
+      {statisticsOpen && <Statistics token={token} onClose={() => setStatisticsOpen(false)} />}
       <Chat style={{ display: chatOpen ? 'grid' : 'none' }} />
     </LayoutContextProvider>
   );

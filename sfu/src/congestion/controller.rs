@@ -110,10 +110,27 @@ pub struct Snapshot {
     pub rtt: Duration,
     /// Feedback is overdue.
     pub silent: bool,
+    /// It is so long overdue that only the least is sent.
+    pub muted: bool,
     /// A probe is under way.
     pub probing: bool,
     /// The target at which the next step would fit.
     pub unmet: Option<Bitrate>,
+}
+
+/// How the target was divided last.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Budget {
+    /// For first transmissions of video.
+    pub media: Bitrate,
+    /// All sound, redundancy included.
+    pub audio: Bitrate,
+    /// Share of the rest that is kept for retransmission.
+    pub rtx_share: f64,
+    /// What the chosen layers cost.
+    pub used: Bitrate,
+    /// The target at which all that is asked for would fit.
+    pub wanted: Bitrate,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -144,6 +161,8 @@ pub struct Controller {
     silence: Silence,
     allocation: Allocation,
     allocated: Option<(Instant, Bitrate)>,
+    media: Bitrate,        // divided by the last allocation
+    audio: Bitrate,        // taken out before
     next: Option<Bitrate>, // target at which the next step fits
     wanted: Bitrate,       // target at which everything fits
     least: Bitrate,        // target at which the lowest step of everything fits
@@ -171,6 +190,8 @@ impl Controller {
             silence: Silence::None,
             allocation: Allocation::default(),
             allocated: None,
+            media: Bitrate::ZERO,
+            audio: Bitrate::ZERO,
             next: None,
             wanted: Bitrate::ZERO,
             least: Bitrate::ZERO,
@@ -334,6 +355,7 @@ impl Controller {
             &lowest
         };
         self.allocation = allocate::allocate(media, tracks, std::mem::take(&mut self.allocation), now);
+        (self.media, self.audio) = (media, audio);
         let share = self.rtx_share();
         let total = |media: Bitrate| media.scale(1.0 / (1.0 - share)) + audio;
         self.next = self.allocation.unmet.map(total);
@@ -347,6 +369,17 @@ impl Controller {
     /// The last result of [`Controller::allocate`].
     pub fn allocation(&self) -> &Allocation {
         &self.allocation
+    }
+
+    /// How the target was divided by the last [`Controller::allocate`].
+    pub fn budget(&self) -> Budget {
+        Budget {
+            media: self.media,
+            audio: self.audio,
+            rtx_share: self.rtx_share(),
+            used: self.allocation.total,
+            wanted: self.wanted,
+        }
     }
 
     /// Share of the target that retransmission may need.
@@ -399,6 +432,7 @@ impl Controller {
             inherent_loss: self.loss.inherent(),
             rtt: self.rtt,
             silent: self.silence != Silence::None,
+            muted: self.silence >= Silence::Long,
             probing: self.prober.plan().is_some(),
             unmet: self.next,
         }

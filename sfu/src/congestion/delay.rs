@@ -64,6 +64,18 @@ pub enum Queue {
     Draining,
 }
 
+impl Queue {
+    /// As reports write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Queue::Normal => "normal",
+            Queue::Rising => "rising",
+            Queue::Standing => "standing",
+            Queue::Draining => "draining",
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct OpenGroup {
     first_sent: Instant,

@@ -4,7 +4,7 @@
 //! into facts ([`rate`], [`delay`], [`loss`]), the facts into one target ([`target`]), asks for probes where
 //! the target is too small for what is wanted ([`probe`]) and divides the target over the tracks
 //! ([`allocate`]). [`pacer`] decides what leaves next; [`feedback`] is the other direction, the reports that
-//! we write for publishers. [`voice`] says when not even sound gets through.
+//! we write for publishers. [`voice`] says when not even sound gets through; [`explain`] tells people how it came out.
 //! Always: the target changes in one place and for one named cause, stays within its configured bounds, and
 //! is not lowered because little was sent; feedback costs no more than its length; nothing here opens a
 //! socket, reads a clock or knows another subscriber.
@@ -14,6 +14,7 @@
 pub mod allocate;
 pub mod controller;
 pub mod delay;
+pub mod explain;
 pub mod feedback;
 pub mod loss;
 pub mod pacer;

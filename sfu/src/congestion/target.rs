@@ -79,6 +79,28 @@ pub enum Cause {
     Receiver,
 }
 
+impl Cause {
+    /// As reports write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Cause::Start => "start",
+            Cause::Growth => "growth",
+            Cause::Probe => "probe",
+            Cause::NarrowPath => "narrow_path",
+            Cause::QueueRising => "queue_rising",
+            Cause::QueueStanding => "queue_standing",
+            Cause::Cliff => "cliff",
+            Cause::Loss => "loss",
+            Cause::LossTest => "loss_test",
+            Cause::LossTestCleared => "loss_test_cleared",
+            Cause::RouteChange => "route_change",
+            Cause::Outage => "outage",
+            Cause::Limit => "limit",
+            Cause::Receiver => "receiver",
+        }
+    }
+}
+
 /// What is known after a report.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts {

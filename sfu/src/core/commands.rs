@@ -165,7 +165,7 @@ impl Sfu {
         let rng = &mut self.rng;
         let made = peer
             .downlink
-            .insert(|serial| Subscription::new(serial, index, track, (stream_id, label), demand, rng));
+            .insert(now, |serial| Subscription::new(serial, index, track, (stream_id, label), demand, rng));
         let Some(slot) = made else { return };
         track.subscribers.push((subscriber, slot));
         peer.agreement.want(now);
@@ -206,6 +206,15 @@ impl Sfu {
         peer.downlink.set_policy(now, policy);
         self.allocate(now, subscriber);
         self.reschedule(now, subscriber);
+    }
+
+    pub(super) fn explain(&mut self, now: Instant, peer: PeerId, question: u64, history: u16) {
+        let Some(&index) = self.peer_ids.get(&peer) else { return };
+        let Some(peer) = self.peers[index].as_ref() else { return };
+        let connected = peer.connection.is_up();
+        let explanation = peer.downlink.explain(now, connected, &self.tracks, usize::from(history));
+        let explanation = Box::new(explanation);
+        self.events.push_back(Event::Explained { peer: peer.id, question, explanation });
     }
 
     pub(super) fn send_data(

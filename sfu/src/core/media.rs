@@ -354,6 +354,7 @@ impl Sfu {
         let clock_offset = |owner: usize| peers.get(owner)?.as_ref()?.uplink.clock_offset;
         let (wall, tracks) = (&self.wall, &mut self.tracks);
         peer.send_reports(now, wall, tracks, clock_offset, &mut self.egress, &mut self.stats);
+        peer.downlink.take_sample(now, &self.tracks);
         self.peers[index] = Some(peer);
     }
 

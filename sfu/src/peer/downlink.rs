@@ -1,5 +1,7 @@
 //! What a client gets: its subscriptions, one pacer and one congestion control for all of them.
 
+mod explain;
+
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -7,8 +9,9 @@ use smallvec::SmallVec;
 
 use super::connection::Connection;
 use super::subscription::{Stamp, Subscription};
-use crate::command::{DownlinkPolicy, MediaKind};
+use crate::command::{Demand, DownlinkPolicy, MediaKind};
 use crate::congestion::allocate::Reason;
+use crate::congestion::explain::History;
 use crate::congestion::voice::{self, Tally, Voice};
 use crate::congestion::{
     self, Config, Controller, Departure, Enqueued, FeedbackKind, Frame, Pacer, PacerEvent, PacketClass,
@@ -86,6 +89,8 @@ pub(crate) struct Downlink {
     pacer: Pacer<Item>,
     feedback: FeedbackKind,
     policy: DownlinkPolicy,
+    /// For people to read; made with the first subscription, since a connection may be for publishing alone.
+    history: Option<History>,
     serial: u32,
     /// The caller's mark that this downlink is in its list of those to be flushed.
     pub(crate) queued: bool,
@@ -110,6 +115,7 @@ impl Downlink {
             pacer,
             feedback: FeedbackKind::TransportWide,
             policy: DownlinkPolicy::default(),
+            history: None,
             serial: 0,
             queued: false,
             probe_at: 0,
@@ -119,7 +125,7 @@ impl Downlink {
     }
 
     /// Takes a free slot; `None` at the cap.
-    pub(crate) fn insert(&mut self, make: impl FnOnce(u32) -> Subscription) -> Option<u16> {
+    pub(crate) fn insert(&mut self, now: Instant, make: impl FnOnce(u32) -> Subscription) -> Option<u16> {
         let slot = match self.subscriptions.iter().position(Option::is_none) {
             Some(slot) => slot,
             None if self.subscriptions.len() < MAX_SUBSCRIPTIONS => {
@@ -128,6 +134,7 @@ impl Downlink {
             }
             None => return None,
         };
+        self.history.get_or_insert_with(|| History::new(now));
         self.serial = self.serial.wrapping_add(1);
         let subscription = make(self.serial);
         self.by_ssrc.insert(subscription.ssrc, (slot as u16, false));
@@ -390,10 +397,7 @@ impl Downlink {
                         (_, Standing::Main | Standing::Speaker) => Priority::Speaker,
                         (_, Standing::Listener(_)) => Priority::Visible,
                     };
-                    let mut ceiling = ceiling(track, demand);
-                    if self.policy.data_saver {
-                        ceiling.temporal = ceiling.temporal.min(half_rate(track));
-                    }
+                    let ceiling = self.policy_ceiling(track, demand);
                     expected = expected + track.expected(ceiling.spatial);
                     let steps = steps(now, track, ceiling.temporal);
                     asked.push(Asked { id: track.id, priority, standing, ceiling, steps });
@@ -421,6 +425,15 @@ impl Downlink {
         }
         self.pacer.follow(now, self.controller.pacing(now));
         self.wanted_keyframes(tracks, changes);
+    }
+
+    /// The best layer that the subscriber has a use for, and its client wants to pay for.
+    fn policy_ceiling(&self, track: &Track, demand: &Demand) -> LayerId {
+        let mut ceiling = ceiling(track, demand);
+        if self.policy.data_saver {
+            ceiling.temporal = ceiling.temporal.min(half_rate(track));
+        }
+        ceiling
     }
 
     /// Which encodings some subscription waits for.
@@ -669,7 +682,7 @@ impl Asked {
 }
 
 /// The best layer that the subscriber has a use for.
-fn ceiling(track: &Track, demand: &crate::command::Demand) -> LayerId {
+fn ceiling(track: &Track, demand: &Demand) -> LayerId {
     let spatial = match (track.layout, demand.size) {
         (Layout::Simulcast, Some(size)) => {
             let sizes: SmallVec<[(u32, u32); 4]> =
@@ -710,6 +723,12 @@ fn half_rate(track: &Track) -> u8 {
         .map_or(0, |t| t.saturating_sub(1))
 }
 
+/// A spatial layer has about a third of the next one's rate.
+fn svc_price(track: &Track, layer: LayerId) -> Bitrate {
+    let below = track.svc_spatial.saturating_sub(layer.spatial);
+    track.price(0, layer.temporal).scale(1.0 / 3_f64.powi(i32::from(below)))
+}
+
 /// What can be had of a track, cheapest first; `temporal` is the highest temporal layer of use, which is offered even
 /// where it has fewer frames than look like motion.
 fn steps(now: Instant, track: &Track, temporal: u8) -> Steps {
@@ -730,12 +749,10 @@ fn steps(now: Instant, track: &Track, temporal: u8) -> Steps {
         }
         Layout::Svc => {
             let temporal = track.encodings.first().map_or(0..=0, |encoding| temporals(&encoding.meter));
-            // A spatial layer has about a third of the next one's rate.
             for spatial in 0..=track.svc_spatial {
-                let share = 1.0 / 3_f64.powi(i32::from(track.svc_spatial - spatial));
                 for temporal in temporal.clone() {
-                    let price = track.price(0, temporal).scale(share);
-                    steps.push(Step { layer: LayerId { spatial, temporal }, price });
+                    let layer = LayerId { spatial, temporal };
+                    steps.push(Step { layer, price: svc_price(track, layer) });
                 }
             }
         }

@@ -211,8 +211,7 @@ pub fn admit(
     unix_ms: i64,
 ) -> Result<Admission, ConnectError> {
     let query = Query::parse(request.query);
-    let header = request.authorization.and_then(bearer).filter(|token| !token.is_empty());
-    let token = header.or(query.get("access_token")).unwrap_or_default();
+    let token = token(&query, request.authorization);
     let claims = access::verify(keys, token, unix_ms.div_euclid(1000))?;
     let grant = claims.video.as_ref().ok_or(ConnectError::NoVideoGrant)?;
     if !grant.room_join {
@@ -276,6 +275,16 @@ fn check_sizes(admission: &Admission, limits: &RoomLimits) -> Result<(), Connect
     }
     policy(&admission.attributes)?;
     Ok(())
+}
+
+/// The token of a request: that of its `Authorization` header, else its parameter; empty if there is none.
+pub(super) fn given_token(query: &str, authorization: Option<&str>) -> String {
+    token(&Query::parse(query), authorization).to_owned()
+}
+
+fn token<'a>(query: &'a Query<'_>, authorization: Option<&'a str>) -> &'a str {
+    let header = authorization.and_then(bearer).filter(|token| !token.is_empty());
+    header.or(query.get("access_token")).unwrap_or_default()
 }
 
 /// The token of an `Authorization: Bearer …` header (RFC 6750 §2.1).

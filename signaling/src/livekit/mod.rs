@@ -7,12 +7,14 @@
 //! What a room does is spread by theme over files that each add methods to [`Room`]: `join` and `leave` for
 //! who is there, `announce` for telling the others, `publish` and `subscribe` for tracks, `dynacast` for what of
 //! them is sent, `negotiate` for SDP, `data` for messages, `policy` for what a client bounds itself to, `fallback`
-//! for when not even sound gets through, `status` for speakers, quality and counts.
+//! for when not even sound gets through, `status` for speakers, quality and counts, `explain` for people who ask why
+//! somebody gets what it gets.
 
 mod announce;
 pub mod connect;
 mod data;
 mod dynacast;
+pub mod explain;
 mod fallback;
 pub mod frame;
 mod join;

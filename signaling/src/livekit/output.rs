@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use livekit_protocol::{DisconnectReason, SignalResponse};
 use sfu::command::{Command, MediaKind};
 
+use super::explain::Report;
+
 /// The time of an input, on both clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clock {
@@ -36,6 +38,13 @@ pub enum Output {
     },
     /// Tell the media core.
     Media(Command),
+    /// The answer to [`Room::explain`](super::Room::explain).
+    Report {
+        /// The number of the question.
+        question: u64,
+        /// The answer.
+        report: Box<Report>,
+    },
     /// Something worth counting or logging.
     Notice(Notice),
     /// The room is over: no input is of use any more. Comes once, last.

@@ -234,6 +234,9 @@ impl Room {
             Event::Speakers { room: _, levels } => self.speakers(&levels),
             Event::Quality { peer, quality } => self.quality_arrived(peer, quality),
             Event::Voice { peer, way, fault } => self.voice_changed(clock, peer, way, fault),
+            Event::Explained { peer, question, explanation } => {
+                self.explained(clock, peer, question, &explanation);
+            }
             Event::FirstMedia { peer } => self.first_media(clock, peer),
         }
     }

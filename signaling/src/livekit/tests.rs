@@ -3,6 +3,7 @@
 mod arbitrary;
 mod data;
 mod dynacast;
+mod explaining;
 mod fallback;
 mod joining;
 mod leaving;

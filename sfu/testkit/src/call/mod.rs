@@ -15,6 +15,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use sfu::command::explanation::Explanation;
 use sfu::command::{AddPeer, AnnouncedLayer, Command, Demand, DownlinkPolicy, Event, NegotiationRole};
 use sfu::congestion::controller::Snapshot;
 use sfu::ids::{LayerId, Mid, PeerId, RoomId, Ssrc, TrackId};
@@ -272,6 +273,16 @@ impl Call {
     /// A subscriber's bounds.
     pub fn limit(&mut self, subscriber: SubscriberId, policy: DownlinkPolicy) {
         self.command(Command::Limit { peer: subscriber.peer, policy });
+    }
+
+    /// What the server says of a subscriber's downlink, with all of its history.
+    pub fn explain(&mut self, subscriber: SubscriberId) -> Explanation {
+        let SubscriberId { peer, .. } = subscriber;
+        self.command(Command::Explain { peer, question: 1, history: u16::MAX });
+        self.expect_event(|event| match event {
+            Event::Explained { peer: of, explanation, .. } if *of == peer => Some((**explanation).clone()),
+            _ => None,
+        })
     }
 
     /// A publisher's user mutes camera and microphone, or takes it back.

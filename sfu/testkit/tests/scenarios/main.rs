@@ -6,6 +6,7 @@ mod asked;
 mod clean;
 mod comings;
 mod crowd;
+mod explain;
 mod lossy;
 mod narrow;
 mod pauses;

@@ -16,6 +16,7 @@ use sfu::ids::{Mid, PeerId, Rid, TrackId};
 
 use crate::access::{Claims, Keys};
 use crate::livekit::connect::{Admission, Mode};
+use crate::livekit::explain::Report;
 use crate::livekit::{Clock, JoinError, Notice, Output, Room, SessionId, Settings};
 
 pub(super) const START_MS: i64 = 1_800_000_000_000;
@@ -30,6 +31,7 @@ pub(super) struct Script {
     pub(super) inbox: BTreeMap<SessionId, Vec<Response>>,
     pub(super) commands: Vec<Command>,
     pub(super) notices: Vec<Notice>,
+    pub(super) reports: Vec<(u64, Box<Report>)>,
     pub(super) closed: BTreeSet<SessionId>,
     pub(super) ended: bool,
     /// Peers of a session: publisher and subscriber, the same in v1.
@@ -143,13 +145,14 @@ impl Script {
             inbox: BTreeMap::new(),
             commands: vec![],
             notices: vec![],
+            reports: vec![],
             closed: BTreeSet::new(),
             ended: false,
             peers: HashMap::new(),
         }
     }
 
-    fn drain(&mut self) {
+    pub(super) fn drain(&mut self) {
         while let Some(output) = self.room.poll_output() {
             assert!(!self.ended, "output after the end: {output:?}");
             match output.clone() {
@@ -166,6 +169,7 @@ impl Script {
                 }
                 Output::Close { session } => assert!(self.closed.insert(session), "closed twice"),
                 Output::Media(command) => self.commands.push(command),
+                Output::Report { question, report } => self.reports.push((question, report)),
                 Output::Notice(notice) => self.notices.push(notice),
                 Output::Ended => self.ended = true,
             }
