@@ -132,7 +132,7 @@ fn measure(subscribers: u16, args: &Args) -> Result<Figures> {
     let (core, core_now) = (&stats.core, &stats_now.core);
     let counted = (sent(core_now) - sent(core)).max(1.0);
     let drops = |stats: &sfu::stats::Stats| stats.dropped[sfu::stats::DropReason::Pacer as usize];
-    let cpu_us = (cpu_now.total - cpu.total).as_secs_f64() * 1e6 / packets;
+    let cpu_us = cpu_now.total.saturating_sub(cpu.total).as_secs_f64() * 1e6 / packets;
     let (user, kernel) = (cpu_now.user.saturating_sub(cpu.user), cpu_now.kernel.saturating_sub(cpu.kernel));
     let user_share = user.as_secs_f64() / (user + kernel).as_secs_f64().max(0.01);
     Ok(Figures {

@@ -253,6 +253,9 @@ async fn a_worker_that_panicked_is_seen_to_be_gone() {
         }
         fn settle(&mut self, _: Instant) {}
         fn handle_timeout(&mut self, _: Instant) {}
+        fn ticks(&self) -> Ticks {
+            self.0.ticks()
+        }
         fn next_timeout(&self) -> Option<Instant> {
             None
         }
@@ -267,7 +270,7 @@ async fn a_worker_that_panicked_is_seen_to_be_gone() {
             &self.0.stats
         }
     }
-    let worker = Worker::start(0, Vec::new(), |_| Bomb(Echo::default())).unwrap();
+    let worker = Worker::start(0, Vec::new(), |now| Bomb(Echo::new(now, Arc::default()))).unwrap();
     let client = worker.client().clone();
     client.send(add_peer(1, 1)).await.unwrap();
     client.queue.closed().await;
