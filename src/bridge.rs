@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use livekit_protocol::RoomConfiguration;
+use sfu::ticks::Ticks;
 use sfu::{Sfu, SfuConfig};
 use signaling::livekit::{self, Clock, Notice, RoomLimits};
 
@@ -116,6 +117,9 @@ impl MediaCore for Core {
     }
     fn handle_timeout(&mut self, now: Instant) {
         self.0.handle_timeout(now);
+    }
+    fn ticks(&self) -> Ticks {
+        self.0.ticks()
     }
     fn next_timeout(&self) -> Option<Instant> {
         self.0.next_timeout()

@@ -1,16 +1,17 @@
 //! A client's transport: a UDP socket, ICE checks, DTLS as the client, SRTP.
 
-use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
 use ring::hmac;
+use sfu::command::Path;
 use sfu::transport::certificate::{Certificate, Fingerprint};
 use sfu::transport::demux::{PacketClass, classify};
 use sfu::transport::dtls::{Dtls, DtlsConfig, DtlsEvent, MAX_DATAGRAM, RtcDtls};
 use sfu::transport::srtp::{DtlsRole, SrtpReceiver, SrtpSender};
 use sfu::transport::stun::{self, Check, IceRole, StunMessage, TransactionId};
+use sluice::media::kernel::{BufferSizes, Outgoing, ReceiveBatch, SendBatch, UdpSocket};
 
 use crate::Result;
 
@@ -23,6 +24,7 @@ pub(crate) const MID_EXTENSION: u8 = 1;
 pub(crate) const TRANSPORT_CC_EXTENSION: u8 = 4;
 pub(crate) const AUDIO_LEVEL_EXTENSION: u8 = 5;
 
+const BUFFERS: BufferSizes = BufferSizes { receive: 1 << 18, send: 1 << 18 };
 const PASSWORD: &str = "onepasswordforeverybody";
 /// Until the handshake is done, and then as consent (RFC 7675 has a client check every 5 s or so).
 const CHECK_INTERVALS: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(4)];
@@ -72,8 +74,55 @@ pub(crate) enum Received {
     Rtcp { len: usize },
 }
 
+/// What all clients of a run use one after the other.
+pub(crate) struct Batches {
+    receive: Box<ReceiveBatch>,
+    send: Box<SendBatch>,
+}
+
+impl Batches {
+    pub(crate) fn new() -> Batches {
+        Batches { receive: ReceiveBatch::new(), send: SendBatch::new() }
+    }
+}
+
+/// Datagrams, end to end, and where each ends.
+#[derive(Default)]
+struct Mail {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+    taken: usize,
+}
+
+impl Mail {
+    fn push(&mut self, datagram: &[u8]) {
+        self.bytes.extend_from_slice(datagram);
+        self.ends.push(self.bytes.len());
+    }
+
+    /// Copies the next one; its length.
+    fn take(&mut self, buffer: &mut [u8]) -> Option<usize> {
+        let Some(&end) = self.ends.get(self.taken) else {
+            self.clear();
+            return None;
+        };
+        let start = self.taken.checked_sub(1).map_or(0, |last| self.ends[last]);
+        buffer[..end - start].copy_from_slice(&self.bytes[start..end]);
+        self.taken += 1;
+        Some(end - start)
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+        self.taken = 0;
+    }
+}
+
 pub(crate) struct Connection {
     socket: UdpSocket,
+    inbox: Mail,
+    outbox: Mail,
     server: SocketAddr,
     ufrag: String,
     their_ufrag: String,
@@ -100,11 +149,10 @@ impl Connection {
             line.ok_or_else(|| format!("no {name} in the answer"))
         };
         let fingerprint = Fingerprint::parse_attribute(attribute("a=fingerprint:")?)?;
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
-        socket.connect(server)?;
-        socket.set_nonblocking(true)?;
         Ok(Connection {
-            socket,
+            socket: UdpSocket::bind((Ipv4Addr::LOCALHOST, 0).into(), BUFFERS)?,
+            inbox: Mail::default(),
+            outbox: Mail::default(),
             server,
             their_ufrag: attribute("a=ice-ufrag:")?.to_owned(),
             key: stun::password_key(PASSWORD),
@@ -123,15 +171,31 @@ impl Connection {
         self.srtp.is_some()
     }
 
-    /// Takes datagrams until there is media or media control, which is left in `buffer`; `None` when the socket
-    /// is empty.
+    /// Reads what the socket has; runs come as they were sent.
+    pub(crate) fn read(&mut self, batches: &mut Batches) -> Result<()> {
+        batches.receive.receive(&self.socket)?;
+        let (inbox, local) = (&mut self.inbox, self.socket.local_addr());
+        batches.receive.for_each(Instant::now(), local, |_, _, datagram| inbox.push(datagram));
+        Ok(())
+    }
+
+    /// Sends what was written.
+    pub(crate) fn flush(&mut self, batches: &mut Batches) {
+        let path = Path { local: self.socket.local_addr(), remote: self.server };
+        let starts = std::iter::once(0).chain(self.outbox.ends.iter().copied());
+        let datagrams = starts.zip(&self.outbox.ends).map(|(start, &end)| {
+            let bytes = &self.outbox.bytes[start..end];
+            Outgoing { path, segment: bytes.len() as u16, bytes }
+        });
+        batches.send.send(&mut self.socket, datagrams);
+        self.outbox.clear();
+    }
+
+    /// Takes datagrams until there is media or media control, which is left in `buffer`; `None` when all that was
+    /// read is taken.
     pub(crate) fn receive(&mut self, now: Instant, buffer: &mut [u8]) -> Result<Option<Received>> {
         loop {
-            let on_wire = match self.socket.recv(buffer) {
-                Ok(len) => len,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
-                Err(error) => return Err(error.into()),
-            };
+            let Some(on_wire) = self.inbox.take(buffer) else { return Ok(None) };
             let datagram = &mut buffer[..on_wire];
             match (classify(datagram), &mut self.srtp) {
                 (Some(PacketClass::Stun), _) => self.handle_stun(now, datagram)?,
@@ -155,7 +219,8 @@ impl Connection {
         match stun::parse(datagram) {
             Ok(StunMessage::Request(request)) => {
                 stun::write_success(&mut self.scratch, request.transaction, self.server, &self.key);
-                self.send(&self.scratch)
+                self.outbox.push(&self.scratch);
+                Ok(())
             }
             Ok(StunMessage::Success(_)) => {
                 self.dtls.start(now);
@@ -181,7 +246,7 @@ impl Connection {
                 key: &self.their_key,
             };
             stun::write_check(&mut self.scratch, &check);
-            self.send(&self.scratch)?;
+            self.outbox.push(&self.scratch);
         }
         if self.dtls.next_timeout().is_some_and(|at| at <= now) {
             self.dtls.handle_timeout(now);
@@ -193,7 +258,7 @@ impl Connection {
     fn drain_dtls(&mut self) -> Result<()> {
         let mut datagram = [0; MAX_DATAGRAM];
         while let Some(len) = self.dtls.poll_transmit(&mut datagram) {
-            self.send(&datagram[..len])?;
+            self.outbox.push(&datagram[..len]);
         }
         while let Some(event) = self.dtls.poll_event() {
             match event {
@@ -212,21 +277,16 @@ impl Connection {
     pub(crate) fn send_rtp(&mut self, buffer: &mut [u8], len: usize) -> Result<()> {
         let Some((sender, _)) = &mut self.srtp else { return Ok(()) };
         let len = sender.protect_rtp(buffer, len)?;
-        self.send(&buffer[..len])
+        self.outbox.push(&buffer[..len]);
+        Ok(())
     }
 
     /// The same for RTCP.
     pub(crate) fn send_rtcp(&mut self, buffer: &mut [u8], len: usize) -> Result<()> {
         let Some((sender, _)) = &mut self.srtp else { return Ok(()) };
         let len = sender.protect_rtcp(buffer, len)?;
-        self.send(&buffer[..len])
-    }
-
-    fn send(&self, datagram: &[u8]) -> Result<()> {
-        match self.socket.send(datagram) {
-            Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error.into()),
-            Ok(_) | Err(_) => Ok(()),
-        }
+        self.outbox.push(&buffer[..len]);
+        Ok(())
     }
 }
 

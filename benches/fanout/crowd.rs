@@ -7,7 +7,7 @@ use sfu::ids::{Mid, PeerId, TrackId};
 use sfu::units::WallClock;
 use sluice::media::kernel::{Poller, Ready};
 
-use crate::connection::{AUDIO_MID, Connection, Identity, VIDEO_MID};
+use crate::connection::{AUDIO_MID, Batches, Connection, Identity, VIDEO_MID};
 use crate::publisher::Publisher;
 use crate::server::{ROOM, Server};
 use crate::subscriber::Subscriber;
@@ -19,6 +19,9 @@ const TRACKS: [(TrackId, &str); 2] = [(TrackId(1), AUDIO_MID), (TrackId(2), VIDE
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often subscribers look at their timers: a tenth of what feedback waits.
 const TICK: Duration = Duration::from_millis(5);
+/// How often clients look at their sockets. They sleep in between rather than wait to be woken, which would be the
+/// server's cost here, within its system call, and is not over a network.
+const LOOK: Duration = Duration::from_millis(1);
 /// Share of what is published that everybody must get in a second for the warm-up to be over. What is under
 /// way at its ends is missing.
 const EVERYTHING: f64 = 0.95;
@@ -29,6 +32,7 @@ pub(crate) struct Crowd {
     subscribers: Vec<Subscriber>,
     poller: Poller,
     ready: Ready,
+    batches: Batches,
     tick_due: Instant,
 }
 
@@ -59,7 +63,8 @@ impl Crowd {
         }
         let wall = WallClock { instant: now, unix: SystemTime::now().duration_since(UNIX_EPOCH)? };
         let publisher = Publisher::new(publisher, wall);
-        Ok(Crowd { server, publisher, subscribers: all, poller, ready: Ready::new(), tick_due: now })
+        let (ready, batches) = (Ready::new(), Batches::new());
+        Ok(Crowd { server, publisher, subscribers: all, poller, ready, batches, tick_due: now })
     }
 
     /// Everybody's ICE and DTLS.
@@ -116,13 +121,28 @@ impl Crowd {
 
     /// Waits for something to do until `end` at most, and does it. Says what time it is.
     fn turn(&mut self, end: Instant) -> Result<Instant> {
-        let due = self.publisher.next_timeout().map_or(self.tick_due, |at| at.min(self.tick_due)).min(end);
-        self.poller.wait(&mut self.ready, Some(due.saturating_duration_since(Instant::now())))?;
+        let begin = Instant::now();
+        let due = [self.publisher.next_timeout(), Some(self.tick_due), Some(begin + LOOK), Some(end)];
+        let due = due.into_iter().flatten().min().unwrap_or(end);
+        std::thread::sleep(due.saturating_duration_since(begin));
         let now = Instant::now();
-        for token in self.ready.tokens() {
-            match token {
-                PUBLISHER => self.publisher.receive(now)?,
-                id => self.subscribers[id as usize - 1].receive(now)?,
+        loop {
+            self.poller.wait(&mut self.ready, Some(Duration::ZERO))?;
+            let mut some = false;
+            for token in self.ready.tokens() {
+                some = true;
+                if token == PUBLISHER {
+                    self.publisher.connection.read(&mut self.batches)?;
+                    self.publisher.receive(now)?;
+                } else {
+                    let subscriber = &mut self.subscribers[token as usize - 1];
+                    subscriber.connection.read(&mut self.batches)?;
+                    subscriber.receive(now)?;
+                    subscriber.connection.flush(&mut self.batches);
+                }
+            }
+            if !some {
+                break;
             }
         }
         self.publisher.handle_timeout(now)?;
@@ -131,9 +151,11 @@ impl Crowd {
             self.publisher.connection.handle_timeout(now)?;
             for subscriber in &mut self.subscribers {
                 subscriber.handle_timeout(now)?;
+                subscriber.connection.flush(&mut self.batches);
             }
             self.server.drain_events()?;
         }
+        self.publisher.connection.flush(&mut self.batches);
         Ok(now)
     }
 }

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use clap::Parser as _;
 use serde::Serialize;
+use sfu::stats::Histogram;
 
 use crate::crowd::Crowd;
 
@@ -79,9 +80,17 @@ struct Figures {
     seconds: f64,
     packets: u64,
     packets_per_second: f64,
+    /// CPU time, as the scheduler counted it…
+    cpu_us_per_packet: f64,
+    /// …and how it is split, as sampled.
     user_us_per_packet: f64,
     kernel_us_per_packet: f64,
     send_calls_per_packet: f64,
+    /// Runs that the kernel was given as one, for each media packet; below 1 by segmentation offload.
+    send_messages_per_packet: f64,
+    /// From the socket's read to its write, 0 to 1 of the packets and the bound below which they were.
+    forward_delay_p50_ms: f64,
+    forward_delay_p99_ms: f64,
     allocations_per_packet: f64,
     allocations_per_second: f64,
     /// Share of the packets sent to subscribers that did not arrive, 0 to 1.
@@ -123,14 +132,21 @@ fn measure(subscribers: u16, args: &Args) -> Result<Figures> {
     let (core, core_now) = (&stats.core, &stats_now.core);
     let counted = (sent(core_now) - sent(core)).max(1.0);
     let drops = |stats: &sfu::stats::Stats| stats.dropped[sfu::stats::DropReason::Pacer as usize];
+    let cpu_us = cpu_now.total.saturating_sub(cpu.total).as_secs_f64() * 1e6 / packets;
+    let (user, kernel) = (cpu_now.user.saturating_sub(cpu.user), cpu_now.kernel.saturating_sub(cpu.kernel));
+    let user_share = user.as_secs_f64() / (user + kernel).as_secs_f64().max(0.01);
     Ok(Figures {
         subscribers,
         seconds,
         packets: total,
         packets_per_second: packets / seconds,
-        user_us_per_packet: cpu_now.user.saturating_sub(cpu.user).as_secs_f64() * 1e6 / packets,
-        kernel_us_per_packet: cpu_now.kernel.saturating_sub(cpu.kernel).as_secs_f64() * 1e6 / packets,
+        cpu_us_per_packet: cpu_us,
+        user_us_per_packet: cpu_us * user_share,
+        kernel_us_per_packet: cpu_us * (1.0 - user_share),
         send_calls_per_packet: (stats_now.send_calls - stats.send_calls) as f64 / counted,
+        send_messages_per_packet: (stats_now.send_messages - stats.send_messages) as f64 / counted,
+        forward_delay_p50_ms: quantile(&core.forward_delay, &core_now.forward_delay, 0.5) * 1e3,
+        forward_delay_p99_ms: quantile(&core.forward_delay, &core_now.forward_delay, 0.99) * 1e3,
         allocations_per_packet: allocations as f64 / packets,
         allocations_per_second: allocations as f64 / seconds,
         loss: lost as f64 / (packets + lost as f64),
@@ -139,23 +155,46 @@ fn measure(subscribers: u16, args: &Args) -> Result<Figures> {
     })
 }
 
+/// The bound of the first bucket below which there are so many of what was observed between two times, in seconds.
+fn quantile<const N: usize>(before: &Histogram<N>, now: &Histogram<N>, share: f64) -> f64 {
+    let counts: Vec<u64> = now.counts.iter().zip(&before.counts).map(|(now, before)| now - before).collect();
+    let wanted = (counts.iter().sum::<u64>() + now.above - before.above) as f64 * share;
+    let mut below = 0.0;
+    for (count, bound) in counts.iter().zip(now.bounds) {
+        below += *count as f64;
+        if below >= wanted {
+            return bound;
+        }
+    }
+    f64::INFINITY
+}
+
 fn run(args: &Args) -> Result<()> {
-    println!("subscribers  packets/s  user us  kernel us  send calls  allocations  padding  drops    loss");
-    println!("                          per forwarded packet ...................................");
+    println!(
+        "subscribers  packets/s  CPU us  user us  kernel us  send calls  messages  allocations  padding  drops    loss  \
+         delay p50, p99 ms"
+    );
+    println!(
+        "                        per forwarded packet ........ ............................................."
+    );
     let mut all = Vec::new();
     for &subscribers in &args.subscribers {
         let f = measure(subscribers, args)?;
         println!(
-            "{:11}  {:9.0}  {:7.2}  {:9.2}  {:10.4}  {:11.4}  {:7.4}  {:5}  {:5.2} %",
+            "{:11}  {:9.0}  {:6.2}  {:7.2}  {:9.2}  {:10.4}  {:8.3}  {:11.4}  {:7.4}  {:5}  {:5.2} %  <= {:.1}, {:.1}",
             f.subscribers,
             f.packets_per_second,
+            f.cpu_us_per_packet,
             f.user_us_per_packet,
             f.kernel_us_per_packet,
             f.send_calls_per_packet,
+            f.send_messages_per_packet,
             f.allocations_per_packet,
             f.padding_per_packet,
             f.pacer_drops,
-            f.loss * 100.0
+            f.loss * 100.0,
+            f.forward_delay_p50_ms,
+            f.forward_delay_p99_ms,
         );
         if args.sites {
             for (count, site) in allocations::take_sites() {

@@ -24,9 +24,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Linux tells CPU time in these units whatever the kernel's own tick is (`USER_HZ`).
 const TICK: Duration = Duration::from_millis(10);
 
-/// CPU time of a thread since its start, in steps of 10 ms.
+/// CPU time of a thread since its start.
 #[derive(Clone, Copy)]
 pub(crate) struct Cpu {
+    /// To the nanosecond.
+    pub(crate) total: Duration,
+    /// Sampled, in steps of 10 ms: what part of the total is whose.
     pub(crate) user: Duration,
     pub(crate) kernel: Duration,
 }
@@ -103,13 +106,16 @@ impl Server {
 
     /// What its thread has used.
     pub(crate) fn cpu(&self) -> Result<Cpu> {
+        // The kernel's scheduler statistics: nanoseconds run are the first field.
+        let run = fs::read_to_string(self.stat_file.with_file_name("schedstat"))?;
+        let total = run.split_whitespace().next().ok_or("an empty schedstat")?.parse()?;
         let stat = fs::read_to_string(&self.stat_file)?;
         // proc_pid_stat(5): the name in parentheses may hold anything; utime and stime are fields 14 and 15.
         let (_, fields) = stat.rsplit_once(')').ok_or("no thread name")?;
         let mut fields = fields.split_whitespace().skip(11);
         let mut next =
             || -> Result<Duration> { Ok(TICK * fields.next().ok_or("too few fields")?.parse::<u32>()?) };
-        Ok(Cpu { user: next()?, kernel: next()? })
+        Ok(Cpu { total: Duration::from_nanos(total), user: next()?, kernel: next()? })
     }
 
     /// What it has counted, at most a second ago.

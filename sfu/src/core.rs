@@ -23,6 +23,7 @@ use crate::peer::Peer;
 use crate::peer::connection::ConnectionEvent;
 use crate::peer::downlink::Change;
 use crate::stats::{DropReason, Stats};
+use crate::ticks::Ticks;
 use crate::timers::Timers;
 use crate::track::Track;
 use crate::transport::certificate::{Certificate, CertificateError};
@@ -92,6 +93,8 @@ pub struct Sfu {
     /// Who signed a request on a path last: the answers to our checks are for it.
     claims: HashMap<Path, usize>,
     timers: Timers,
+    /// When peers' pacers may send again. Apart from the other deadlines, since they come two hundred times a second.
+    flushes: Timers,
     /// Peers whose pacer has got something since the last flush.
     dirty: Vec<usize>,
     speakers_due: Option<Instant>,
@@ -125,6 +128,7 @@ impl Sfu {
             by_path: HashMap::new(),
             claims: HashMap::new(),
             timers: Timers::default(),
+            flushes: Timers::default(),
             dirty: Vec::new(),
             speakers_due: None,
             egress: Egress::default(),
@@ -224,6 +228,9 @@ impl Sfu {
         while let Some(index) = self.timers.pop_due(now) {
             self.handle_peer_timeout(now, index);
         }
+        while let Some(index) = self.flushes.pop_due(now) {
+            self.mark_dirty(index);
+        }
         if self.speakers_due.is_some_and(|due| due <= now) {
             self.tell_speakers(now);
         }
@@ -232,16 +239,20 @@ impl Sfu {
 
     /// Sends what may leave now of what came since the last flush. Call it once after each batch of datagrams.
     pub fn flush(&mut self, now: Instant) {
-        let mut dirty = std::mem::take(&mut self.dirty);
-        for index in dirty.drain(..) {
-            self.flush_peer(now, index);
+        // A pacer that could not keep up has its peer's choices made anew, and more may leave after that.
+        for _ in 0..2 {
+            let mut dirty = std::mem::take(&mut self.dirty);
+            for index in dirty.drain(..) {
+                self.flush_peer(now, index);
+            }
+            dirty.append(&mut self.dirty);
+            self.dirty = dirty;
         }
-        self.dirty = dirty;
     }
 
     /// When to call [`Sfu::handle_timeout`]; `None` without peers.
     pub fn next_timeout(&self) -> Option<Instant> {
-        [self.timers.next(), self.speakers_due].into_iter().flatten().min()
+        [self.timers.next(), self.flushes.next(), self.speakers_due].into_iter().flatten().min()
     }
 
     /// What happened; `None` when there is nothing left.
@@ -257,6 +268,11 @@ impl Sfu {
     /// The same, to be cleared when it was sent.
     pub fn egress(&mut self) -> &mut Egress {
         &mut self.egress
+    }
+
+    /// The ticks at which video leaves: when it is worth while to come back, if there are many datagrams.
+    pub fn ticks(&self) -> Ticks {
+        Ticks::since(self.wall.instant)
     }
 
     /// What was counted.

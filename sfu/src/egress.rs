@@ -88,17 +88,22 @@ impl Egress {
         }
         let start = self.used;
         self.used += len;
-        if let Some(run) = self.runs.last_mut()
-            && run.path == path
-            && !run.closed
-            && len <= usize::from(run.segment)
-            && run.datagrams() < MAX_SEGMENTS
+        if self.open_run(path).is_some_and(|segment| len <= segment)
+            && let Some(run) = self.runs.last_mut()
         {
             run.closed = len < usize::from(run.segment);
             run.range.end = self.used;
             return;
         }
         self.runs.push(Run { path, segment: len as u16, range: start..self.used, closed: false });
+    }
+
+    /// The size that the next datagram for `path` must not exceed to go along with those before it: theirs. `None` if
+    /// it would begin a run.
+    pub(crate) fn open_run(&self, path: Path) -> Option<usize> {
+        let run = self.runs.last()?;
+        let open = run.path == path && !run.closed && run.datagrams() < MAX_SEGMENTS;
+        open.then_some(usize::from(run.segment))
     }
 
     /// Copies a whole datagram.

@@ -28,12 +28,13 @@ pub(crate) struct Extent {
 #[derive(Debug)]
 pub(crate) struct History<T> {
     places: Box<[Option<T>]>, // by number modulo their count
+    newest: u64,
     extent: Extent,
 }
 
 impl<T: Remembered> History<T> {
     pub(crate) fn new(extent: Extent) -> Self {
-        History { places: empty(extent.least), extent }
+        History { places: empty(extent.least), newest: 0, extent }
     }
 
     /// How many numbers before the latest it can hold, itself included.
@@ -43,6 +44,23 @@ impl<T: Remembered> History<T> {
 
     /// Keeps a packet in place of one a span older; one so late that a younger number has its place is not kept.
     pub(crate) fn insert(&mut self, now: Instant, packet: T) {
+        let number = packet.number();
+        if number > self.newest {
+            // Looked at an eighth of a round ahead, and eight times a round only: what is replaced was written long
+            // ago, and to read it takes longer than all the rest.
+            let mut part = (self.span() / 8).max(1);
+            let begins = number / part != self.newest / part;
+            while begins
+                && self.places[self.place(number + part - 1)].as_ref().is_some_and(|old| self.needs(now, old))
+            {
+                self.grow();
+                part = self.span() / 8;
+            }
+            self.newest = number;
+            let place = self.place(number);
+            self.places[place] = Some(packet);
+            return;
+        }
         let place = loop {
             let place = self.place(packet.number());
             match &self.places[place] {

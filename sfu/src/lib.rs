@@ -11,6 +11,7 @@ pub mod ids;
 mod peer;
 pub mod sdp;
 pub mod stats;
+pub mod ticks;
 mod timers;
 mod track;
 pub mod transport;

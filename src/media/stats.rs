@@ -14,6 +14,8 @@ pub struct MediaStats {
     pub lag: Histogram<10>,
     /// Calls of `sendmmsg` and `sendmsg`.
     pub send_calls: u64,
+    /// Messages in them: runs of datagrams that the kernel was given as one.
+    pub send_messages: u64,
     /// Datagrams dropped at a full socket.
     pub send_no_room: u64,
     /// Datagrams dropped without a way to their destination.
@@ -30,6 +32,7 @@ impl Default for MediaStats {
             core: Stats::default(),
             lag: Histogram::new(LAG_BOUNDS),
             send_calls: 0,
+            send_messages: 0,
             send_no_room: 0,
             send_unreachable: 0,
             data_dropped: 0,

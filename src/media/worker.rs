@@ -3,6 +3,9 @@
 //! Datagrams are read in batches and given to the core; what it wants sent goes out in as few system calls as can be.
 //! Rooms, which are tokio tasks, reach a worker through one bounded queue and an eventfd; each room gets its events
 //! through a bounded queue of its own.
+//! The first datagram after a pause wakes the worker. While more come it is not woken for each: it looks at its
+//! sockets at the core's ticks, when video may leave, and all that came meanwhile costs one wake-up and few calls.
+//! The kernel notes when a datagram came, so that nobody takes the wait for the network's.
 //!
 //! Always: the loop blocks on epoll alone. A room that does not take its events cannot hold up the others: above
 //! three quarters of its queue messages of data channels are dropped and counted (signalling needs the rest), and
@@ -20,6 +23,7 @@ use std::time::{Duration, Instant};
 use sfu::command::{Command, Event, Path};
 use sfu::ids::RoomId;
 use sfu::stats::Stats;
+use sfu::ticks::{FAST_TICK, TICK, Ticks};
 use tokio::sync::mpsc;
 
 use super::kernel::{Outgoing, Poller, Ready, ReceiveBatch, SendBatch, UdpSocket, Wakeup};
@@ -36,6 +40,8 @@ const EVENT_RESERVE: usize = EVENT_QUEUE / 4;
 const COMMANDS_A_TURN: usize = 256;
 /// Batches read from one socket before the other work is looked at again.
 const BATCHES_A_TURN: usize = 8;
+/// Looks without a datagram after which the worker waits to be woken again.
+const EMPTY_LOOKS: u8 = 3;
 /// How often counts are copied out.
 const STATS_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -49,6 +55,8 @@ pub trait MediaCore {
     fn settle(&mut self, now: Instant);
     /// The time given by `next_timeout` has come.
     fn handle_timeout(&mut self, now: Instant);
+    /// The times at which it likes to send.
+    fn ticks(&self) -> Ticks;
     /// When `handle_timeout` is due; `None`: only news can change anything.
     fn next_timeout(&self) -> Option<Instant>;
     /// The next event; `None` when there are no more.
@@ -161,10 +169,11 @@ impl Worker {
         let (queue, messages) = mpsc::channel(QUEUE);
         let doorbell = Arc::new(Doorbell { wakeup: Wakeup::new()?, rung: AtomicBool::new(false) });
         let stats = Arc::new(Mutex::new(MediaStats::default()));
-        let mut poller = Poller::new()?;
-        poller.add(&doorbell.wakeup, DOORBELL)?;
+        let mut pollers = Pollers { all: Poller::new()?, doorbell: Poller::new()? };
+        pollers.all.add(&doorbell.wakeup, DOORBELL)?;
+        pollers.doorbell.add(&doorbell.wakeup, DOORBELL)?;
         for (i, socket) in sockets.iter().enumerate() {
-            poller.add(socket, i as u64)?;
+            pollers.all.add(socket, i as u64)?;
         }
         let client =
             WorkerClient { queue, doorbell: Arc::clone(&doorbell), load: Arc::new(AtomicUsize::new(0)) };
@@ -183,9 +192,12 @@ impl Worker {
                 stats: MediaStats::default(),
                 shared,
                 stats_at: now + STATS_INTERVAL,
+                told: now,
+                looks: 0,
+                unread: false,
                 stopping: false,
             };
-            if let Err(error) = turn.run(&mut poller) {
+            if let Err(error) = turn.run(&mut pollers) {
                 tracing::error!(%error, worker = index, "media worker failed");
             }
         })?;
@@ -218,6 +230,14 @@ impl Worker {
 /// The eventfd's token; sockets have their index.
 const DOORBELL: u64 = u64::MAX;
 
+/// What the loop blocks on.
+struct Pollers {
+    /// Doorbell and sockets.
+    all: Poller,
+    /// The doorbell alone, while the sockets are looked at unasked.
+    doorbell: Poller,
+}
+
 /// The state of a worker's thread.
 struct Loop<C> {
     core: C,
@@ -231,25 +251,41 @@ struct Loop<C> {
     stats: MediaStats,
     shared: Arc<Mutex<MediaStats>>,
     stats_at: Instant,
+    /// The latest time that the core knows of.
+    told: Instant,
+    /// How many more times the sockets are looked at unasked; 0: a datagram wakes us.
+    looks: u8,
+    /// There was more to read than one turn may.
+    unread: bool,
     stopping: bool,
 }
 
 impl<C: MediaCore> Loop<C> {
-    fn run(&mut self, poller: &mut Poller) -> io::Result<()> {
+    fn run(&mut self, pollers: &mut Pollers) -> io::Result<()> {
         let mut ready = Ready::new();
         while !self.stopping {
             let deadline = self.core.next_timeout().map_or(self.stats_at, |at| at.min(self.stats_at));
-            poller.wait(&mut ready, Some(deadline.saturating_duration_since(Instant::now())))?;
             let now = Instant::now();
-            if let Some(late) = now.checked_duration_since(deadline) {
+            let (poller, wake) = match self.looks {
+                0 => (&mut pollers.all, deadline),
+                _ => (&mut pollers.doorbell, self.next_look(now, deadline)),
+            };
+            poller.wait(&mut ready, Some(wake.saturating_duration_since(now)))?;
+            let now = Instant::now();
+            if let Some(late) = now.checked_duration_since(wake) {
                 self.stats.lag.observe(late.as_secs_f64());
             }
+            let mut look = self.looks > 0;
             for token in ready.tokens() {
                 if token == DOORBELL {
                     self.take_messages(now);
                 } else {
-                    self.take_datagrams(token as usize)?;
+                    look = true;
                 }
+            }
+            if look {
+                let some = self.take_datagrams()?;
+                self.looks = if some { EMPTY_LOOKS } else { self.looks.saturating_sub(1) };
             }
             let now = Instant::now();
             if self.core.next_timeout().is_some_and(|at| at <= now) {
@@ -289,33 +325,56 @@ impl<C: MediaCore> Loop<C> {
         self.doorbell.ring();
     }
 
-    fn take_datagrams(&mut self, socket: usize) -> io::Result<()> {
-        for _ in 0..BATCHES_A_TURN {
-            let got = self.receive.receive(&self.sockets[socket])?;
-            if got == 0 {
-                break;
-            }
-            let now = Instant::now();
-            let core = &mut self.core;
-            self.receive.for_each(self.sockets[socket].local_addr(), |path, bytes| {
-                core.handle_datagram(now, path, bytes);
-            });
-            self.flush();
-            if got < ReceiveBatch::SLOTS {
-                break;
-            }
+    /// When to look at the sockets again unasked: at the next tick, or when the core has something to do, at a tick
+    /// as well, so that what many peers want at about the same time is one wake-up.
+    fn next_look(&self, now: Instant, deadline: Instant) -> Instant {
+        if self.unread {
+            return now;
         }
-        Ok(())
+        let ticks = self.core.ticks();
+        ticks.after(now, TICK).min(ticks.from(deadline, FAST_TICK))
+    }
+
+    /// Reads all sockets. Says whether there was something.
+    fn take_datagrams(&mut self) -> io::Result<bool> {
+        let mut some = false;
+        self.unread = false;
+        for socket in 0..self.sockets.len() {
+            let mut full = false;
+            for _ in 0..BATCHES_A_TURN {
+                let got = self.receive.receive(&self.sockets[socket])?;
+                if got == 0 {
+                    full = false;
+                    break;
+                }
+                some = true;
+                let now = Instant::now();
+                let (core, told) = (&mut self.core, self.told);
+                self.receive.for_each(now, self.sockets[socket].local_addr(), |arrival, path, bytes| {
+                    // Time never runs back for the core.
+                    core.handle_datagram(arrival.max(told), path, bytes);
+                });
+                self.flush();
+                full = got == ReceiveBatch::SLOTS;
+                if !full {
+                    break;
+                }
+            }
+            self.unread |= full;
+        }
+        Ok(some)
     }
 
     /// Sends what the core has to send, each datagram from the socket of its family.
     fn flush(&mut self) {
-        self.core.settle(Instant::now());
+        self.told = Instant::now();
+        self.core.settle(self.told);
         for socket in &mut self.sockets {
             let v4 = socket.local_addr().is_ipv4();
             let mine = self.core.egress().filter(|run| run.path.remote.is_ipv4() == v4);
             let report = self.send.send(socket, mine);
             self.stats.send_calls += report.calls;
+            self.stats.send_messages += report.messages;
             self.stats.send_no_room += report.no_room;
             self.stats.send_unreachable += report.unreachable;
         }

@@ -64,6 +64,11 @@ const DTLS: Declaration =
     ("sluice_dtls_failures_total", "DTLS handshakes that failed, by reason", &["reason"]);
 const LAG: Declaration = ("sluice_worker_lag_seconds", "How late a worker's loop comes to a deadline", &[]);
 const SEND_CALLS: Declaration = ("sluice_udp_send_calls_total", "System calls that send datagrams", &[]);
+const SEND_MESSAGES: Declaration = (
+    "sluice_udp_send_messages_total",
+    "Messages in those calls: runs of datagrams for one client that the kernel was given as one",
+    &[],
+);
 const SEND_DROPPED: Declaration =
     ("sluice_udp_send_dropped_total", "Datagrams that the kernel did not take, by reason", &["reason"]);
 const DATA_DROPPED: Declaration = (
@@ -154,6 +159,7 @@ fn add(total: &mut MediaStats, part: &MediaStats) {
         (&mut core.switches.0, more.switches.0),
         (&mut core.switches.1, more.switches.1),
         (&mut total.send_calls, part.send_calls),
+        (&mut total.send_messages, part.send_messages),
         (&mut total.send_no_room, part.send_no_room),
         (&mut total.send_unreachable, part.send_unreachable),
         (&mut total.data_dropped, part.data_dropped),
@@ -225,6 +231,7 @@ impl prometheus::core::Collector for Collector {
             counters(DTLS, ends(Part::Dtls)),
             histogram(LAG, &total.lag),
             counters(SEND_CALLS, [([], total.send_calls)]),
+            counters(SEND_MESSAGES, [([], total.send_messages)]),
             counters(
                 SEND_DROPPED,
                 [(["no_room"], total.send_no_room), (["unreachable"], total.send_unreachable)],
@@ -351,6 +358,7 @@ mod tests {
         core.ended = [1, 2, 3, 4, 5];
         stats.lag.observe(0.0007);
         stats.send_calls = 11;
+        stats.send_messages = 16;
         stats.send_no_room = 12;
         stats.send_unreachable = 13;
         stats.data_dropped = 14;
@@ -388,6 +396,7 @@ mod tests {
             "sluice_dtls_failures_total{reason=\"handshake_failed\"} 8",
             "sluice_worker_lag_seconds_bucket{le=\"0.001\"} 2",
             "sluice_udp_send_calls_total 22",
+            "sluice_udp_send_messages_total 32",
             "sluice_udp_send_dropped_total{reason=\"no_room\"} 24",
             "sluice_udp_send_dropped_total{reason=\"unreachable\"} 26",
             "sluice_data_messages_dropped_total 28",

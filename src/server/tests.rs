@@ -10,6 +10,7 @@ use livekit_protocol::{DisconnectReason, LeaveRequest, Ping, SignalRequest, Sign
 use prost::Message as _;
 use sfu::command::{Command, Event, Path};
 use sfu::stats::Stats;
+use sfu::ticks::Ticks;
 use signaling::access::{self, Claims, VideoGrant};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
@@ -33,6 +34,9 @@ impl MediaCore for Silent {
     }
     fn settle(&mut self, _: Instant) {}
     fn handle_timeout(&mut self, _: Instant) {}
+    fn ticks(&self) -> Ticks {
+        Ticks::since(Instant::now()) // nothing ever leaves
+    }
     fn next_timeout(&self) -> Option<Instant> {
         None
     }

@@ -15,7 +15,7 @@ use super::delay::{DelayDetector, Queue};
 use super::loss::{LossObserver, LossVerdict};
 use super::pacer::Pacing;
 use super::probe::{ClusterId, Conditions, Prober};
-use super::rate::{RateMeter, SHORT_WINDOW, WINDOW};
+use super::rate::RateMeter;
 use super::target::{CALM, Cause, Estimator, Facts, TEST};
 use super::twcc::{Acked, SentLog, TwccError};
 use crate::ids::LayerId;
@@ -304,6 +304,11 @@ impl Controller {
         self.silence == Silence::Outage
     }
 
+    /// Whether something left that no report has come after.
+    pub fn awaits_report(&self) -> bool {
+        self.unanswered.is_some()
+    }
+
     /// What the pacer must obey now.
     pub fn pacing(&self, now: Instant) -> Pacing {
         let target = self.target();
@@ -425,7 +430,7 @@ impl Controller {
         Snapshot {
             target: self.target(),
             cause: self.target.cause(),
-            delivered: self.rate.measure(WINDOW).map(|measured| measured.delivered),
+            delivered: self.rate.measured().map(|measured| measured.delivered),
             queue: self.delay.state(),
             queue_delay: self.delay.envelope(),
             loss: self.loss.ratio(),
@@ -496,8 +501,8 @@ impl Controller {
             envelope: self.delay.envelope(),
             latest_delay: self.delay.latest(),
             all_late: self.delay.all_late(),
-            measured: self.rate.measure(WINDOW),
-            short: self.rate.measure(SHORT_WINDOW),
+            measured: self.rate.measured(),
+            short: self.rate.measured_lately(),
             missing: self.log.missing(),
             least: self.least.scale(UP_MARGIN),
             application_limited: self.rate.application_limited(now, self.target.target()),

@@ -92,6 +92,8 @@ pub struct DelayDetector {
     excluded_until: Option<Instant>,
     base: [i64; BASE_SECONDS],
     base_at: u64,
+    least: i64, // of `base`; `i64::MAX` before the first group
+    envelope: i64,
     groups: VecDeque<(Arrival, i64)>, // delay, not yet less the base
     trend: VecDeque<(f64, f64)>,      // arrival and smoothed delay, ms
     trend_start: Option<(Arrival, i64)>,
@@ -115,6 +117,8 @@ impl DelayDetector {
             excluded_until: None,
             base: [i64::MAX; BASE_SECONDS],
             base_at: 0,
+            least: i64::MAX,
+            envelope: 0,
             groups: VecDeque::with_capacity(GROUPS),
             trend: VecDeque::with_capacity(TREND_GROUPS),
             trend_start: None,
@@ -153,7 +157,7 @@ impl DelayDetector {
 
     /// The lower envelope of the queueing delay; zero while nothing is known.
     pub fn envelope(&self) -> Duration {
-        micros(self.envelope_micros())
+        micros(self.envelope)
     }
 
     /// Mean difference between neighbouring groups (smoothed as in RFC 3550 §6.4.1).
@@ -185,6 +189,8 @@ impl DelayDetector {
         if let Some(delay) = now {
             self.base[(self.base_at % BASE_SECONDS as u64) as usize] = delay;
         }
+        self.least = now.unwrap_or(i64::MAX);
+        self.envelope = self.find_envelope();
         self.forget_trend();
     }
 
@@ -212,6 +218,7 @@ impl DelayDetector {
         if jumped {
             self.groups.clear();
             self.base = [i64::MAX; BASE_SECONDS];
+            self.least = i64::MAX;
             self.forget_trend();
         }
         if let Some(&(_, last)) = self.groups.back() {
@@ -222,6 +229,7 @@ impl DelayDetector {
         }
         self.groups.push_back((group.arrival, group.delay));
         self.update_base(group);
+        self.envelope = self.find_envelope();
         self.update_trend(group);
         self.update_state(group.arrival);
     }
@@ -235,13 +243,17 @@ impl DelayDetector {
         self.base_at = self.base_at.max(second);
         let bucket = &mut self.base[(self.base_at % BASE_SECONDS as u64) as usize];
         *bucket = group.delay.min(*bucket);
+        self.least = match passed {
+            0 => self.least.min(group.delay),
+            _ => self.base.iter().copied().min().unwrap_or(i64::MAX),
+        };
     }
 
     fn base_delay(&self) -> i64 {
-        self.base.iter().copied().min().filter(|&base| base != i64::MAX).unwrap_or(0)
+        if self.least == i64::MAX { 0 } else { self.least }
     }
 
-    fn envelope_micros(&self) -> i64 {
+    fn find_envelope(&self) -> i64 {
         let Some(&(latest, _)) = self.groups.back() else { return 0 };
         let recent = self.groups.iter().rev().enumerate();
         let within = recent.take_while(|&(index, &(arrival, _))| {
@@ -280,7 +292,7 @@ impl DelayDetector {
             self.slope = slope(&self.trend).unwrap_or(self.slope);
         }
         let trend = self.slope * self.count.min(GAIN_GROUPS) as f64 * GAIN;
-        let envelope = self.envelope_micros();
+        let envelope = self.envelope;
 
         let mut rising = false;
         if trend > self.threshold {

@@ -3,6 +3,7 @@
 //! The caller enqueues references to packets and takes them out with [`Pacer::next`] until it says `None`;
 //! sequence numbers, picture ids and transport-wide numbers are given **then**, so that a packet dropped
 //! here leaves no gap. One instant of `next` calls is one flush, and what it returns fits one send batch.
+//! From one tick to the next ([`Ticks`]) video leaves once.
 //! Always: audio waits for nothing; every packet enqueued is sent, dropped or still queued
 //! ([`Pacer::counters`]); video is dropped in whole frames (one that is begun is cut off at most where a keyframe
 //! follows), and of those the base temporal layer only together with everything up to the next keyframe; idle time earns no credit beyond one tick.
@@ -13,13 +14,10 @@ use std::time::{Duration, Instant};
 
 use super::PacketClass;
 use super::probe::{ClusterId, ProbePlan};
+use crate::ticks::{FAST_TICK, TICK, Ticks};
 use crate::units::{Bitrate, DataSize, RtpTime};
 
-/// How often video may leave below [`FAST_RATE`]: a frame of a few packets becomes a few small runs.
-const TICK: Duration = Duration::from_millis(5);
-/// The same above [`FAST_RATE`], and while probing, so that a probe of 15 ms has a shape.
-const FAST_TICK: Duration = Duration::from_millis(2);
-/// Above this rate 5 ms of bytes are too much for shallow buffers.
+/// Above this rate [`TICK`] is too long for shallow buffers.
 const FAST_RATE: Bitrate = Bitrate::kbps(8000);
 /// Largest run, in bytes: 16 packets, what a GSO batch takes.
 const MAX_RUN: i64 = 16 * 1200;
@@ -193,6 +191,7 @@ pub struct Pacer<T> {
     hold_works: bool,
     budget: i64, // bytes; may be negative by what the last packet was too large
     credited: Instant,
+    ticks: Ticks,
     flush: Option<Instant>,    // when video left last
     enforced: Option<Instant>, // when limits were looked at last
     departed: Instant,
@@ -202,8 +201,9 @@ pub struct Pacer<T> {
 
 impl<T: Copy> Pacer<T> {
     /// An empty pacer.
-    pub fn new(now: Instant, pacing: Pacing) -> Self {
+    pub fn new(now: Instant, ticks: Ticks, pacing: Pacing) -> Self {
         Pacer {
+            ticks,
             audio: VecDeque::new(),
             audio_rtx: VecDeque::new(),
             video_rtx: VecDeque::new(),
@@ -397,7 +397,9 @@ impl<T: Copy> Pacer<T> {
         let padding = self.probe.as_ref().is_some_and(|probe| probe.padding_works);
         let video = !self.video_rtx.is_empty() || self.video.iter().any(|track| !track.packets.is_empty());
         let budget_at = self.credited + self.time_to_credit();
-        let flush_at = self.flush.map_or(budget_at, |at| budget_at.max(at + self.tick()));
+        let flush_at = self.flush.map_or(budget_at, |at| {
+            self.ticks.from(budget_at, self.tick()).max(self.ticks.after(at, self.tick()))
+        });
         if !self.audio_rtx.is_empty() {
             return Some(flush_at);
         }
@@ -406,6 +408,11 @@ impl<T: Copy> Pacer<T> {
             None if video || padding => Some(flush_at),
             None => None,
         }
+    }
+
+    /// Whether a probe is under way.
+    pub fn probing(&self) -> bool {
+        self.probe.is_some()
     }
 
     /// Packets counted since the beginning.
@@ -444,7 +451,7 @@ impl<T: Copy> Pacer<T> {
 
     /// A flush at the same instant goes on; a new one waits for its tick. Either needs budget.
     fn may_flush(&self, now: Instant) -> bool {
-        self.budget > 0 && self.flush.is_none_or(|at| at == now || at + self.tick() <= now)
+        self.budget > 0 && self.flush.is_none_or(|at| at == now || self.ticks.after(at, self.tick()) <= now)
     }
 
     fn credit(&mut self, now: Instant) {

@@ -45,6 +45,8 @@ pub struct Measured {
 #[derive(Debug)]
 pub struct RateMeter {
     samples: VecDeque<Sample>,
+    measured: Option<Measured>,
+    short: Option<Measured>,
     first: Option<Arrival>,
     recent: MaxOver,
     proven: MaxOver,
@@ -56,6 +58,8 @@ impl RateMeter {
     pub fn new(now: Instant) -> RateMeter {
         RateMeter {
             samples: VecDeque::new(),
+            measured: None,
+            short: None,
             first: None,
             recent: MaxOver::new(now, RECENT_FOR),
             proven: MaxOver::new(now, PROVEN_FOR),
@@ -94,7 +98,8 @@ impl RateMeter {
         while self.samples.front().is_some_and(stale) {
             self.samples.pop_front();
         }
-        if let Some(measured) = self.measure(WINDOW) {
+        (self.measured, self.short) = (self.measure(WINDOW), self.measure(SHORT_WINDOW));
+        if let Some(measured) = self.measured {
             self.recent.add(now, measured.delivered);
             if calm {
                 self.proven.add(now, measured.delivered);
@@ -102,16 +107,27 @@ impl RateMeter {
         }
     }
 
-    /// Rates over the last `window` of arrivals, [`WINDOW`] at most; `None` before one window has passed.
-    pub fn measure(&self, window: Duration) -> Option<Measured> {
+    /// Rates over the last [`WINDOW`] of arrivals; `None` before one window has passed.
+    pub fn measured(&self) -> Option<Measured> {
+        self.measured
+    }
+
+    /// The same over [`SHORT_WINDOW`].
+    pub fn measured_lately(&self) -> Option<Measured> {
+        self.short
+    }
+
+    /// Rates over the last `window` of arrivals, [`WINDOW`] at most.
+    fn measure(&self, window: Duration) -> Option<Measured> {
         let latest = self.samples.back()?.arrival;
         if latest.since(self.first?) < window {
             return None;
         }
-        let within = || self.samples.iter().filter(|sample| latest.since(sample.arrival) <= window);
+        // By arrival, but for what overtook the report before.
+        let within = self.samples.iter().rev().take_while(|sample| latest.since(sample.arrival) <= window);
         let mut size = DataSize::ZERO;
         let mut span: Option<(Instant, Instant)> = None;
-        for sample in within() {
+        for sample in within {
             size += sample.size;
             let (first, last) = span.unwrap_or((sample.sent, sample.sent));
             span = Some((first.min(sample.sent), last.max(sample.sent)));
@@ -242,7 +258,7 @@ mod tests {
         // 1000 bytes each 4 ms = 2 Mbit/s, drawn out to 8 ms each = 1 Mbit/s.
         let acks: Vec<Acked> = (0..200).map(|i| acked(start, i * 4, i as i64 * 8, 1000)).collect();
         meter.on_acked(start, &acks, true);
-        let measured = meter.measure(WINDOW).expect("1.6 s of arrivals");
+        let measured = meter.measured().expect("1.6 s of arrivals");
         assert!((950_000..1_080_000).contains(&measured.delivered.as_bps()), "{measured:?}");
         assert!((1_900_000..2_200_000).contains(&measured.sent.as_bps()), "{measured:?}");
         assert_eq!(meter.proven(start), measured.delivered);

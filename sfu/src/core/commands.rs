@@ -20,7 +20,7 @@ impl Sfu {
             return;
         }
         let (id, room) = (add.peer, add.room);
-        let peer = Box::new(Peer::new(now, add, &self.ice, &mut self.rng));
+        let peer = Box::new(Peer::new(now, self.ticks(), add, &self.ice, &mut self.rng));
         let index = insert(&mut self.peers, peer);
         self.peer_ids.insert(id, index);
         self.rooms.entry(room).or_default().peers.push(index);
@@ -56,6 +56,7 @@ impl Sfu {
         self.claims.retain(|_, owner| *owner != index);
         self.dirty.retain(|other| *other != index);
         self.timers.set(index, None);
+        self.flushes.set(index, None);
         if let Some(room) = self.rooms.get_mut(&peer.room) {
             room.peers.retain(|other| *other != index);
             room.speakers.forget(index);

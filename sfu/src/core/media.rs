@@ -98,10 +98,11 @@ impl Sfu {
                 self.forward(now, stream, &earlier);
             }
         }
-        self.forward(now, stream, &packet);
         if packet.reshaped {
+            // Before it is forwarded: it may begin the keyframe that somebody waits for.
             self.allocate_for(now, stream.track);
         }
+        self.forward(now, stream, &packet);
         self.tell_first_media(index);
         Ok(())
     }
@@ -211,6 +212,7 @@ impl Sfu {
                 Ok(Packet::Remb(bits)) => {
                     peer.downlink.controller.on_remb(now, crate::units::Bitrate::bps(bits));
                     peer.downlink.follow(now);
+                    self.mark_dirty(index);
                 }
                 Ok(Packet::TransportCc(fci)) => {
                     peer.downlink.handle_transport_feedback(now, fci);
@@ -290,6 +292,9 @@ impl Sfu {
         let mut changes = std::mem::take(&mut self.changes);
         changes.clear();
         peer.downlink.allocate(now, &self.tracks, &room.speakers, &mut changes);
+        if let Some(at) = peer.downlink.next_timeout() {
+            self.timers.at_latest(index, at.max(now + REST));
+        }
         for change in &changes {
             match *change {
                 Change::Paused(track) => {
@@ -305,6 +310,7 @@ impl Sfu {
     pub(super) fn flush_peer(&mut self, now: Instant, index: usize) {
         let Some(peer) = self.peers[index].as_deref_mut() else { return };
         peer.downlink.queued = false;
+        let expects = peer.downlink.expects_news();
         let overshoot = peer.downlink.flush(
             now,
             &mut peer.connection,
@@ -316,7 +322,9 @@ impl Sfu {
         while let Some(track) = peer.downlink.poll_resumed() {
             self.events.push_back(Event::SubscriptionPaused { peer: peer.id, track, paused: false });
         }
-        if let Some(at) = peer.downlink.next_timeout() {
+        let tick = peer.downlink.next_tick();
+        self.flushes.set(index, tick.map(|at| if at > now { at } else { now + REST }));
+        if !expects && let Some(at) = peer.downlink.next_timeout() {
             self.timers.at_latest(index, at.max(now + REST));
         }
         let first = peer.downlink.sent_media && !peer.first_media_told;

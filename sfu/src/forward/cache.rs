@@ -74,12 +74,19 @@ struct Entry {
 pub struct PacketCache {
     bytes: Box<[u8]>,
     written: u64,
+    /// So many bytes written, it is looked at again whether the ring is large enough: that goes through all entries.
+    look_at: u64,
     entries: Box<[Option<Entry>]>,
 }
 
 impl Default for PacketCache {
     fn default() -> Self {
-        PacketCache { bytes: vec![0; START].into(), written: 0, entries: vec![None; SLOTS].into() }
+        PacketCache {
+            bytes: vec![0; START].into(),
+            written: 0,
+            look_at: START as u64,
+            entries: vec![None; SLOTS].into(),
+        }
     }
 }
 
@@ -134,9 +141,10 @@ impl PacketCache {
 
     fn grow_if_short(&mut self, now: Instant, len: usize) {
         let capacity = self.bytes.len();
-        if capacity >= MAX || self.written + (len as u64) < capacity as u64 {
+        if capacity >= MAX || self.written + (len as u64) < self.look_at {
             return;
         }
+        self.look_at = self.written + capacity as u64 / 4;
         let floor = (self.written + len as u64).saturating_sub(capacity as u64);
         // The oldest packet that stays; younger than KEEP means the ring is too small.
         let oldest =
@@ -149,7 +157,7 @@ impl PacketCache {
         old.sort_by_key(|entry| entry.start);
         let bytes = std::mem::replace(&mut self.bytes, vec![0; capacity * 2].into());
         self.entries.fill(None);
-        self.written = 0;
+        (self.written, self.look_at) = (0, capacity as u64 * 2);
         for mut entry in old {
             let from = (entry.start % capacity as u64) as usize;
             let len = usize::from(entry.len);

@@ -225,7 +225,9 @@ impl Selector {
 
     fn fate(&self, encoding: u8, spatial: u8, timestamp: RtpTime) -> Option<bool> {
         let same = |f: &&Frame| f.encoding == encoding && f.spatial == spatial && f.timestamp == timestamp;
-        self.frames.iter().flatten().find(same).map(|frame| frame.forward)
+        // The latest first: mostly it is the one.
+        let (before, after) = self.frames.split_at(self.next_frame);
+        before.iter().rev().chain(after.iter().rev()).flatten().find(same).map(|frame| frame.forward)
     }
 
     fn remember(&mut self, encoding: u8, spatial: u8, timestamp: RtpTime, forward: bool) {

@@ -231,6 +231,16 @@ impl Connection {
         self.protect(packet, len, SrtpSender::protect_rtp)
     }
 
+    /// Bytes that an RTP packet grows by.
+    pub(crate) fn rtp_overhead(&self) -> usize {
+        match &self.cipher {
+            Cipher::Srtp { sender, .. } => sender.profile().rtp_overhead(),
+            Cipher::None => 0,
+            #[cfg(feature = "null-cipher")]
+            Cipher::Null(_) => 0,
+        }
+    }
+
     /// The same for RTCP.
     pub(crate) fn protect_rtcp(&mut self, packet: &mut [u8], len: usize) -> Option<usize> {
         self.protect(packet, len, SrtpSender::protect_rtcp)

@@ -24,11 +24,13 @@ use crate::forward::select::Layout;
 use crate::forward::sent::Answer;
 use crate::ids::{LayerId, SeqNo, Ssrc, TrackId};
 use crate::stats::{DropReason, Stats};
+use crate::ticks::Ticks;
 use crate::track::{Ingested, Track};
 use crate::units::{Bitrate, DataSize, NtpTime, WallClock};
 use crate::uplink::meter::LayerMeter;
 use crate::wire::description::Codec;
 use crate::wire::rtcp::ReportBlock;
+use crate::wire::rtp;
 
 /// IPv4 and UDP headers; IPv6 has 20 more, which nobody misses in an estimate.
 const IP_UDP: usize = 28;
@@ -102,9 +104,9 @@ pub(crate) struct Downlink {
 }
 
 impl Downlink {
-    pub(crate) fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant, ticks: Ticks) -> Self {
         let controller = Controller::new(now, Config::default());
-        let pacer = Pacer::new(now, controller.pacing(now));
+        let pacer = Pacer::new(now, ticks, controller.pacing(now));
         Downlink {
             subscriptions: Vec::new(),
             by_ssrc: HashMap::new(),
@@ -483,8 +485,19 @@ impl Downlink {
         self.pacer.follow(now, self.controller.pacing(now));
     }
 
+    /// When to call [`Downlink::handle_timeout`].
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        [self.controller.next_timeout(), self.pacer.next_timeout()].into_iter().flatten().min()
+        self.controller.next_timeout()
+    }
+
+    /// When to call [`Downlink::flush`].
+    pub(crate) fn next_tick(&self) -> Option<Instant> {
+        self.pacer.next_timeout()
+    }
+
+    /// Whether its deadline takes into account already that something is under way: what leaves does not change it.
+    pub(crate) fn expects_news(&self) -> bool {
+        self.controller.awaits_report() && !self.pacer.probing()
     }
 
     /// Sends what may leave now. Says whether the allocator must run: the pacer could not keep up.
@@ -502,9 +515,10 @@ impl Downlink {
         while let Some(departure) = self.pacer.next(now) {
             match departure {
                 Departure::Packet { item, class, size: _, cluster } => {
+                    let run = egress.open_run(path);
                     let out = egress.space();
                     if let Some(len) =
-                        self.build(now, item, class, cluster, connection, tracks, ntp, out, stats)
+                        self.build(now, item, class, cluster, run, connection, tracks, ntp, out, stats)
                     {
                         egress.commit(path, len);
                     }
@@ -541,6 +555,7 @@ impl Downlink {
         item: Item,
         class: PacketClass,
         cluster: Option<congestion::ClusterId>,
+        run: Option<usize>,
         connection: &mut Connection,
         tracks: &[Option<Box<Track>>],
         ntp: NtpTime,
@@ -589,6 +604,10 @@ impl Downlink {
             What::Filler { number } => subscription.write_filler(out, number, stamp)?,
         };
         let kind = subscription.kind;
+        let plain = match kind {
+            MediaKind::Video => equalise(out, plain, run, connection.rtp_overhead()),
+            MediaKind::Audio => plain,
+        };
         let len = connection.protect_rtp(out, plain)?;
         stats.sent.of(kind).count(len);
         self.sent_media = true;
@@ -679,6 +698,18 @@ impl Asked {
             steps: &self.steps,
         }
     }
+}
+
+/// Brings a packet to the size of those before it in its run, so that it can go along with them and others with it, or
+/// to one that the next can have too: the packets of a frame differ by a byte or an extension. Costs 2 % at most.
+fn equalise(out: &mut [u8], plain: usize, run: Option<usize>, overhead: usize) -> usize {
+    const STEP: usize = 8;
+    let most = plain / 50;
+    let wanted = match run.and_then(|segment| segment.checked_sub(overhead)) {
+        Some(wanted) if wanted >= plain => wanted,
+        Some(_) | None => (plain + overhead).next_multiple_of(STEP) - overhead,
+    };
+    if wanted - plain <= most { rtp::pad(out, plain, wanted) } else { plain }
 }
 
 /// The best layer that the subscriber has a use for.

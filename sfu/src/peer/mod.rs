@@ -20,6 +20,7 @@ use self::negotiate::Agreement;
 use self::uplink::Uplink;
 use crate::command::{AddPeer, NegotiationRole};
 use crate::ids::{PeerId, RoomId, Ssrc};
+use crate::ticks::Ticks;
 use crate::track::Track;
 use crate::transport::ice::IceConfig;
 
@@ -47,7 +48,13 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    pub(crate) fn new(now: Instant, add: AddPeer, ice: &IceConfig, rng: &mut fastrand::Rng) -> Self {
+    pub(crate) fn new(
+        now: Instant,
+        ticks: Ticks,
+        add: AddPeer,
+        ice: &IceConfig,
+        rng: &mut fastrand::Rng,
+    ) -> Self {
         let mut connection = Connection::new(ice, rng);
         let offers_channels = !add.channels.is_empty();
         connection.wanted_channels =
@@ -63,7 +70,7 @@ impl Peer {
             connection,
             agreement,
             uplink: Uplink::new(now),
-            downlink: Downlink::new(now),
+            downlink: Downlink::new(now, ticks),
             pending_data: PendingData::default(),
             ssrc: Ssrc(rng.u32(1..)),
             report_due: now + REPORT_INTERVAL,

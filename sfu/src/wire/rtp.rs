@@ -114,6 +114,19 @@ impl FixedHeader {
     }
 }
 
+/// Lengthens a packet without padding to `len` bytes by padding (RFC 3550 §5.1), if that takes 255 bytes at most and
+/// `packet` has them. Returns the length it has then; `plain` before.
+pub fn pad(packet: &mut [u8], plain: usize, len: usize) -> usize {
+    let Some(padding) = len.checked_sub(plain).and_then(|padding| u8::try_from(padding).ok()) else {
+        return plain;
+    };
+    let Some(bytes) = packet.get_mut(plain..len).filter(|bytes| !bytes.is_empty()) else { return plain };
+    bytes.fill(0);
+    bytes[usize::from(padding) - 1] = padding;
+    packet[0] |= 0x20;
+    len
+}
+
 /// Splits a retransmission's payload into the original sequence number and the original payload; `None` for
 /// one of padding alone, which senders use to probe (RFC 4588 §4).
 pub fn split_retransmission(payload: &[u8]) -> Option<(u16, &[u8])> {
@@ -189,6 +202,25 @@ mod tests {
         assert_eq!(split_retransmission(&[0x12, 0x34, 9]), Some((0x1234, &[9][..])));
         assert_eq!(split_retransmission(&[0x12, 0x34]), None);
         assert_eq!(split_retransmission(&[]), None);
+    }
+
+    #[test]
+    fn padding_is_found_again_and_never_cuts_off() {
+        let mut packet = [7; 300];
+        FixedHeader {
+            marker: true,
+            payload_type: 96,
+            sequence_number: 1,
+            timestamp: RtpTime(2),
+            ssrc: Ssrc(3),
+        }
+        .write(packet.first_chunk_mut().unwrap(), false, false);
+        for (len, expected) in [(40, 40), (39, 40), (41, 41), (295, 295), (296, 40), (301, 40)] {
+            let mut packet = packet;
+            assert_eq!(pad(&mut packet, 40, len), expected);
+            let header = RtpHeader::parse(&packet[..expected]).unwrap();
+            assert_eq!(header.payload(), 12..40, "to {len}");
+        }
     }
 
     proptest! {

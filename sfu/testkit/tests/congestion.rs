@@ -8,6 +8,7 @@ use sfu::congestion::{
     Track, TrackSlot,
 };
 use sfu::ids::{LayerId, Ssrc, TrackId};
+use sfu::ticks::Ticks;
 use sfu::units::{Bitrate, DataSize, RtpTime};
 use sfu_testkit::clock;
 use sfu_testkit::link::{Jitter, Link, LinkConfig, Loss};
@@ -53,7 +54,7 @@ impl Call {
     fn new(down: LinkConfig, seed: u64) -> Call {
         let start = clock::start();
         let controller = Controller::new(start, Config::default());
-        let pacer = Pacer::new(start, controller.pacing(start));
+        let pacer = Pacer::new(start, Ticks::since(start), controller.pacing(start));
         let back = LinkConfig { delay: Duration::from_millis(25), ..LinkConfig::fiber() };
         Call {
             start,

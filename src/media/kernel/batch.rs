@@ -7,12 +7,13 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::ptr;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use sfu::command::Path;
 
 use super::udp::{Name, UdpSocket, destination_v4, destination_v6, packet_info_v4, packet_info_v6};
 
-/// Room for control messages: packet info (40 bytes with its header at most) and a segment size (24).
+/// Room for control messages: packet info (40 bytes with its header at most), a segment size (24), a time (32).
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
 struct Control([u8; 96]);
@@ -38,6 +39,8 @@ pub struct ReceiveBatch {
 impl ReceiveBatch {
     /// Messages a call. With GRO each may hold up to 64 datagrams of one sender.
     pub const SLOTS: usize = 32;
+    /// A datagram that seems to be older shows that the clock was set.
+    const OLDEST: Duration = Duration::from_millis(50);
     /// The largest message: what an IP packet can hold.
     const SLOT: usize = 1 << 16;
 
@@ -96,29 +99,47 @@ impl ReceiveBatch {
         Ok(self.filled)
     }
 
-    /// Each datagram of the batch, in the order of arrival, with where it came from and went to. `local` is
-    /// where the socket is bound. Messages without a usable sender are passed over.
-    pub fn for_each(&mut self, local: SocketAddr, mut take: impl FnMut(Path, &mut [u8])) {
+    /// Each datagram of the batch, in the order of arrival, with when it came (`now` at the latest), where from and
+    /// where to. `local` is where the socket is bound. Messages without a usable sender are passed over.
+    pub fn for_each(
+        &mut self,
+        now: Instant,
+        local: SocketAddr,
+        mut take: impl FnMut(Instant, Path, &mut [u8]),
+    ) {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         for i in 0..self.filled {
             let header = &self.headers[i];
             let Some(remote) = self.names[i].address() else { continue };
             if header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0 {
                 continue;
             }
-            let (to, segment) = read_control(&header.msg_hdr);
+            let Received { to, segment, at } = read_control(&header.msg_hdr);
+            let age = at.map_or(Duration::ZERO, |at| unix.saturating_sub(at)).min(Self::OLDEST);
+            let arrival = now.checked_sub(age).unwrap_or(now);
             let path = Path { local: SocketAddr::new(to.unwrap_or(local.ip()), local.port()), remote };
             let length = (header.msg_len as usize).min(Self::SLOT);
             let bytes = &mut self.slab[i * Self::SLOT..][..length];
             for datagram in bytes.chunks_mut(segment.unwrap_or(length).max(1)) {
-                take(path, datagram);
+                take(arrival, path, datagram);
             }
         }
     }
 }
 
-/// The address a message was sent to, and the size of the datagrams in it when there may be several.
-fn read_control(header: &libc::msghdr) -> (Option<IpAddr>, Option<usize>) {
-    let (mut to, mut segment) = (None, None);
+/// What the kernel tells of a message.
+#[derive(Default)]
+struct Received {
+    /// The address it was sent to.
+    to: Option<IpAddr>,
+    /// The size of the datagrams in it when there may be several.
+    segment: Option<usize>,
+    /// When it came, since the Unix epoch.
+    at: Option<Duration>,
+}
+
+fn read_control(header: &libc::msghdr) -> Received {
+    let mut received = Received::default();
     // SAFETY: the kernel has filled `msg_control` and set `msg_controllen` to match, and the buffer is aligned
     // as control messages need; the macros stay within that length. The payload of a message has the type
     // that its level and type name; it is read unaligned.
@@ -128,20 +149,26 @@ fn read_control(header: &libc::msghdr) -> (Option<IpAddr>, Option<usize>) {
             let data = libc::CMSG_DATA(message);
             match (message.cmsg_level, message.cmsg_type) {
                 (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
-                    to = Some(destination_v4(&ptr::read_unaligned(data.cast())));
+                    received.to = Some(destination_v4(&ptr::read_unaligned(data.cast())));
                 }
                 (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
-                    to = Some(destination_v6(&ptr::read_unaligned(data.cast())));
+                    received.to = Some(destination_v6(&ptr::read_unaligned(data.cast())));
                 }
                 (libc::SOL_UDP, libc::UDP_GRO) => {
-                    segment = usize::try_from(ptr::read_unaligned(data.cast::<libc::c_int>())).ok();
+                    received.segment = usize::try_from(ptr::read_unaligned(data.cast::<libc::c_int>())).ok();
+                }
+                (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => {
+                    let at: libc::timespec = ptr::read_unaligned(data.cast());
+                    received.at = u64::try_from(at.tv_sec)
+                        .ok()
+                        .map(|seconds| Duration::new(seconds, at.tv_nsec.clamp(0, 999_999_999) as u32));
                 }
                 _ => {}
             }
             next = libc::CMSG_NXTHDR(header, message);
         }
     }
-    (to, segment)
+    received
 }
 
 /// Datagrams of equal size for one destination: `bytes` cut every `segment` bytes, the last may be shorter.
@@ -160,6 +187,8 @@ pub struct Outgoing<'a> {
 pub struct SendReport {
     /// System calls made.
     pub calls: u64,
+    /// Messages that the kernel took: runs of datagrams.
+    pub messages: u64,
     /// Datagrams that the kernel took.
     pub sent: u64,
     /// Datagrams dropped since the socket's buffer was full.
@@ -286,6 +315,7 @@ impl SendBatch {
                 )
             };
             if let Ok(accepted) = usize::try_from(result) {
+                self.report.messages += accepted as u64;
                 self.report.sent +=
                     self.shapes[done..done + accepted].iter().map(|shape| shape.0).sum::<u64>();
                 done += accepted;
@@ -337,6 +367,7 @@ impl SendBatch {
             // SAFETY: as in `flush`; `part` lives through the call.
             let result = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, libc::MSG_DONTWAIT) };
             if result >= 0 {
+                self.report.messages += 1;
                 self.report.sent += 1;
             } else {
                 match io::Error::last_os_error().raw_os_error() {

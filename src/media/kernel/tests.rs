@@ -29,7 +29,11 @@ fn receive(socket: &UdpSocket, count: usize) -> Vec<(Path, Vec<u8>)> {
     while got.len() < count {
         wait_readable(socket);
         batch.receive(socket).unwrap();
-        batch.for_each(socket.local_addr(), |path, bytes| got.push((path, bytes.to_vec())));
+        let now = Instant::now();
+        batch.for_each(now, socket.local_addr(), |at, path, bytes| {
+            assert!(at <= now && now - at < Duration::from_secs(1));
+            got.push((path, bytes.to_vec()));
+        });
     }
     got
 }

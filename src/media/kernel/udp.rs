@@ -44,6 +44,9 @@ impl UdpSocket {
             set_option(&fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
             set_option(&fd, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
         }
+        if let Err(error) = set_option(&fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1) {
+            tracing::info!(%error, "kernel without receive times: datagrams count as received when they are read");
+        }
         grow(&fd, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, buffers.receive, "receive", "rmem_max")?;
         grow(&fd, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, buffers.send, "send", "wmem_max")?;
         if let Err(error) = set_option(&fd, libc::SOL_UDP, libc::UDP_GRO, 1) {

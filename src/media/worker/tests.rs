@@ -10,8 +10,8 @@ use super::*;
 
 /// Sends every datagram back three times; one that begins with `later` only after 5 ms. An offer's `id` is the number
 /// of `FirstMedia` events that it makes, an answer's that of `Data` events.
-#[derive(Default)]
 struct Echo {
+    start: Instant,
     slab: Vec<u8>,
     runs: Vec<(Path, u16, std::ops::Range<usize>)>,
     later: Vec<(Instant, Path, Vec<u8>)>,
@@ -21,6 +21,18 @@ struct Echo {
 }
 
 impl Echo {
+    fn new(start: Instant, removed: Arc<Mutex<Vec<PeerId>>>) -> Echo {
+        Echo {
+            start,
+            slab: Vec::new(),
+            runs: Vec::new(),
+            later: Vec::new(),
+            events: std::collections::VecDeque::new(),
+            removed,
+            stats: Stats::default(),
+        }
+    }
+
     fn answer(&mut self, path: Path, bytes: &[u8]) {
         let begin = self.slab.len();
         for _ in 0..3 {
@@ -57,6 +69,9 @@ impl MediaCore for Echo {
     }
 
     fn settle(&mut self, _: Instant) {}
+    fn ticks(&self) -> Ticks {
+        Ticks::since(self.start)
+    }
     fn handle_timeout(&mut self, now: Instant) {
         for (at, path, bytes) in std::mem::take(&mut self.later) {
             assert!(at <= now, "never early");
@@ -97,7 +112,7 @@ fn start() -> (Worker, Arc<Mutex<Vec<PeerId>>>) {
     let sockets = sockets.iter().map(|at| UdpSocket::bind(at.parse().unwrap(), buffers).unwrap()).collect();
     let removed = Arc::new(Mutex::new(Vec::new()));
     let shared = Arc::clone(&removed);
-    let worker = Worker::start(0, sockets, move |_| Echo { removed: shared, ..Echo::default() }).unwrap();
+    let worker = Worker::start(0, sockets, move |now| Echo::new(now, shared)).unwrap();
     (worker, removed)
 }
 
@@ -238,6 +253,9 @@ async fn a_worker_that_panicked_is_seen_to_be_gone() {
         }
         fn settle(&mut self, _: Instant) {}
         fn handle_timeout(&mut self, _: Instant) {}
+        fn ticks(&self) -> Ticks {
+            self.0.ticks()
+        }
         fn next_timeout(&self) -> Option<Instant> {
             None
         }
@@ -252,7 +270,7 @@ async fn a_worker_that_panicked_is_seen_to_be_gone() {
             &self.0.stats
         }
     }
-    let worker = Worker::start(0, Vec::new(), |_| Bomb(Echo::default())).unwrap();
+    let worker = Worker::start(0, Vec::new(), |now| Bomb(Echo::new(now, Arc::default()))).unwrap();
     let client = worker.client().clone();
     client.send(add_peer(1, 1)).await.unwrap();
     client.queue.closed().await;

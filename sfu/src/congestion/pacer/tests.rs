@@ -50,7 +50,7 @@ fn items(left: &[(Instant, Departure<u32>)]) -> Vec<u32> {
 #[test]
 fn audio_passes_everything_and_the_rest_keeps_its_order() {
     let now = clock::start();
-    let mut pacer = Pacer::new(now, pacing(1000));
+    let mut pacer = Pacer::new(now, Ticks::since(now), pacing(1000));
     video(&mut pacer, now, 5, frame(1, false, 0));
     pacer.enqueue_video(now, TrackSlot(1), 4, FULL, frame(1, true, 0));
     pacer.enqueue(now, PacketClass::VideoRtx, 3, FULL);
@@ -64,7 +64,7 @@ fn audio_passes_everything_and_the_rest_keeps_its_order() {
 #[test]
 fn video_leaves_at_the_rate_and_in_small_runs() {
     let now = clock::start();
-    let mut pacer = Pacer::new(now, pacing(2400));
+    let mut pacer = Pacer::new(now, Ticks::since(now), pacing(2400));
     for item in 0..100 {
         video(&mut pacer, now, item, frame(1, true, 0));
     }
@@ -80,7 +80,7 @@ fn video_leaves_at_the_rate_and_in_small_runs() {
 #[test]
 fn idleness_earns_no_burst() {
     let now = clock::start();
-    let mut pacer = Pacer::new(now, pacing(1000));
+    let mut pacer = Pacer::new(now, Ticks::since(now), pacing(1000));
     assert!(pacer.next(now + ms(10_000)).is_none());
     let later = now + ms(10_000);
     for item in 0..10 {
@@ -94,7 +94,7 @@ fn idleness_earns_no_burst() {
 fn a_large_frame_leaves_in_time_and_takes_no_other_with_it() {
     let mut now = clock::start();
     let pacing = Pacing { catch_up_rate: Bitrate::kbps(1200), ..pacing(600) };
-    let mut pacer = Pacer::new(now, pacing);
+    let mut pacer = Pacer::new(now, Ticks::since(now), pacing);
     let mut left = Vec::new();
     for number in 0..30 {
         // 24 frames a second in 480 kbit/s, the base layer's three times as large as the others.
@@ -114,7 +114,7 @@ fn a_large_frame_leaves_in_time_and_takes_no_other_with_it() {
 #[test]
 fn late_upper_layers_are_dropped_in_whole_frames() {
     let now = clock::start();
-    let mut pacer = Pacer::new(now, pacing(300));
+    let mut pacer = Pacer::new(now, Ticks::since(now), pacing(300));
     let temporal = [0, 2, 1, 2, 0];
     for number in 0..5_u32 {
         for packet in 0..3 {
@@ -131,7 +131,7 @@ fn late_upper_layers_are_dropped_in_whole_frames() {
 #[test]
 fn what_follows_a_dropped_upper_frame_waits_for_the_base() {
     let now = clock::start();
-    let mut pacer = Pacer::new(now, pacing(300));
+    let mut pacer = Pacer::new(now, Ticks::since(now), pacing(300));
     for packet in 0..4 {
         video(&mut pacer, now, packet, frame(0, false, 0));
     }
@@ -150,7 +150,7 @@ fn what_follows_a_dropped_upper_frame_waits_for_the_base() {
 #[test]
 fn a_base_layer_too_late_empties_the_track_until_a_keyframe() {
     let now = clock::start();
-    let mut pacer = Pacer::new(now, pacing(50));
+    let mut pacer = Pacer::new(now, Ticks::since(now), pacing(50));
     for number in 0..10 {
         video(&mut pacer, now, number, frame(number, false, 0));
     }
@@ -165,7 +165,7 @@ fn a_base_layer_too_late_empties_the_track_until_a_keyframe() {
 #[test]
 fn a_keyframe_replaces_what_is_late_before_it() {
     let now = clock::start();
-    let mut pacer = Pacer::new(now, pacing(300));
+    let mut pacer = Pacer::new(now, Ticks::since(now), pacing(300));
     for number in 0..5 {
         video(&mut pacer, now, number, frame(number, false, 0));
     }
@@ -177,7 +177,7 @@ fn a_keyframe_replaces_what_is_late_before_it() {
 #[test]
 fn a_hold_lets_audio_pass_and_keeps_reports_coming() {
     let now = clock::start();
-    let mut pacer = Pacer::new(now, Pacing { hold: Some(ms(20)), ..pacing(1000) });
+    let mut pacer = Pacer::new(now, Ticks::since(now), Pacing { hold: Some(ms(20)), ..pacing(1000) });
     video(&mut pacer, now, 1, frame(1, false, 0));
     let left = run(&mut pacer, now, now + ms(200));
     assert!(items(&left).is_empty());
@@ -189,7 +189,7 @@ fn a_hold_lets_audio_pass_and_keeps_reports_coming() {
 #[test]
 fn a_hold_without_padding_lets_video_pass() {
     let now = clock::start();
-    let mut pacer = Pacer::new(now, Pacing { hold: Some(ms(20)), ..pacing(1000) });
+    let mut pacer = Pacer::new(now, Ticks::since(now), Pacing { hold: Some(ms(20)), ..pacing(1000) });
     video(&mut pacer, now, 1, frame(1, false, 0));
     let at = now + ms(25);
     let Some(Departure::Padding { size, .. }) = pacer.next(at) else { panic!("keepalive is due") };
@@ -200,7 +200,7 @@ fn a_hold_without_padding_lets_video_pass() {
 #[test]
 fn a_probe_has_its_rate_its_size_and_its_tag() {
     let now = clock::start();
-    let mut pacer = Pacer::new(now, pacing(750));
+    let mut pacer = Pacer::new(now, Ticks::since(now), pacing(750));
     let cluster = ClusterId { number: 1, kind: ProbeKind::Cluster };
     let plan = ProbePlan {
         cluster,
@@ -238,7 +238,7 @@ fn padding_that_cannot_be_made_is_not_asked_for_again() {
         min_packets: 5,
         packet: DataSize::bytes(420),
     };
-    let mut pacer: Pacer<u32> = Pacer::new(now, pacing(750));
+    let mut pacer: Pacer<u32> = Pacer::new(now, Ticks::since(now), pacing(750));
     pacer.follow(now, Pacing { probe: Some(plan), ..pacing(750) });
     let at = now + ms(2);
     let Some(Departure::Padding { size, .. }) = pacer.next(at) else { panic!("padding is due") };
@@ -251,7 +251,7 @@ fn padding_that_cannot_be_made_is_not_asked_for_again() {
 fn a_keyframe_of_a_smaller_layer_does_not_wait_behind_what_it_replaces() {
     let mut now = clock::start();
     let held = Pacing { hold: Some(ms(20)), ..pacing(300) };
-    let mut pacer: Pacer<u32> = Pacer::new(now, pacing(300));
+    let mut pacer: Pacer<u32> = Pacer::new(now, Ticks::since(now), pacing(300));
     for number in 0..20 {
         video(&mut pacer, now, number, frame(0, false, 0)); // 24 kB: over half a second
     }
@@ -278,7 +278,7 @@ proptest! {
         arrivals in prop::collection::vec((0_u64..40, 0_u8..3, 1_u32..6, any::<bool>()), 1..150),
     ) {
         let mut now = clock::start();
-        let mut pacer: Pacer<u32> = Pacer::new(now, pacing(kbps));
+        let mut pacer: Pacer<u32> = Pacer::new(now, Ticks::since(now), pacing(kbps));
         let mut left = Vec::new();
         let mut offered = std::collections::HashMap::new();
         for (number, (wait, temporal, packets, audio)) in arrivals.into_iter().enumerate() {
