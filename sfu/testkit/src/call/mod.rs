@@ -6,6 +6,7 @@
 //! Always: one seed is one whole call, to the byte ([`Server::trace`]).
 
 mod host;
+mod hostile;
 mod publisher;
 mod sdp;
 mod server;
@@ -21,6 +22,7 @@ use sfu::ids::{LayerId, Mid, PeerId, RoomId, Ssrc, TrackId};
 use sfu::units::WallClock;
 
 pub use self::host::{Host, Stalls};
+pub use self::hostile::{Attack, Forgery};
 pub use self::publisher::{Published, Publisher};
 pub use self::server::Server;
 pub use self::subscriber::{Heard, Subscriber};
@@ -251,6 +253,18 @@ impl Call {
     /// A publisher starts or stops an encoding.
     pub fn set_layer(&mut self, publisher: PublisherId, rid: &str, active: bool) {
         self.net.with(publisher.node, |now, node: &mut Publisher| node.set_layer(now, rid, active));
+    }
+
+    /// A subscriber turns hostile.
+    pub fn attack(&mut self, subscriber: SubscriberId, attack: Attack) {
+        self.net.with(subscriber.node, |now, host: &mut Host<Subscriber>| {
+            host.node_mut().attack(now, attack);
+        });
+    }
+
+    /// All that was sent to a subscriber and when, as one number.
+    pub fn trace_of(&self, subscriber: SubscriberId) -> u64 {
+        self.server().trace_of(self.seen(subscriber).local())
     }
 
     /// Changes a subscriber's path.
