@@ -6,6 +6,8 @@ mod asked;
 mod clean;
 mod comings;
 mod crowd;
+mod economy;
+mod hostile;
 mod lossy;
 mod narrow;
 mod policy;
