@@ -62,6 +62,116 @@ impl DropReason {
     }
 }
 
+/// Why a packet that a subscriber asked for again was not resent. A closed list: it labels a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(usize)]
+pub enum NackRefusal {
+    /// It was reported as received.
+    Arrived,
+    /// It was resent less than a round trip ago, or is about to be.
+    TooSoon,
+    /// It was resent often enough.
+    TooOften,
+    /// It was sent so long ago that it helps nobody.
+    TooOld,
+    /// It was never sent, or is forgotten.
+    Unknown,
+    /// More was asked for than the share of the rate that repairs have.
+    Budget,
+}
+
+impl NackRefusal {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [NackRefusal; 6] = [
+        NackRefusal::Arrived,
+        NackRefusal::TooSoon,
+        NackRefusal::TooOften,
+        NackRefusal::TooOld,
+        NackRefusal::Unknown,
+        NackRefusal::Budget,
+    ];
+
+    /// As a label's value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            NackRefusal::Arrived => "arrived",
+            NackRefusal::TooSoon => "too_soon",
+            NackRefusal::TooOften => "too_often",
+            NackRefusal::TooOld => "too_old",
+            NackRefusal::Unknown => "unknown",
+            NackRefusal::Budget => "budget",
+        }
+    }
+}
+
+/// Why a subscriber's keyframe request was not heeded. A closed list: it labels a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(usize)]
+pub enum KeyframeRefusal {
+    /// It asked less than a second ago.
+    TooSoon,
+    /// It has asked more than once a second for ten seconds.
+    Flood,
+    /// For a stream that it does not get.
+    Unknown,
+}
+
+impl KeyframeRefusal {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [KeyframeRefusal; 3] =
+        [KeyframeRefusal::TooSoon, KeyframeRefusal::Flood, KeyframeRefusal::Unknown];
+
+    /// As a label's value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            KeyframeRefusal::TooSoon => "too_soon",
+            KeyframeRefusal::Flood => "flood",
+            KeyframeRefusal::Unknown => "unknown",
+        }
+    }
+}
+
+/// Why a transport-wide report, or what it says of one packet, was not believed. A closed list: it labels a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(usize)]
+pub enum FeedbackRefusal {
+    /// A report that ends before what it announces, or uses what is reserved.
+    Malformed,
+    /// A report on numbers that were never sent, or on more than are remembered.
+    NotSent,
+    /// A report whose time is seconds away from what the one before it lets expect. It is read: clocks are set, too.
+    ClockJump,
+    /// A packet that was reported as received before. Honest clients do that, a little.
+    Repeated,
+    /// A packet sent so long ago that it is forgotten or says nothing.
+    Old,
+}
+
+impl FeedbackRefusal {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [FeedbackRefusal; 5] = [
+        FeedbackRefusal::Malformed,
+        FeedbackRefusal::NotSent,
+        FeedbackRefusal::ClockJump,
+        FeedbackRefusal::Repeated,
+        FeedbackRefusal::Old,
+    ];
+
+    /// As a label's value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FeedbackRefusal::Malformed => "malformed",
+            FeedbackRefusal::NotSent => "not_sent",
+            FeedbackRefusal::ClockJump => "clock_jump",
+            FeedbackRefusal::Repeated => "repeated",
+            FeedbackRefusal::Old => "old",
+        }
+    }
+}
+
+/// What was not believed, by [`FeedbackRefusal`].
+pub type FeedbackRefusals = [u64; FeedbackRefusal::ALL.len()];
+
 /// Packets and bytes (UDP payload) of one kind in one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
@@ -147,8 +257,14 @@ pub struct Stats {
     pub dropped: [u64; DropReason::ALL.len()],
     /// Sequence numbers that receivers asked us to resend, and that we asked publishers to.
     pub nacks: (u64, u64),
+    /// Of those that receivers asked for, what was not resent, by [`NackRefusal`].
+    pub nacks_refused: [u64; NackRefusal::ALL.len()],
+    /// Transport-wide reports that were not believed, in whole or in part.
+    pub feedback_refused: FeedbackRefusals,
     /// Keyframe requests (PLI and FIR) received and sent.
     pub plis: (u64, u64),
+    /// Of those received, what was not heeded, by [`KeyframeRefusal`].
+    pub plis_refused: [u64; KeyframeRefusal::ALL.len()],
     /// Packets that publishers resent, and that we resent.
     pub retransmissions: (u64, u64),
     /// Audio packets sent with earlier ones in them.
@@ -179,7 +295,10 @@ impl Default for Stats {
             rtcp: Default::default(),
             dropped: [0; DropReason::ALL.len()],
             nacks: (0, 0),
+            nacks_refused: [0; NackRefusal::ALL.len()],
+            feedback_refused: FeedbackRefusals::default(),
             plis: (0, 0),
+            plis_refused: [0; KeyframeRefusal::ALL.len()],
             retransmissions: (0, 0),
             redundant: 0,
             recovered: 0,
@@ -206,6 +325,20 @@ impl Stats {
         self.dropped[reason as usize] += 1;
     }
 
+    pub(crate) fn refuse_nack(&mut self, reason: NackRefusal) {
+        self.nacks_refused[reason as usize] += 1;
+    }
+
+    pub(crate) fn refuse_feedback(&mut self, refused: FeedbackRefusals) {
+        for (count, more) in self.feedback_refused.iter_mut().zip(refused) {
+            *count += more;
+        }
+    }
+
+    pub(crate) fn refuse_pli(&mut self, reason: KeyframeRefusal) {
+        self.plis_refused[reason as usize] += 1;
+    }
+
     pub(crate) fn count_end(&mut self, reason: PeerEnd) {
         let index = ENDS.iter().position(|(end, _)| *end == reason).expect("ENDS lists every reason");
         self.ended[index] += 1;
@@ -223,6 +356,15 @@ mod tests {
     #[test]
     fn reasons_stand_at_their_numbers() {
         for (index, reason) in DropReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index, "{}", reason.as_str());
+        }
+        for (index, reason) in NackRefusal::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index, "{}", reason.as_str());
+        }
+        for (index, reason) in KeyframeRefusal::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index, "{}", reason.as_str());
+        }
+        for (index, reason) in FeedbackRefusal::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, index, "{}", reason.as_str());
         }
     }

@@ -13,7 +13,7 @@ use crate::forward::redundancy::missing_number;
 use crate::forward::select::Layout;
 use crate::ids::{Mid, Rid, SeqNo, Ssrc, TrackId};
 use crate::sdp::TrackCodec;
-use crate::units::{Bitrate, DataSize, NtpTime};
+use crate::units::{Bitrate, DataSize, NtpTime, RtpTime};
 use crate::uplink::audio::Loudness;
 use crate::uplink::clock::MediaClock;
 use crate::uplink::meter::LayerMeter;
@@ -32,6 +32,8 @@ const PRESET: [Bitrate; 3] = [Bitrate::kbps(160), Bitrate::kbps(450), Bitrate::k
 
 /// A keyframe younger than this is given to who comes late, with all that followed it.
 const REPLAYED: Duration = Duration::from_millis(300);
+/// An encoding of which nothing was forwarded for this long is watched by nobody.
+const WATCHED: Duration = Duration::from_millis(500);
 /// Packets that one packet's redundancy can bring back.
 const RECOVERED: usize = 4;
 /// Assumed for sound.
@@ -52,8 +54,11 @@ pub(crate) struct Encoding {
     pub(crate) meter: LayerMeter,
     pub(crate) clock: MediaClock,
     pub(crate) gate: KeyframeGate,
-    /// First packet of the last keyframe.
+    /// First packet of the last keyframe, and its size so far.
     keyframe: Option<SeqNo>,
+    keyframe_size: (RtpTime, DataSize),
+    /// When a packet was forwarded last, to anybody.
+    pub(crate) watched: Option<Instant>,
     /// Frames of the other encodings since the last packet of this one.
     behind: u8,
     /// Whether it flowed when one of its frames or of the others' came last.
@@ -79,6 +84,8 @@ impl Encoding {
             clock: MediaClock::new(clock_rate),
             gate: KeyframeGate::default(),
             keyframe: None,
+            keyframe_size: (RtpTime(0), DataSize::ZERO),
+            watched: None,
             behind: u8::MAX,
             flowed: false,
             descriptors: dependency_descriptor::Reader::default(),
@@ -110,6 +117,23 @@ impl Encoding {
         let fresh = now.saturating_duration_since(began) <= REPLAYED;
         let numbers = (0..=count).map(move |step| first.plus(step));
         (fresh && numbers.clone().all(|seq| self.cache.contains(seq))).then_some((began, numbers))
+    }
+
+    /// Whether somebody gets it.
+    pub(crate) fn watched(&self, now: Instant) -> bool {
+        self.watched.is_some_and(|at| now.saturating_duration_since(at) < WATCHED)
+    }
+
+    /// A packet of a video frame came: what the last keyframe costs tells how often there may be one.
+    fn note_cost(&mut self, timestamp: RtpTime, size: DataSize, begins: bool) {
+        let (time, sum) = &mut self.keyframe_size;
+        if begins {
+            (*time, *sum) = (timestamp, DataSize::ZERO);
+        }
+        if *time == timestamp && self.keyframe.is_some() {
+            *sum += size;
+            self.gate.set_cost(*sum, self.meter.price(u8::MAX));
+        }
     }
 
     /// The picture's size, measured or announced; zero when unknown.
@@ -315,6 +339,9 @@ impl Track {
         if description.keyframe && description.frame_start && self.kind == MediaKind::Video {
             encoding.gate.handle_keyframe(now);
             encoding.keyframe = Some(seq);
+            encoding.note_cost(header.timestamp, size, true);
+        } else {
+            encoding.note_cost(header.timestamp, size, false);
         }
         let reshaped = description.frame_start && self.note_frame(now, usize::from(index));
         if let Some(level) = extensions.audio_level {
@@ -369,13 +396,7 @@ impl Track {
     }
 
     /// A sender report on one encoding.
-    pub(crate) fn handle_sender_report(
-        &mut self,
-        now: Instant,
-        index: u8,
-        ntp: NtpTime,
-        rtp: crate::units::RtpTime,
-    ) {
+    pub(crate) fn handle_sender_report(&mut self, now: Instant, index: u8, ntp: NtpTime, rtp: RtpTime) {
         if let Some(encoding) = self.encodings.get_mut(usize::from(index)) {
             encoding.reception.handle_sender_report(now, ntp);
             encoding.clock.handle_sender_report(ntp, rtp);

@@ -6,7 +6,7 @@ use prometheus::core::Desc;
 use prometheus::proto::{Bucket, Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
 use sfu::command::PeerEnd;
-use sfu::stats::{ByKind, DropReason, ENDS, Histogram};
+use sfu::stats::{ByKind, DropReason, ENDS, FeedbackRefusal, Histogram, KeyframeRefusal, NackRefusal};
 
 use super::SharedStats;
 use crate::media::stats::MediaStats;
@@ -30,6 +30,21 @@ const NACKS: Declaration = (
     "sluice_media_nacks_total",
     "Packets asked for again by negative acknowledgement, by direction",
     &["direction"],
+);
+const NACKS_REFUSED: Declaration = (
+    "sluice_media_nacks_refused_total",
+    "Packets that subscribers asked for again and that were not resent, by reason",
+    &["reason"],
+);
+const FEEDBACK_REFUSED: Declaration = (
+    "sluice_media_feedback_refused_total",
+    "Subscribers' transport-wide reports that were not believed, or packets in them, by reason",
+    &["reason"],
+);
+const PLIS_REFUSED: Declaration = (
+    "sluice_media_keyframe_requests_refused_total",
+    "Subscribers' PLI and FIR that were not heeded, by reason",
+    &["reason"],
 );
 const PLIS: Declaration =
     ("sluice_media_keyframe_requests_total", "PLI and FIR, by direction", &["direction"]);
@@ -79,12 +94,15 @@ const DATA_DROPPED: Declaration = (
 const OVERRUN: Declaration =
     ("sluice_rooms_overrun_total", "Rooms closed since they did not take their events", &[]);
 
-const ALL: [Declaration; 21] = [
+const ALL: [Declaration; 24] = [
     PACKETS,
     BYTES,
     DROPPED,
     NACKS,
+    NACKS_REFUSED,
+    FEEDBACK_REFUSED,
     PLIS,
+    PLIS_REFUSED,
     RETRANSMISSIONS,
     REDUNDANT,
     RECOVERED,
@@ -168,6 +186,9 @@ fn add(total: &mut MediaStats, part: &MediaStats) {
         *sum += part;
     }
     add_all(&mut core.dropped, &more.dropped);
+    add_all(&mut core.nacks_refused, &more.nacks_refused);
+    add_all(&mut core.feedback_refused, &more.feedback_refused);
+    add_all(&mut core.plis_refused, &more.plis_refused);
     add_all(&mut core.ended, &more.ended);
     add_histogram(&mut core.forward_delay, &more.forward_delay);
     add_histogram(&mut core.estimate, &more.estimate);
@@ -217,7 +238,20 @@ impl prometheus::core::Collector for Collector {
                 DropReason::ALL.map(|reason| ([reason.as_str()], core.dropped[reason as usize])),
             ),
             counters(NACKS, ways(core.nacks)),
+            counters(
+                NACKS_REFUSED,
+                NackRefusal::ALL.map(|reason| ([reason.as_str()], core.nacks_refused[reason as usize])),
+            ),
+            counters(
+                FEEDBACK_REFUSED,
+                FeedbackRefusal::ALL
+                    .map(|reason| ([reason.as_str()], core.feedback_refused[reason as usize])),
+            ),
             counters(PLIS, ways(core.plis)),
+            counters(
+                PLIS_REFUSED,
+                KeyframeRefusal::ALL.map(|reason| ([reason.as_str()], core.plis_refused[reason as usize])),
+            ),
             counters(RETRANSMISSIONS, ways(core.retransmissions)),
             counters(REDUNDANT, [([], core.redundant)]),
             counters(RECOVERED, [([], core.recovered)]),
@@ -345,6 +379,9 @@ mod tests {
         core.rtcp.1 = Traffic { packets: 2, bytes: 100 };
         core.dropped[DropReason::Muted as usize] = 3;
         core.nacks = (4, 5);
+        core.nacks_refused[NackRefusal::Budget as usize] = 18;
+        core.feedback_refused[FeedbackRefusal::NotSent as usize] = 19;
+        core.plis_refused[KeyframeRefusal::Flood as usize] = 20;
         core.plis = (6, 1);
         core.retransmissions = (7, 8);
         (core.redundant, core.recovered) = (16, 17);
@@ -378,7 +415,10 @@ mod tests {
             "sluice_media_packets_dropped_total{reason=\"muted\"} 6",
             "sluice_media_nacks_total{direction=\"in\"} 8",
             "sluice_media_nacks_total{direction=\"out\"} 10",
+            "sluice_media_nacks_refused_total{reason=\"budget\"} 36",
+            "sluice_media_feedback_refused_total{reason=\"not_sent\"} 38",
             "sluice_media_keyframe_requests_total{direction=\"out\"} 2",
+            "sluice_media_keyframe_requests_refused_total{reason=\"flood\"} 40",
             "sluice_media_retransmissions_total{direction=\"out\"} 16",
             "sluice_audio_redundant_packets_total 32",
             "sluice_audio_recovered_packets_total 34",

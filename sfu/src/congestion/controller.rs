@@ -16,9 +16,13 @@ use super::loss::{LossObserver, LossVerdict};
 use super::pacer::Pacing;
 use super::probe::{ClusterId, Conditions, Prober};
 use super::rate::RateMeter;
+use super::reorder::ReorderMeter;
 use super::target::{CALM, Cause, Estimator, Facts, TEST};
 use super::twcc::{Acked, SentLog, TwccError};
+use crate::forward::repair;
+use crate::forward::sent::Reported;
 use crate::ids::LayerId;
+use crate::stats::FeedbackRefusals;
 use crate::units::{Bitrate, DataSize};
 
 /// Round trip before any is known.
@@ -149,6 +153,7 @@ pub struct Controller {
     acked: Vec<Acked>, // reused
     rate: RateMeter,
     delay: DelayDetector,
+    reorder: ReorderMeter,
     loss: LossObserver,
     target: Estimator,
     prober: Prober,
@@ -178,6 +183,7 @@ impl Controller {
             acked: Vec::new(),
             rate: RateMeter::new(now),
             delay: DelayDetector::new(now),
+            reorder: ReorderMeter::default(),
             loss: LossObserver::new(),
             prober: Prober::new(target.target()),
             target,
@@ -241,9 +247,30 @@ impl Controller {
         result
     }
 
+    /// What was not believed of the reports since the last call.
+    pub fn take_refused(&mut self) -> FeedbackRefusals {
+        self.log.take_refused()
+    }
+
     /// What the last report resolved, for retransmission rules: valid until the next report.
     pub fn last_acked(&self) -> &[Acked] {
         &self.acked
+    }
+
+    /// What the reports say of a packet, by its transport-wide number.
+    pub fn reported(&self, number: u16) -> Reported {
+        self.log.reported(number)
+    }
+
+    /// What retransmission must know of the path.
+    pub fn repair_path(&self) -> repair::Path {
+        let loss = self.loss.ratio().max(self.loss.inherent());
+        repair::Path { loss: self.feedback.map(|_| loss), target: self.target() }
+    }
+
+    /// How the path reorders.
+    pub fn reordering(&self, now: Instant) -> repair::Reordering {
+        repair::Reordering { extent: self.reorder.extent(now), late: self.reorder.late(now) }
     }
 
     /// The receiver's estimate. Ignored once transport-wide feedback has come.
@@ -484,6 +511,7 @@ impl Controller {
             }
         }
         self.delay.on_acked(acked);
+        self.reorder.on_acked(now, acked);
         let envelope = self.delay.envelope();
         self.rate.on_acked(now, acked, envelope < CALM);
         let may_test = !self.target.draining()

@@ -20,6 +20,7 @@ pub mod loss;
 pub mod pacer;
 pub mod probe;
 pub mod rate;
+pub mod reorder;
 pub mod target;
 pub mod twcc;
 pub mod voice;

@@ -1,6 +1,6 @@
 //! Delivered and sent rates, of the same packets.
 //!
-//! Always: memory is bounded; the delivered rate is never above what was sent over a comparable time, so a
+//! Always: memory is bounded; what counts as proven is never above what was sent over a comparable time, so a
 //! forged report in which everything arrives at once gains nothing.
 //! Not here: what follows from them ([`super::target`]).
 
@@ -39,6 +39,13 @@ pub struct Measured {
     pub delivered: Bitrate,
     /// The same packets by send time.
     pub sent: Bitrate,
+}
+
+impl Measured {
+    /// What the path has shown to carry: no more than was sent, whatever the arrival times say.
+    pub fn proven(self) -> Bitrate {
+        self.delivered.min(self.sent)
+    }
 }
 
 /// Meters of one transport.
@@ -100,9 +107,9 @@ impl RateMeter {
         }
         (self.measured, self.short) = (self.measure(WINDOW), self.measure(SHORT_WINDOW));
         if let Some(measured) = self.measured {
-            self.recent.add(now, measured.delivered);
+            self.recent.add(now, measured.proven());
             if calm {
-                self.proven.add(now, measured.delivered);
+                self.proven.add(now, measured.proven());
             }
         }
     }
@@ -263,6 +270,23 @@ mod tests {
         assert!((1_900_000..2_200_000).contains(&measured.sent.as_bps()), "{measured:?}");
         assert_eq!(meter.proven(start), measured.delivered);
         assert_eq!(meter.proven(start + Duration::from_secs(40)), Bitrate::ZERO, "forgotten after 30 s");
+    }
+
+    /// A lie, or a path that hesitated: neither proves that it carries more than was tried.
+    #[test]
+    fn what_comes_faster_than_it_was_sent_proves_what_was_sent() {
+        let start = sfu_testkit::clock::start();
+        for compressed in [0, 1, 4] {
+            let mut meter = RateMeter::new(start);
+            // 1000 bytes each 8 ms = 1 Mbit/s, then within half of the time or less.
+            let at = |i: u64| if i < 100 { i * 8 } else { 800 + (i - 100) * compressed };
+            let acks: Vec<Acked> = (0..400).map(|i| acked(start, i * 8, at(i) as i64, 1000)).collect();
+            for acks in acks.chunks(10) {
+                meter.on_acked(start, acks, true);
+            }
+            let proven = meter.proven(start).as_bps().max(meter.recent_max(start).as_bps());
+            assert!((950_000..1_100_000).contains(&proven), "{compressed}: {proven}");
+        }
     }
 
     #[test]

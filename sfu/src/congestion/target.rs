@@ -425,7 +425,7 @@ impl Estimator {
         } else {
             self.target.scale(1.0 + GROWTH * seconds)
         };
-        let by_delivered = measured.delivered.scale(GROWTH_BOUND) + GROWTH_SLACK;
+        let by_delivered = measured.proven().scale(GROWTH_BOUND) + GROWTH_SLACK;
         let by_proof = (facts.recent_max.scale(2.0) + GROWTH_SLACK).max(self.start).max(self.proven);
         let bounded = grown.min(by_delivered).min(by_proof);
         if bounded > self.target {

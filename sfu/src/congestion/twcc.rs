@@ -16,8 +16,10 @@ pub(super) use self::report::DELTA_US;
 pub use self::report::{Received, TwccError, TwccReport, parse};
 use super::PacketClass;
 use super::probe::ClusterId;
+use crate::forward::sent::Reported;
 use crate::history::{Extent, History, Remembered};
 use crate::ids::SeqNo;
+use crate::stats::{FeedbackRefusal, FeedbackRefusals};
 use crate::units::DataSize;
 
 /// Feedback on older packets says nothing about now.
@@ -30,6 +32,10 @@ const EXTENT: Extent = Extent { least: 256, most: LOG_LEN, time: MAX_AGE };
 const LOSS_REPORTS: u32 = 2;
 /// …or this much time: before, it may be reordering.
 const LOSS_AGE: Duration = Duration::from_millis(250);
+/// A report's time this far from what is expected is of another clock, or a lie. In ticks of the reference time: 3 s.
+const CLOCK_JUMP: i64 = 47;
+/// Reference times beyond this, of either sign, are counted anew: no sum of them may overflow. 2000 years.
+const REFERENCE_MOST: i64 = 1 << 40;
 /// Microseconds per tick of the reference time (§3.1).
 const REFERENCE_US: i64 = 64_000;
 
@@ -113,9 +119,9 @@ pub struct SentLog {
     highest: u64, // one past the highest number reported as received
     covered: u64, // one past the highest number that a report was about
     reports: u32,
-    report_count: Option<u8>, // of the newest report
-    reference: Option<i64>,   // of the last report, unwrapped, in units of 64 ms
-    ignored: u64,
+    report_count: Option<u8>,          // of the newest report
+    reference: Option<(i64, Instant)>, // of the last report, unwrapped, in units of 64 ms; when it came
+    refused: FeedbackRefusals,
 }
 
 impl Default for SentLog {
@@ -137,7 +143,7 @@ impl SentLog {
             reports: 0,
             report_count: None,
             reference: None,
-            ignored: 0,
+            refused: FeedbackRefusals::default(),
         }
     }
 
@@ -163,14 +169,24 @@ impl SentLog {
         number.wire()
     }
 
-    /// Reports and packets of reports that were ignored.
-    pub fn ignored(&self) -> u64 {
-        self.ignored
+    /// What was not believed since the last call.
+    pub fn take_refused(&mut self) -> FeedbackRefusals {
+        std::mem::take(&mut self.refused)
     }
 
     /// Whether anything sent is still without an answer.
     pub fn in_flight(&self) -> bool {
         self.highest < self.next.value()
+    }
+
+    /// What the reports say of the packet with this number; nothing is known of one forgotten.
+    pub fn reported(&self, number: u16) -> Reported {
+        let number = self.next.extend(number).value();
+        match self.entries.get(number).map(|entry| entry.fate) {
+            Some(Fate::Received) => Reported::Arrived,
+            Some(Fate::Missing(..) | Fate::Lost) => Reported::Missing,
+            Some(Fate::Unknown | Fate::Untold) | None => Reported::Unknown,
+        }
     }
 
     /// Bytes of what the last reports went past without having it: lost, most likely.
@@ -189,21 +205,21 @@ impl SentLog {
     /// As [`parse`], and [`TwccError::NotSent`]; the log is unchanged then.
     pub fn on_feedback(&mut self, now: Instant, fci: &[u8], sink: &mut Vec<Acked>) -> Result<(), TwccError> {
         sink.clear();
-        let report = parse(fci).inspect_err(|_| self.ignored += 1)?;
+        let report = parse(fci).inspect_err(|_| self.refuse(FeedbackRefusal::Malformed))?;
         let base = self.next.extend(report.base).value();
         if usize::from(report.count) > LOG_LEN || base + u64::from(report.count) > self.next.value() {
-            self.ignored += 1;
+            self.refuse(FeedbackRefusal::NotSent);
             return Err(TwccError::NotSent);
         }
-        let reference = self.unwrap_reference(report.reference);
+        let reference = self.unwrap_reference(now, report.reference);
         self.reports = self.reports.wrapping_add(1);
         self.cover(&report, base);
         for (offset, time) in report.received() {
             let number = base + u64::from(offset);
             let arrival = Arrival(reference * REFERENCE_US + time);
             match self.received(now, number, arrival) {
-                Some(acked) => sink.push(acked),
-                None => self.ignored += 1,
+                Ok(acked) => sink.push(acked),
+                Err(reason) => self.refuse(reason),
             }
         }
         sink.sort_unstable_by_key(|acked| (acked.arrival, acked.number));
@@ -227,17 +243,19 @@ impl SentLog {
         self.covered = self.covered.max(base + u64::from(report.count));
     }
 
-    fn received(&mut self, now: Instant, number: u64, arrival: Arrival) -> Option<Acked> {
-        let entry = self.entry_mut(number)?;
-        let fresh = now.saturating_duration_since(entry.sent) <= MAX_AGE;
-        if entry.fate == Fate::Received || !fresh {
-            return None;
+    fn received(&mut self, now: Instant, number: u64, arrival: Arrival) -> Result<Acked, FeedbackRefusal> {
+        let entry = self.entry_mut(number).ok_or(FeedbackRefusal::Old)?;
+        if now.saturating_duration_since(entry.sent) > MAX_AGE {
+            return Err(FeedbackRefusal::Old);
+        }
+        if entry.fate == Fate::Received {
+            return Err(FeedbackRefusal::Repeated);
         }
         let late = entry.fate == Fate::Lost;
         entry.fate = Fate::Received;
         let acked = acked(entry, Some(arrival), late);
         self.highest = self.highest.max(number + 1);
-        Some(acked)
+        Ok(acked)
     }
 
     /// Walks over what lies before the highest number received and is not settled.
@@ -268,17 +286,25 @@ impl SentLog {
         }
     }
 
-    /// The reference time nearest to the last one: it wraps after 12 days.
-    fn unwrap_reference(&mut self, wire: u32) -> i64 {
-        let reference = match self.reference {
-            None => i64::from(wire),
-            Some(last) => {
-                let step = (wire.wrapping_sub(last as u32) << 8) as i32 >> 8;
-                last + i64::from(step)
+    /// The reference time nearest to what the last one and our clock let expect: it wraps after 12 days.
+    fn unwrap_reference(&mut self, now: Instant, wire: u32) -> i64 {
+        let mut reference = i64::from(wire);
+        if let Some((last, at)) = self.reference {
+            let expected = last + now.saturating_duration_since(at).as_micros() as i64 / REFERENCE_US;
+            let step = i64::from((wire.wrapping_sub(expected as u32) << 8) as i32 >> 8);
+            if step.abs() > CLOCK_JUMP {
+                self.refuse(FeedbackRefusal::ClockJump);
             }
-        };
-        self.reference = Some(reference);
+            if (expected + step).abs() < REFERENCE_MOST {
+                reference = expected + step;
+            }
+        }
+        self.reference = Some((reference, now));
         reference
+    }
+
+    fn refuse(&mut self, reason: FeedbackRefusal) {
+        self.refused[reason as usize] += 1;
     }
 
     fn oldest(&self) -> u64 {

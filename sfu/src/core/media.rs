@@ -4,11 +4,12 @@ use std::time::Instant;
 
 use super::{REST, Sfu};
 use crate::command::{Event, LinkQuality, MediaKind, Path, TrackMedia, Way};
+use crate::forward::keyframe::Request;
 use crate::ids::Ssrc;
 use crate::peer::QUALITY_INTERVAL;
-use crate::peer::downlink::Change;
+use crate::peer::downlink::{Change, Offered};
 use crate::peer::uplink::{PayloadKind, Stream};
-use crate::stats::DropReason;
+use crate::stats::{DropReason, KeyframeRefusal};
 use crate::track::Ingested;
 use crate::wire::description::Codec;
 use crate::wire::extension::Extensions;
@@ -110,10 +111,12 @@ impl Sfu {
     /// Offers a packet to every subscriber of its track.
     fn forward(&mut self, now: Instant, stream: Stream, packet: &Ingested) {
         let Some(track) = self.tracks[stream.track].as_ref() else { return };
+        let mut watched = false;
         for &(subscriber, slot) in &track.subscribers {
             let Some(peer) = self.peers[subscriber].as_mut() else { continue };
-            let switched = peer.downlink.offer(now, slot, track, stream.encoding, packet, &mut self.stats);
-            if switched {
+            let offered = peer.downlink.offer(now, slot, track, stream.encoding, packet, &mut self.stats);
+            watched |= offered != Offered::Declined;
+            if offered == Offered::Switched {
                 // Of a keyframe whose first packet came late, the rest is here already.
                 let encoding = &track.encodings[usize::from(stream.encoding)];
                 let highest = encoding.reception.highest().unwrap_or(packet.seq);
@@ -124,6 +127,10 @@ impl Sfu {
             if !std::mem::replace(&mut peer.downlink.queued, true) {
                 self.dirty.push(subscriber);
             }
+        }
+        let track = self.tracks[stream.track].as_mut().filter(|_| watched);
+        if let Some(encoding) = track.and_then(|t| t.encodings.get_mut(usize::from(stream.encoding))) {
+            encoding.watched = Some(now);
         }
     }
 
@@ -215,7 +222,7 @@ impl Sfu {
                     self.mark_dirty(index);
                 }
                 Ok(Packet::TransportCc(fci)) => {
-                    peer.downlink.handle_transport_feedback(now, fci);
+                    peer.downlink.handle_transport_feedback(now, fci, &mut self.stats);
                     if peer.downlink.controller.allocation_due(now) {
                         self.allocate(now, index);
                     }
@@ -233,7 +240,15 @@ impl Sfu {
     fn handle_keyframe_request(&mut self, now: Instant, index: usize, media: Ssrc) {
         self.stats.plis.0 += 1;
         let Some(peer) = self.peers[index].as_mut() else { return };
-        let Some(subscription) = peer.downlink.by_ssrc(media) else { return };
+        let subscription = peer.downlink.by_ssrc(media).filter(|s| s.kind == MediaKind::Video);
+        let Some(subscription) = subscription else {
+            self.stats.refuse_pli(KeyframeRefusal::Unknown);
+            return;
+        };
+        if let Request::Refused(reason) = subscription.requests.handle_request(now) {
+            self.stats.refuse_pli(reason);
+            return;
+        }
         let Some(layer) = subscription.layer().or(subscription.selector.target()) else { return };
         let track = subscription.track;
         let encoding = match self.tracks[track].as_ref().map(|track| track.layout) {
@@ -265,7 +280,13 @@ impl Sfu {
                 peer.downlink.offer_cached(now, slot, track, encoding, numbers, &mut self.stats);
             }
             _ => {
-                source.gate.need();
+                // For them a keyframe is a burden; for nobody else it is.
+                let upgrade = subscription.selector.wants_upgrade() && source.watched(now);
+                if upgrade {
+                    source.gate.need_upgrade(now);
+                } else {
+                    source.gate.need();
+                }
                 self.send_keyframe_request(now, index, owner);
             }
         }
@@ -341,7 +362,7 @@ impl Sfu {
         let Some(peer) = self.peers[index].as_mut() else { return };
         if peer.connection.is_up() {
             peer.send_feedback(now, &mut self.tracks, &mut self.egress, &mut self.stats, &mut self.lost);
-            peer.downlink.handle_timeout(now);
+            peer.downlink.handle_timeout(now, &mut self.stats);
             if peer.report_due <= now {
                 self.report(now, index);
                 self.judge_voice(index);

@@ -2,25 +2,57 @@
 
 use std::time::{Duration, Instant};
 
-/// Requests for one encoding are at least this far apart: a keyframe costs as much as a second of video.
-const MIN_INTERVAL: Duration = Duration::from_millis(500);
-/// A request is repeated after two round trips, within these bounds.
+use crate::stats::KeyframeRefusal;
+use crate::units::{Bitrate, DataSize};
+
+/// Keyframes of one encoding take at most this share of its rate…
+const SHARE: f64 = 0.2;
+/// …so that requests which were answered are this far apart, by what a keyframe costs.
+const INTERVAL: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(2));
+/// Those who want a better picture than they have wait this long for others of their kind…
+const BATCH: Duration = Duration::from_millis(200);
+/// …and this long after a keyframe, which those who watch had to pay for.
+const BETWEEN_UPGRADES: Duration = Duration::from_secs(2);
+/// A request is repeated after two round trips, each time after twice as long, within these bounds.
 const REPEAT: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
 /// Who asks this soon after a keyframe began asked before it came, and is served by it.
 const FRESH: Duration = Duration::from_millis(100);
+/// One subscriber is heard once in this time…
+const REQUEST_PAUSE: Duration = Duration::from_secs(1);
+/// …and after so many seconds in which it asked more often…
+const FLOOD: u64 = 10;
+/// …once in this.
+const FLOOD_PAUSE: Duration = Duration::from_secs(10);
 
 /// See the module's page.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct KeyframeGate {
     wanted: bool,
+    upgrade_at: Option<Instant>,
     asked: Option<Instant>,
     arrived: Option<Instant>,
+    /// Requests since the last keyframe.
+    unanswered: u32,
+    interval: Duration,
+}
+
+impl Default for KeyframeGate {
+    fn default() -> Self {
+        let interval = INTERVAL.0;
+        KeyframeGate { wanted: false, upgrade_at: None, asked: None, arrived: None, unanswered: 0, interval }
+    }
 }
 
 impl KeyframeGate {
     /// Somebody waits for a keyframe, and the last one did not serve.
     pub fn need(&mut self) {
         self.wanted = true;
+    }
+
+    /// Somebody who has a picture waits for a better one, which others watch: that can wait a little.
+    pub fn need_upgrade(&mut self, now: Instant) {
+        let after = self.arrived.max(self.asked).map_or(now, |at| at + BETWEEN_UPGRADES);
+        self.upgrade_at.get_or_insert(after.max(now + BATCH));
     }
 
     /// A decoder asks for a keyframe.
@@ -33,19 +65,27 @@ impl KeyframeGate {
     /// A keyframe began.
     pub fn handle_keyframe(&mut self, now: Instant) {
         self.wanted = false;
+        self.upgrade_at = None;
+        self.unanswered = 0;
         self.arrived = Some(now);
     }
 
-    /// Nobody waits any more.
-    pub fn cancel(&mut self) {
-        self.wanted = false;
+    /// The last keyframe had `size` so far, in an encoding of this rate.
+    pub fn set_cost(&mut self, size: DataSize, rate: Bitrate) {
+        let interval = rate.scale(SHARE).time_for(size).unwrap_or(INTERVAL.0);
+        self.interval = interval.clamp(INTERVAL.0, INTERVAL.1);
     }
 
     /// Whether to send a PLI now; it counts as sent then. `rtt` is the publisher's round trip.
     pub fn poll(&mut self, now: Instant, rtt: Duration) -> bool {
+        if self.upgrade_at.is_some_and(|at| at <= now) {
+            self.upgrade_at = None;
+            self.wanted = true;
+        }
         let due = self.due(rtt).is_some_and(|at| at <= now);
         if due || (self.wanted && self.asked.is_none()) {
             self.asked = Some(now);
+            self.unanswered = self.unanswered.saturating_add(1);
             return true;
         }
         false
@@ -53,10 +93,60 @@ impl KeyframeGate {
 
     /// When the next request is due; `None` while nobody waits, or before the first, which is due at once.
     pub fn due(&self, rtt: Duration) -> Option<Instant> {
-        let asked = self.asked.filter(|_| self.wanted)?;
-        let answered = self.arrived.is_some_and(|at| at >= asked);
-        let pause = if answered { MIN_INTERVAL } else { (rtt * 2).clamp(REPEAT.0, REPEAT.1).max(REPEAT.0) };
-        Some(asked + pause)
+        let wanted = self.asked.filter(|_| self.wanted).map(|asked| {
+            let answered = self.arrived.is_some_and(|at| at >= asked);
+            let doubled = 1 << self.unanswered.saturating_sub(1).min(4);
+            let repeat = (rtt * 2).max(REPEAT.0).saturating_mul(doubled).min(REPEAT.1);
+            asked + if answered { self.interval } else { repeat }
+        });
+        wanted.into_iter().chain(self.upgrade_at).min()
+    }
+}
+
+/// What becomes of a subscriber's request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// The gate hears of it.
+    Passed,
+    /// It is one too many.
+    Refused(KeyframeRefusal),
+}
+
+/// What one subscriber may ask of one track: a keyframe a second, and of one that goes on asking more often hardly any.
+#[derive(Debug, Default)]
+pub struct RequestLimit {
+    passed: Option<Instant>,
+    /// Begin of the present second of asking, and how often it has asked in it.
+    second: Option<(Instant, u32)>,
+    /// Seconds in which it asked more than once, less those in which it did not.
+    floods: u64,
+}
+
+impl RequestLimit {
+    /// A request came.
+    pub fn handle_request(&mut self, now: Instant) -> Request {
+        let (begin, count) = self.second.unwrap_or((now, 0));
+        let seconds = now.saturating_duration_since(begin).as_secs();
+        if seconds == 0 {
+            self.second = Some((begin, count.saturating_add(1)));
+        } else {
+            let quiet = if count > 1 {
+                self.floods = (self.floods + 1).min(FLOOD);
+                seconds - 1
+            } else {
+                seconds
+            };
+            self.floods = self.floods.saturating_sub(quiet);
+            self.second = Some((begin + Duration::from_secs(seconds), 1));
+        }
+        let flood = self.floods >= FLOOD;
+        // Whose decoder waits cannot know that it asks in vain: now and then it is heard.
+        let pause = if flood { FLOOD_PAUSE } else { REQUEST_PAUSE };
+        if self.passed.is_some_and(|at| now.saturating_duration_since(at) < pause) {
+            return Request::Refused(if flood { KeyframeRefusal::Flood } else { KeyframeRefusal::TooSoon });
+        }
+        self.passed = Some(now);
+        Request::Passed
     }
 }
 
@@ -78,6 +168,8 @@ mod tests {
         assert_eq!(sent, 1);
         assert!(!gate.poll(start + Duration::from_millis(200), RTT));
         assert!(gate.poll(start + Duration::from_millis(250), RTT), "nothing came");
+        let again = gate.due(RTT).expect("somebody waits");
+        assert_eq!(again, start + Duration::from_millis(750), "a deaf publisher is not shouted at");
         gate.handle_keyframe(start + Duration::from_millis(300));
         assert_eq!(gate.due(RTT), None);
         gate.want(start + Duration::from_millis(350));
@@ -95,5 +187,71 @@ mod tests {
         gate.want(later);
         assert!(!gate.poll(later, RTT));
         assert!(gate.poll(start + Duration::from_millis(500), RTT));
+    }
+
+    #[test]
+    fn the_dearer_a_keyframe_the_longer_the_pause() {
+        let start = crate::test_time();
+        let pause = |kilobytes: u64, kbps: u64| {
+            let mut gate = KeyframeGate::default();
+            gate.set_cost(DataSize::bytes(kilobytes * 1000), Bitrate::kbps(kbps));
+            gate.want(start);
+            assert!(gate.poll(start, RTT));
+            gate.handle_keyframe(start + Duration::from_millis(50));
+            gate.want(start + Duration::from_millis(200));
+            gate.due(RTT).expect("somebody waits") - start
+        };
+        assert_eq!(pause(5, 160), Duration::from_millis(1250));
+        assert_eq!(pause(5, 1600), INTERVAL.0);
+        assert_eq!(pause(500, 1600), INTERVAL.1);
+        assert_eq!(pause(500, 0), INTERVAL.0, "nothing is known");
+    }
+
+    #[test]
+    fn who_wants_a_better_picture_waits_for_others() {
+        let start = crate::test_time();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut gate = KeyframeGate::default();
+        let mut asked = Vec::new();
+        // Every 50 ms for 5 s somebody else wants up, and each keyframe comes 100 ms after it was asked for.
+        for time in (0..5000).step_by(50) {
+            gate.need_upgrade(at(time));
+            if gate.poll(at(time), RTT) {
+                asked.push(time);
+                gate.handle_keyframe(at(time + 100));
+            }
+        }
+        assert_eq!(asked, [200, 2300, 4400]);
+        let mut gate = KeyframeGate::default();
+        gate.need_upgrade(start);
+        gate.want(start);
+        assert!(gate.poll(start, RTT), "who has lost the picture does not wait");
+        gate.handle_keyframe(at(100));
+        assert_eq!(gate.due(RTT), None, "and the others are served, too");
+    }
+
+    /// How many requests pass in each of some stretches of time with so many requests a second.
+    fn passed(stretches: &[(u64, u64)]) -> Vec<u32> {
+        let mut limit = RequestLimit::default();
+        let mut now = crate::test_time();
+        let mut passed = Vec::new();
+        for (seconds, per_second) in stretches {
+            let mut count = 0;
+            for _ in 0..seconds * per_second {
+                count += u32::from(limit.handle_request(now) == Request::Passed);
+                now += Duration::from_micros(1_000_000 / per_second);
+            }
+            passed.push(count);
+        }
+        passed
+    }
+
+    #[test]
+    fn one_request_a_second_passes_and_a_flood_hardly_ever() {
+        assert_eq!(passed(&[(60, 1)]), [60]);
+        assert_eq!(passed(&[(10, 500), (50, 500)]), [10, 5]);
+        // Three seconds of waiting for a first picture, as browsers do, are no flood; quiet seconds are forgiven.
+        assert_eq!(passed(&[(3, 5), (10, 1), (5, 5)]), [3, 10, 5]);
+        assert_eq!(passed(&[(12, 5), (12, 1), (5, 5)]), [10, 11, 5]);
     }
 }

@@ -113,6 +113,11 @@ impl Selector {
         }
     }
 
+    /// Whether there is a picture, and a better one is waited for.
+    pub fn wants_upgrade(&self) -> bool {
+        self.target.zip(self.current).is_some_and(|(target, current)| target.spatial > current.spatial)
+    }
+
     /// Decides about a packet of `encoding`.
     pub fn select(
         &mut self,

@@ -6,15 +6,31 @@ use super::rewrite::Numbers;
 use crate::command::MediaKind;
 use crate::history::{Extent, History, Remembered};
 use crate::ids::SeqNo;
+use crate::stats::NackRefusal;
 
-/// The same packet is resent this often at most: as often as libwebrtc asks.
-const MAX_RESENDS: u8 = 10;
+/// The same packet is resent this often at most…
+const MAX_RESENDS: u8 = 4;
+/// …and this often, which is as often as libwebrtc asks, if the reports say that all of them were lost.
+const MAX_CONFIRMED: u8 = 10;
 /// A packet asked for later than this helps nobody.
 const MAX_AGE: Duration = Duration::from_secs(1);
+/// A packet is not resent again before this share of a round trip has passed: the answer is on its way.
+const PATIENCE: f64 = 0.8;
 /// A second of 8 Mbit/s at most; no fewer than probes choose from.
 const VIDEO: Extent = Extent { least: 128, most: 1024, time: MAX_AGE };
 /// A second of 20 ms packets; of 10 ms packets at most.
 const AUDIO: Extent = Extent { least: 64, most: 128, time: MAX_AGE };
+
+/// What the client's transport-wide reports say of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reported {
+    /// Nothing, or not yet.
+    Unknown,
+    /// It came.
+    Arrived,
+    /// Later ones came, it did not.
+    Missing,
+}
 
 /// A packet that was sent.
 #[derive(Clone, Copy, Debug)]
@@ -27,21 +43,41 @@ pub struct Sent {
     pub source: SeqNo,
     /// The marker bit it had.
     pub marker: bool,
+    /// Bytes on the wire.
+    pub size: u16,
+    /// When it left first, and when it was resent last.
+    first: Instant,
     at: Instant,
     resends: u8,
+    /// Transport-wide numbers of its first and its last copy.
+    copies: [Option<u16>; 2],
+    /// A request for it was accepted and waits.
+    held: bool,
+}
+
+impl Sent {
+    /// What is known of it: that one copy came, or that all did not.
+    pub fn reported(&self, reported: impl Fn(u16) -> Reported) -> Reported {
+        let [first, last] = self.copies.map(|copy| copy.map_or(Reported::Unknown, &reported));
+        if first == Reported::Arrived { first } else { last }
+    }
+
+    /// Transport-wide number of the last copy.
+    pub fn transport(&self) -> Option<u16> {
+        self.copies[1]
+    }
 }
 
 /// What to do about a NACK.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Resend it; it is counted as resent now.
-    Resend(Sent),
-    /// It was resent less than a round trip ago.
-    TooSoon,
-    /// It was resent often enough, or is too old.
-    Hopeless,
-    /// It was never sent, or is forgotten.
-    Unknown,
+    /// It may be resent. `first`: for the first time.
+    Accept {
+        /// It was sent once so far.
+        first: bool,
+    },
+    /// It is not to be resent.
+    Refuse(NackRefusal),
 }
 
 /// See the module's page.
@@ -57,7 +93,7 @@ impl Remembered for Sent {
     }
 
     fn since(&self) -> Instant {
-        self.at
+        self.first
     }
 }
 
@@ -71,35 +107,90 @@ impl SentLog {
         SentLog { packets: History::new(extent), latest: None }
     }
 
-    /// Remembers a packet that leaves now.
-    pub fn insert(&mut self, now: Instant, numbers: Numbers, encoding: u8, source: SeqNo, marker: bool) {
-        let sent = Sent { numbers, encoding, source, marker, at: now, resends: 0 };
+    /// Remembers a packet of `size` bytes that leaves now, under this transport-wide number.
+    #[expect(clippy::too_many_arguments, reason = "one packet, as it leaves")]
+    pub fn insert(
+        &mut self,
+        now: Instant,
+        numbers: Numbers,
+        encoding: u8,
+        source: SeqNo,
+        marker: bool,
+        size: u16,
+        transport: Option<u16>,
+    ) {
+        let sent = Sent {
+            numbers,
+            encoding,
+            source,
+            marker,
+            size,
+            first: now,
+            at: now,
+            resends: 0,
+            copies: [transport; 2],
+            held: false,
+        };
         self.packets.insert(now, sent);
         if self.latest.is_none_or(|latest| numbers.seq.distance(latest) > 0) {
             self.latest = Some(numbers.seq);
         }
     }
 
-    /// The subscriber misses number `wire`.
-    pub fn handle_nack(&mut self, now: Instant, rtt: Duration, wire: u16) -> Answer {
-        let Some(latest) = self.latest else { return Answer::Unknown };
-        let seq = latest.extend(wire);
-        let Some(sent) = self.packets.get_mut(seq.value()) else { return Answer::Unknown };
-        let since = now.saturating_duration_since(sent.at);
-        if sent.resends > 0 && since < rtt.mul_f64(0.8) {
-            return Answer::TooSoon;
+    /// The subscriber misses number `wire`. What is accepted is held until [`SentLog::release`].
+    pub fn handle_nack(
+        &mut self,
+        now: Instant,
+        rtt: Duration,
+        wire: u16,
+        reported: impl Fn(u16) -> Reported,
+    ) -> Answer {
+        let unknown = Answer::Refuse(NackRefusal::Unknown);
+        let Some(latest) = self.latest else { return unknown };
+        let Some(sent) = self.packets.get_mut(latest.extend(wire).value()) else { return unknown };
+        let since_last = now.saturating_duration_since(sent.at);
+        let fate = sent.reported(reported);
+        let refusal = if fate == Reported::Arrived {
+            NackRefusal::Arrived
+        } else if now.saturating_duration_since(sent.first) > MAX_AGE {
+            NackRefusal::TooOld
+        } else if sent.held || (sent.resends > 0 && since_last < rtt.mul_f64(PATIENCE)) {
+            NackRefusal::TooSoon
+        } else if sent.resends >= if fate == Reported::Missing { MAX_CONFIRMED } else { MAX_RESENDS } {
+            NackRefusal::TooOften
+        } else {
+            sent.held = true;
+            return Answer::Accept { first: sent.resends == 0 };
+        };
+        Answer::Refuse(refusal)
+    }
+
+    /// A request for number `wire` waits no longer; `resent`: the packet leaves again soon.
+    pub fn release(&mut self, now: Instant, wire: u16, resent: bool) {
+        if let Some(sent) = self.get_mut(wire) {
+            sent.held = false;
+            if resent {
+                sent.resends += 1;
+                sent.at = now;
+            }
         }
-        if sent.resends >= MAX_RESENDS || (sent.resends == 0 && since > MAX_AGE) {
-            return Answer::Hopeless;
+    }
+
+    /// The packet sent under number `wire` leaves again, under this transport-wide number.
+    pub fn resent(&mut self, now: Instant, wire: u16, transport: Option<u16>) {
+        if let Some(sent) = self.get_mut(wire) {
+            sent.at = now;
+            sent.copies[1] = transport;
         }
-        sent.resends += 1;
-        sent.at = now;
-        Answer::Resend(*sent)
     }
 
     /// The packet sent under number `wire`, if it is remembered.
     pub fn get(&self, wire: u16) -> Option<&Sent> {
         self.packets.get(self.latest?.extend(wire).value())
+    }
+
+    fn get_mut(&mut self, wire: u16) -> Option<&mut Sent> {
+        self.packets.get_mut(self.latest?.extend(wire).value())
     }
 
     /// The last packets sent, newest first: what a probe can be made of.

@@ -5,9 +5,10 @@ use proptest::prelude::*;
 use super::cache::{Carried, PacketCache, PacketMeta};
 use super::rewrite::{Join, Rewriter};
 use super::select::{Decision, Layout, Selector};
-use super::sent::{Answer, SentLog};
+use super::sent::{Answer, Reported, SentLog};
 use crate::command::MediaKind;
 use crate::ids::{LayerId, SeqNo};
+use crate::stats::NackRefusal;
 use crate::units::RtpTime;
 use crate::wire::description::{PacketDescription, Vp8Numbers};
 
@@ -50,25 +51,73 @@ fn the_cache_keeps_a_second_by_growing_and_forgets_what_is_older() {
     assert!(cache.get(first.plus(1200)).is_none());
 }
 
-#[test]
-fn a_nack_is_answered_within_bounds() {
-    let start = crate::test_time();
-    let rtt = Duration::from_millis(100);
+/// A log of one packet with the transport-wide number 7, and its number.
+fn one_sent(start: Instant) -> (SentLog, u16) {
     let mut rng = fastrand::Rng::with_seed(1);
-    let mut rewriter = Rewriter::new(&mut rng);
-    let cache = PacketCache::default();
+    let numbers = Rewriter::new(&mut rng).number(SeqNo::first(5), RtpTime(0), None, &PacketCache::default());
+    let numbers = numbers.expect("the first gets a number");
     let mut log = SentLog::new(MediaKind::Video);
-    let numbers = rewriter.number(SeqNo::first(5), RtpTime(0), None, &cache).unwrap();
-    log.insert(start, numbers, 0, SeqNo::first(5), true);
-    let wire = numbers.seq.wire();
-    assert!(matches!(log.handle_nack(start, rtt, wire.wrapping_add(1)), Answer::Unknown));
-    assert!(matches!(log.handle_nack(start, rtt, wire), Answer::Resend(sent) if sent.marker));
-    assert!(matches!(log.handle_nack(start + rtt / 2, rtt, wire), Answer::TooSoon));
-    let mut resent = 1;
-    for round in 1..20 {
-        resent += u32::from(matches!(log.handle_nack(start + rtt * round, rtt, wire), Answer::Resend(_)));
-    }
-    assert_eq!(resent, 10);
+    log.insert(start, numbers, 0, SeqNo::first(5), true, 1200, Some(7));
+    (log, numbers.seq.wire())
+}
+
+/// Asks for a packet once each `interval` for `rounds`; which copies were lost is told by `reported`. Answers, by kind.
+fn ask(interval: Duration, rounds: u32, reported: impl Fn(u16) -> Reported) -> Vec<Option<NackRefusal>> {
+    let start = crate::test_time();
+    let (mut log, wire) = one_sent(start);
+    let answers = (0..rounds).map(|round| {
+        let now = start + interval * round;
+        match log.handle_nack(now, Duration::from_millis(50), wire, &reported) {
+            Answer::Refuse(reason) => Some(reason),
+            Answer::Accept { first } => {
+                assert_eq!(first, round == 0);
+                log.release(now, wire, true);
+                log.resent(now, wire, Some(100 + round as u16));
+                None
+            }
+        }
+    });
+    answers.collect()
+}
+
+#[test]
+fn a_nack_is_answered_four_times_and_ten_times_if_reports_confirm_it() {
+    let answered = |reported| {
+        let answers = ask(Duration::from_millis(50), 12, |_| reported);
+        let count = answers.iter().take_while(|answer| answer.is_none()).count();
+        assert!(answers[count..].iter().all(|answer| *answer == Some(NackRefusal::TooOften)), "{answers:?}");
+        count
+    };
+    assert_eq!(answered(Reported::Unknown), 4);
+    assert_eq!(answered(Reported::Missing), 10);
+}
+
+#[test]
+fn a_nack_is_not_answered_within_a_round_trip_or_after_a_second() {
+    let answers = ask(Duration::from_millis(13), 4, |_| Reported::Unknown);
+    let soon = Some(NackRefusal::TooSoon);
+    assert_eq!(answers, [None, soon, soon, soon], "39 ms are less than 0.8 of 50");
+    let answers = ask(Duration::from_millis(334), 4, |_| Reported::Missing);
+    assert_eq!(answers, [None, None, None, Some(NackRefusal::TooOld)]);
+}
+
+#[test]
+fn a_nack_for_what_was_reported_as_received_is_not_answered() {
+    let start = crate::test_time();
+    let rtt = Duration::from_millis(50);
+    let arrived = Answer::Refuse(NackRefusal::Arrived);
+    let (mut log, wire) = one_sent(start);
+    let of = |number| move |copy| if copy == number { Reported::Arrived } else { Reported::Unknown };
+    assert_eq!(log.handle_nack(start, rtt, wire, of(7)), arrived);
+    let unknown = Answer::Refuse(NackRefusal::Unknown);
+    assert_eq!(log.handle_nack(start, rtt, wire.wrapping_add(1), of(7)), unknown);
+    assert_eq!(log.handle_nack(start, rtt, wire, of(8)), Answer::Accept { first: true });
+    let held = Answer::Refuse(NackRefusal::TooSoon);
+    assert_eq!(log.handle_nack(start + rtt, rtt, wire, of(8)), held, "it waits for its turn");
+    log.release(start + rtt, wire, true);
+    log.resent(start + rtt, wire, Some(8));
+    assert_eq!(log.handle_nack(start + rtt * 2, rtt, wire, of(8)), arrived, "the second copy came");
+    assert_eq!(log.handle_nack(start + rtt * 2, rtt, wire, of(7)), arrived, "the first came late");
 }
 
 /// A publisher with two encodings of VP8 in two temporal layers, and one subscriber.

@@ -20,10 +20,11 @@ use crate::congestion::{
 use crate::core::speakers::{Speakers, Standing};
 use crate::egress::{Egress, MAX_DATAGRAM};
 use crate::forward::redundancy;
+use crate::forward::repair::{Repairs, Verdict};
 use crate::forward::select::Layout;
-use crate::forward::sent::Answer;
+use crate::forward::sent::{Answer, Reported};
 use crate::ids::{LayerId, SeqNo, Ssrc, TrackId};
-use crate::stats::{DropReason, Stats};
+use crate::stats::{DropReason, NackRefusal, Stats};
 use crate::ticks::Ticks;
 use crate::track::{Ingested, Track};
 use crate::units::{Bitrate, DataSize, NtpTime, WallClock};
@@ -43,6 +44,8 @@ const CROWD: usize = 25;
 const MAIN_SPEAKER: u8 = 1;
 /// Packets of sound that a receiver report stands for: a second of it.
 const REPORTED: u32 = 50;
+/// Numbers taken from one NACK.
+const MAX_NACKS: usize = 512;
 
 /// A packet waiting in the pacer: where to find it when its turn comes.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +72,17 @@ enum What {
     },
 }
 
+/// What became of a packet that was offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Offered {
+    /// The subscription has no use for it.
+    Declined,
+    /// It is on its way.
+    Taken,
+    /// The same, and with it another encoding starts.
+    Switched,
+}
+
 /// What the allocator changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
@@ -88,6 +102,7 @@ pub(crate) struct Downlink {
     pub(crate) voice: Voice,
     /// What sound costs now.
     audio: Bitrate,
+    repairs: Repairs,
     pacer: Pacer<Item>,
     feedback: FeedbackKind,
     policy: DownlinkPolicy,
@@ -114,6 +129,7 @@ impl Downlink {
             redundancy: redundancy::Level::default(),
             voice: Voice::default(),
             audio: Bitrate::ZERO,
+            repairs: Repairs::default(),
             pacer,
             feedback: FeedbackKind::TransportWide,
             policy: DownlinkPolicy::default(),
@@ -201,7 +217,7 @@ impl Downlink {
         }
     }
 
-    /// Queues a packet that has just come, if the subscription takes it. Says whether that starts another encoding.
+    /// Queues a packet that has just come, if the subscription takes it.
     pub(crate) fn offer(
         &mut self,
         now: Instant,
@@ -210,13 +226,13 @@ impl Downlink {
         encoding: u8,
         packet: &Ingested,
         stats: &mut Stats,
-    ) -> bool {
+    ) -> Offered {
         let Some(subscription) = self.subscriptions.get_mut(usize::from(slot)).and_then(Option::as_mut)
         else {
-            return false;
+            return Offered::Declined;
         };
         if !subscription.flows() {
-            return false;
+            return Offered::Declined;
         }
         let before = subscription.layer();
         let selected = subscription.select(encoding, packet);
@@ -226,7 +242,7 @@ impl Downlink {
             let item = Item { slot, encoding, serial: subscription.serial, what: What::Filler { number } };
             self.pacer.enqueue(now, PacketClass::VideoRtx, item, DataSize::bytes(80));
         }
-        let Some((marker, switch)) = selected else { return false };
+        let Some((marker, switch)) = selected else { return Offered::Declined };
         let what = What::Media { seq: packet.seq, marker, switch };
         let item = Item { slot, encoding, serial: subscription.serial, what };
         let queued = match subscription.kind {
@@ -259,7 +275,7 @@ impl Downlink {
                 std::cmp::Ordering::Equal => {}
             }
         }
-        switch
+        if switch { Offered::Switched } else { Offered::Taken }
     }
 
     /// Queues packets that came before, as if they came now.
@@ -294,18 +310,51 @@ impl Downlink {
         if subscription.format.as_ref().is_none_or(|format| format.rtx_payload_type.is_none()) {
             return; // a plain repetition would look like a replay to SRTP
         }
-        let class = match subscription.kind {
-            MediaKind::Audio => PacketClass::AudioRtx,
-            MediaKind::Video => PacketClass::VideoRtx,
-        };
-        for number in lost.take(512) {
+        let (serial, reordering) = (subscription.serial, self.controller.reordering(now));
+        for number in lost.take(MAX_NACKS) {
             stats.nacks.0 += 1;
-            if let Answer::Resend(sent) = subscription.sent.handle_nack(now, rtt, number) {
-                let what = What::Resend { number };
-                let item = Item { slot, encoding: sent.encoding, serial: subscription.serial, what };
-                self.pacer.enqueue(now, class, item, DataSize::bytes(1200));
+            let reported = |copy| self.controller.reported(copy);
+            match subscription.sent.handle_nack(now, rtt, number, reported) {
+                Answer::Refuse(reason) => stats.refuse_nack(reason),
+                Answer::Accept { first } => {
+                    if !self.repairs.hold(now, (slot, serial, number), first, reordering) {
+                        subscription.sent.release(now, number, false);
+                        stats.refuse_nack(NackRefusal::Budget);
+                    }
+                }
             }
         }
+        self.release_repairs(now, stats);
+    }
+
+    /// Queues those packets asked for that need to wait no longer, and forgets those that came.
+    fn release_repairs(&mut self, now: Instant, stats: &mut Stats) {
+        let mut held = self.repairs.take_held(now);
+        held.retain(|held| {
+            let subscription = self.subscriptions.get_mut(usize::from(held.slot)).and_then(Option::as_mut);
+            let Some(subscription) = subscription.filter(|s| s.serial == held.serial) else { return false };
+            let Some(sent) = subscription.sent.get(held.number).copied() else { return false };
+            let reported = sent.reported(|copy| self.controller.reported(copy));
+            let size = DataSize::bytes(sent.size.into());
+            let verdict = self.repairs.judge(now, held, (size, sent.transport()), reported);
+            match verdict {
+                Verdict::Wait => return true,
+                Verdict::Arrived => stats.refuse_nack(NackRefusal::Arrived),
+                Verdict::TooDear => stats.refuse_nack(NackRefusal::Budget),
+                Verdict::Resend => {
+                    let class = match subscription.kind {
+                        MediaKind::Audio => PacketClass::AudioRtx,
+                        MediaKind::Video => PacketClass::VideoRtx,
+                    };
+                    let what = What::Resend { number: held.number };
+                    let item = Item { slot: held.slot, encoding: sent.encoding, serial: held.serial, what };
+                    self.pacer.enqueue(now, class, item, size);
+                }
+            }
+            subscription.sent.release(now, held.number, verdict == Verdict::Resend);
+            false
+        });
+        self.repairs.put_held(held);
     }
 
     /// A report block on one of our streams.
@@ -327,8 +376,13 @@ impl Downlink {
     }
 
     /// A transport-wide report. One that cannot be read changes nothing; the next comes soon.
-    pub(crate) fn handle_transport_feedback(&mut self, now: Instant, fci: &[u8]) {
-        if self.controller.on_feedback(now, fci).is_ok() {
+    pub(crate) fn handle_transport_feedback(&mut self, now: Instant, fci: &[u8], stats: &mut Stats) {
+        let read = self.controller.on_feedback(now, fci);
+        stats.refuse_feedback(self.controller.take_refused());
+        if read.is_ok() {
+            let path = self.controller.repair_path();
+            self.repairs.handle_report(now, &path, |copy| self.controller.reported(copy));
+            self.release_repairs(now, stats);
             let snapshot = self.controller.snapshot();
             let path = redundancy::Path { queue: snapshot.queue, delay: snapshot.queue_delay };
             self.redundancy.on_acked(now, self.controller.last_acked(), path);
@@ -475,8 +529,9 @@ impl Downlink {
         }
     }
 
-    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+    pub(crate) fn handle_timeout(&mut self, now: Instant, stats: &mut Stats) {
         self.controller.handle_timeout(now);
+        self.release_repairs(now, stats);
         self.pacer.follow(now, self.controller.pacing(now));
     }
 
@@ -487,7 +542,7 @@ impl Downlink {
 
     /// When to call [`Downlink::handle_timeout`].
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        self.controller.next_timeout()
+        [self.controller.next_timeout(), self.repairs.next_timeout()].into_iter().flatten().min()
     }
 
     /// When to call [`Downlink::flush`].
@@ -584,7 +639,8 @@ impl Downlink {
                 let earlier = subscription.earlier(track, &encoding.cache, &packet, level);
                 let len = subscription.write(out, &packet, &earlier, codec, &numbers, marker, stamp)?;
                 stats.redundant += u64::from(!earlier.blocks().is_empty());
-                subscription.sent.insert(now, numbers, item.encoding, seq, marker);
+                let size = (len + IP_UDP) as u16;
+                subscription.sent.insert(now, numbers, item.encoding, seq, marker, size, next);
                 stats.observe_delay(now.saturating_duration_since(packet.meta.arrival));
                 if subscription.told_paused && !subscription.paused {
                     subscription.told_paused = false;
@@ -594,11 +650,16 @@ impl Downlink {
             }
             What::Resend { number } => {
                 let sent = *subscription.sent.get(number)?;
+                if sent.reported(|copy| self.controller.reported(copy)) == Reported::Arrived {
+                    stats.refuse_nack(NackRefusal::Arrived);
+                    return None; // while it waited here
+                }
                 let Some(packet) = encoding.cache.get(sent.source) else {
                     stats.drop(DropReason::Evicted);
                     return None;
                 };
                 stats.retransmissions.1 += 1;
+                subscription.sent.resent(now, number, next);
                 subscription.write_retransmission(out, &packet, &sent.numbers, sent.marker, stamp)?
             }
             What::Filler { number } => subscription.write_filler(out, number, stamp)?,
@@ -662,6 +723,9 @@ impl Downlink {
         numbered: bool,
     ) {
         let size = DataSize::bytes((len + IP_UDP) as u64);
+        if matches!(class, PacketClass::Audio | PacketClass::Video) {
+            self.repairs.earn(size);
+        }
         if numbered {
             self.controller.on_sent(now, size, class, cluster);
         } else {

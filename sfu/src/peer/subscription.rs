@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::command::{Demand, MediaKind};
 use crate::forward::cache::{CachedPacket, PacketCache};
+use crate::forward::keyframe::RequestLimit;
 use crate::forward::redundancy::Earlier;
 use crate::forward::rewrite::{Join, Numbers, Rewriter};
 use crate::forward::select::{Decision, Selector};
@@ -84,6 +85,8 @@ pub(crate) struct Subscription {
     pub(crate) told_paused: bool,
     rewriter: Rewriter,
     pub(crate) sent: SentLog,
+    /// Keyframes that the client asks for.
+    pub(crate) requests: RequestLimit,
     rtx_next: SeqNo,
     /// The encoding that the numbers stand in; differs from the selector's while a switch waits in the pacer.
     source: Option<u8>,
@@ -122,6 +125,7 @@ impl Subscription {
             told_paused: false,
             rewriter: Rewriter::new(rng),
             sent: SentLog::new(track.kind),
+            requests: RequestLimit::default(),
             rtx_next: SeqNo::first(rng.u16(..0x7fff)),
             source: None,
             first: None,

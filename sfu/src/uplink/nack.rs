@@ -152,6 +152,22 @@ mod tests {
     }
 
     #[test]
+    fn a_packet_is_asked_for_ten_times_and_no_longer_than_it_is_of_use() {
+        for (rtt, tries) in [(20, 10), (100, 4), (200, 3)] {
+            let start = crate::test_time();
+            let mut nack = NackGenerator::default();
+            nack.handle_packet(start, SeqNo::first(1), false);
+            nack.handle_packet(start, SeqNo::first(3), false);
+            let mut asked = Vec::new();
+            for time in 0..2000 {
+                nack.poll(start + ms(time), ms(rtt), &mut asked);
+            }
+            assert_eq!(asked, vec![2; tries], "round trip of {rtt} ms");
+            assert_eq!(nack.missing(), 0);
+        }
+    }
+
+    #[test]
     fn a_stream_that_reorders_is_given_time() {
         let start = crate::test_time();
         let mut nack = NackGenerator::default();

@@ -55,6 +55,8 @@ pub struct VideoStats {
     pub shown: Vec<(Duration, (u16, u16))>,
     /// Packets of the retransmission stream that carried media.
     pub resent: u64,
+    /// Packets that were asked for and came both at first hand and resent: that was not needed.
+    pub spurious: u64,
     /// NACKed packets, retries included.
     pub nacks: u64,
     /// Keyframe requests.

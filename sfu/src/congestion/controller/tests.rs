@@ -1,3 +1,5 @@
+mod forged;
+
 use super::*;
 use crate::congestion::allocate::{Priority, Step};
 use crate::congestion::feedback::FeedbackRecorder;

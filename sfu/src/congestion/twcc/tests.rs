@@ -58,7 +58,8 @@ fn a_small_report_that_claims_65535_packets_costs_nothing() {
     send(&mut log, clock::start(), 100);
     let mut sink = Vec::new();
     assert_eq!(log.on_feedback(clock::start(), &fci, &mut sink), Err(TwccError::NotSent));
-    assert!(sink.is_empty() && log.ignored() == 1);
+    assert!(sink.is_empty());
+    assert_eq!(log.take_refused(), [0, 1, 0, 0, 0]);
 }
 
 #[test]
@@ -128,6 +129,37 @@ fn numbers_and_reference_times_wrap() {
 }
 
 #[test]
+fn a_clock_that_leaps_is_noticed_and_overflows_nothing() {
+    let mut now = clock::start();
+    let mut log = SentLog::new();
+    let mut sink = Vec::new();
+    let mut wire = 5_u32;
+    // As far ahead as can be told from going back, 20 million times: more than 2^63 us.
+    log.reference = Some((REFERENCE_MOST - (1 << 24), now));
+    for round in 0..8_u64 {
+        let base = log.next_number();
+        send(&mut log, now, 1);
+        log.on_feedback(now, &report(base, 1, wire, &[0x2001], &[0]), &mut sink).expect("valid");
+        let arrival = sink[0].arrival.expect("received").as_micros();
+        assert!(arrival.abs() <= REFERENCE_MOST * REFERENCE_US, "round {round}: {arrival}");
+        wire = (wire + 0x7f_ffff) & 0xff_ffff;
+        now += Duration::from_millis(64);
+    }
+    assert!(log.take_refused()[FeedbackRefusal::ClockJump as usize] >= 7);
+
+    // Honest ones are late or early by less, also after long silence.
+    let mut log = SentLog::new();
+    for (pause, ticks) in [(0, 0), (64, 1), (6400, 98), (640_000, 10_010), (640_000_000, 10_000_000 - 20)] {
+        now += Duration::from_millis(pause);
+        let base = log.next_number();
+        send(&mut log, now, 1);
+        wire = (wire + ticks) & 0xff_ffff;
+        log.on_feedback(now, &report(base, 1, wire, &[0x2001], &[0]), &mut sink).expect("valid");
+    }
+    assert_eq!(log.take_refused(), [0; 5]);
+}
+
+#[test]
 fn what_is_forgotten_or_old_is_ignored() {
     let now = clock::start();
     let mut log = SentLog::new();
@@ -136,9 +168,10 @@ fn what_is_forgotten_or_old_is_ignored() {
     log.on_feedback(now, &report(1, 10, 0, &[0x200a], &[0; 10]), &mut sink).expect("valid");
     assert!(sink.is_empty(), "the ring has 8192");
     let later = now + Duration::from_secs(6);
-    log.on_feedback(later, &report(8900, 10, 0, &[0x200a], &[0; 10]), &mut sink).expect("valid");
+    log.on_feedback(later, &report(8900, 10, 93, &[0x200a], &[0; 10]), &mut sink).expect("valid");
     assert!(sink.is_empty(), "older than 5 s");
-    assert_eq!(log.ignored(), 20);
+    assert_eq!(log.take_refused(), [0, 0, 0, 0, 20]);
+    assert_eq!(log.take_refused(), [0; 5]);
 }
 
 proptest! {

@@ -6,6 +6,7 @@
 //! Always: one seed is one whole call, to the byte ([`Server::trace`]).
 
 mod host;
+mod hostile;
 mod publisher;
 mod sdp;
 mod server;
@@ -22,6 +23,7 @@ use sfu::ids::{LayerId, Mid, PeerId, RoomId, Ssrc, TrackId};
 use sfu::units::WallClock;
 
 pub use self::host::{Host, Stalls};
+pub use self::hostile::{Attack, Forgery};
 pub use self::publisher::{Published, Publisher};
 pub use self::server::Server;
 pub use self::subscriber::{Heard, Subscriber};
@@ -312,6 +314,18 @@ impl Call {
     pub fn set_publisher_access(&mut self, publisher: PublisherId, access: Access) {
         self.net.set_link(self.server, publisher.node, access.down);
         self.net.set_link(publisher.node, self.server, access.up);
+    }
+
+    /// A subscriber turns hostile.
+    pub fn attack(&mut self, subscriber: SubscriberId, attack: Attack) {
+        self.net.with(subscriber.node, |now, host: &mut Host<Subscriber>| {
+            host.node_mut().attack(now, attack);
+        });
+    }
+
+    /// All that was sent to a subscriber and when, as one number.
+    pub fn trace_of(&self, subscriber: SubscriberId) -> u64 {
+        self.server().trace_of(self.seen(subscriber).local())
     }
 
     /// Changes a subscriber's path.

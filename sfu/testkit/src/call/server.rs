@@ -1,6 +1,6 @@
 //! The core as a node.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -24,6 +24,7 @@ pub struct Server {
     events: Vec<Event>,
     notices: Vec<(Duration, Event)>,
     trace: DefaultHasher,
+    traces: BTreeMap<SocketAddr, DefaultHasher>,
 }
 
 impl Server {
@@ -35,8 +36,16 @@ impl Server {
             secret: [1; 32],
         };
         let sfu = Sfu::new(config).expect("nothing in the settings depends on the test");
-        let (outbox, trace) = (VecDeque::new(), DefaultHasher::new());
-        Server { sfu, start, local, outbox, events: Vec::new(), notices: Vec::new(), trace }
+        Server {
+            sfu,
+            start,
+            local,
+            outbox: VecDeque::new(),
+            events: Vec::new(),
+            notices: Vec::new(),
+            trace: DefaultHasher::new(),
+            traces: BTreeMap::new(),
+        }
     }
 
     /// The core, to look at.
@@ -52,6 +61,11 @@ impl Server {
     /// All that was sent, when and to whom, as one number.
     pub fn trace(&self) -> u64 {
         self.trace.finish()
+    }
+
+    /// The same of what was sent to one client.
+    pub fn trace_of(&self, remote: SocketAddr) -> u64 {
+        self.traces.get(&remote).map_or(0, DefaultHasher::finish)
     }
 
     /// Carries out a command.
@@ -108,7 +122,9 @@ impl Node for Server {
             let egress = self.sfu.egress();
             for run in egress.runs() {
                 for data in egress.slab()[run.range.clone()].chunks(usize::from(run.segment)) {
-                    ((now - self.start).as_micros(), run.path.remote, data).hash(&mut self.trace);
+                    let sent = ((now - self.start).as_micros(), run.path.remote, data);
+                    sent.hash(&mut self.trace);
+                    sent.hash(self.traces.entry(run.path.remote).or_default());
                     let (source, destination) = (run.path.local, run.path.remote);
                     self.outbox.push_back(Transmit { source, destination, data: data.to_vec() });
                 }

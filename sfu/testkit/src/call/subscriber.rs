@@ -1,5 +1,6 @@
 //! A client that receives one camera and one microphone, and reports as libwebrtc does.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -8,13 +9,14 @@ use sfu::units::RtpTime;
 use sfu::uplink::reception::Reception;
 use sfu::wire::rtcp::{self, Packet, Writer};
 
+use super::hostile::{Attack, Attacker};
 use super::sdp::Answer;
 use crate::net::{Node, Transmit};
 use crate::receiver::{AudioArrival, ReceivedStream, Receiver, VideoStats};
 use crate::rtp::{ExtensionIds, RtpPacket};
 
 /// Names the client in RTCP.
-const OWN: Ssrc = Ssrc(1);
+pub(super) const OWN: Ssrc = Ssrc(1);
 /// Time between receiver reports, as in libwebrtc for video.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// Audio that comes this much later than the earliest is not played any more.
@@ -48,6 +50,8 @@ pub struct Subscriber {
     streams: Vec<(Ssrc, Ssrc)>,
     receptions: Vec<(Ssrc, Reception)>,
     report_at: Instant,
+    attacker: Option<Attacker>,
+    outbox: VecDeque<Vec<u8>>,
     /// When media was first allowed to come, after the call's start.
     joined: Duration,
 }
@@ -82,8 +86,15 @@ impl Subscriber {
             streams,
             receptions,
             report_at: now + REPORT_INTERVAL,
+            attacker: None,
+            outbox: VecDeque::new(),
             joined: now - start,
         }
+    }
+
+    /// Behaves no more.
+    pub(super) fn attack(&mut self, now: Instant, attack: Attack) {
+        self.attacker = Some(Attacker::new(now, attack));
     }
 
     /// What was seen; times count from the call's start.
@@ -99,6 +110,11 @@ impl Subscriber {
     /// Audio packets that came with earlier ones in them.
     pub fn redundant_audio(&self) -> u64 {
         self.receiver.audio(self.streams[0].1).map_or(0, |audio| audio.redundant)
+    }
+
+    /// Its address.
+    pub(super) fn local(&self) -> SocketAddr {
+        self.local
     }
 
     /// When it joined, after the call's start.
@@ -202,21 +218,39 @@ impl Node for Subscriber {
         if let Some((_, reception)) = self.receptions.iter_mut().find(|(of, _)| *of == packet.ssrc) {
             reception.handle_packet(now, packet.sequence, RtpTime(packet.timestamp));
         }
+        if let Some(attacker) = &mut self.attacker
+            && packet.ssrc == self.streams[0].0
+        {
+            attacker.newest = packet.sequence;
+        }
         self.receiver.handle_rtp(now, data);
     }
 
-    fn handle_timeout(&mut self, _: Instant) {}
+    fn handle_timeout(&mut self, now: Instant) {
+        if let Some(attacker) = &mut self.attacker {
+            self.outbox.extend(attacker.flood(now, self.streams[0].0));
+        }
+    }
 
     fn next_timeout(&self) -> Option<Instant> {
-        [self.receiver.next_timeout(), Some(self.report_at)].into_iter().flatten().min()
+        let attack = self.attacker.as_ref().and_then(Attacker::next_timeout);
+        [self.receiver.next_timeout(), attack, Some(self.report_at)].into_iter().flatten().min()
     }
 
     fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
-        let mut data = self.receiver.poll_rtcp(now);
-        if data.is_none() && self.report_at <= now {
-            self.report_at = now + REPORT_INTERVAL;
-            data = self.report(now);
+        if self.outbox.is_empty() {
+            let mut data = self.receiver.poll_rtcp(now);
+            if data.is_none() && self.report_at <= now {
+                self.report_at = now + REPORT_INTERVAL;
+                data = self.report(now);
+            }
+            let data = data?;
+            match &mut self.attacker {
+                Some(attacker) => self.outbox.extend(attacker.forge(data)),
+                None => self.outbox.push_back(data),
+            }
         }
-        Some(Transmit { source: self.local, destination: self.server, data: data? })
+        let data = self.outbox.pop_front()?;
+        Some(Transmit { source: self.local, destination: self.server, data })
     }
 }

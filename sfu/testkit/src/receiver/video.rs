@@ -40,6 +40,13 @@ struct Missing {
     tries: u32,
 }
 
+/// How a packet came that was asked for.
+#[derive(Clone, Copy, Debug, Default)]
+struct Copies {
+    original: bool,
+    resent: bool,
+}
+
 /// A frame that is there to its end.
 #[derive(Clone, Copy, Debug)]
 struct Frame {
@@ -74,6 +81,7 @@ pub(super) struct Video {
     pub(super) stats: VideoStats,
     packets: BTreeMap<SeqNo, RtpPacket>,
     missing: BTreeMap<SeqNo, Missing>,
+    asked_for: BTreeMap<SeqNo, Copies>,
     next: Option<SeqNo>, // first number not decoded or given up
     highest: Option<SeqNo>,
     references: Option<References>,    // `None`: only a keyframe helps
@@ -93,6 +101,7 @@ impl Video {
             stats: VideoStats::default(),
             packets: BTreeMap::new(),
             missing: BTreeMap::new(),
+            asked_for: BTreeMap::new(),
             next: None,
             highest: None,
             references: None,
@@ -109,7 +118,8 @@ impl Video {
     pub(super) fn receive(&mut self, now: Instant, start: Instant, mut packet: RtpPacket) {
         self.stats.packets += 1;
         self.stats.bytes += packet.payload.len() as u64;
-        if self.stream.rtx == Some(packet.ssrc) {
+        let resent = self.stream.rtx == Some(packet.ssrc);
+        if resent {
             let Some(original) = packet.payload.first_chunk().map(|bytes| u16::from_be_bytes(*bytes)) else {
                 return; // padding on the RTX stream
             };
@@ -123,6 +133,7 @@ impl Video {
             Some(highest) => highest.extend(packet.sequence),
             None => SeqNo::first(packet.sequence),
         };
+        self.note_copy(number, resent);
         if number < *self.next.get_or_insert(number) {
             return; // decoded or given up
         }
@@ -141,6 +152,14 @@ impl Video {
             self.packets.pop_first();
         }
         self.play(now, start);
+    }
+
+    fn note_copy(&mut self, number: SeqNo, resent: bool) {
+        let Some(copies) = self.asked_for.get_mut(&number) else { return };
+        let both = copies.original && copies.resent;
+        copies.resent |= resent;
+        copies.original |= !resent;
+        self.stats.spurious += u64::from(!both && copies.original && copies.resent);
     }
 
     fn restart(&mut self, number: SeqNo) {
@@ -295,6 +314,10 @@ impl Video {
                 rtcp.extend(number.wire().to_be_bytes());
                 rtcp.extend([0, 0]);
                 self.stats.nacks += 1;
+                self.asked_for.entry(number).or_default();
+                if self.asked_for.len() > BUFFER {
+                    self.asked_for.pop_first();
+                }
                 let missing = self.missing.get_mut(&number).expect("taken from the map");
                 (missing.asked, missing.tries) = (Some(now), missing.tries + 1);
             }
