@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use sfu::command::{Command, Event, Path};
-use sfu::ids::PeerId;
+use sfu::ids::{PeerId, TrackId};
 use sfu::units::WallClock;
 use sfu::{Sfu, SfuConfig};
 
@@ -22,6 +22,7 @@ pub struct Server {
     local: SocketAddr,
     outbox: VecDeque<Transmit>,
     events: Vec<Event>,
+    pauses: Vec<(Instant, PeerId, TrackId, bool)>,
     trace: DefaultHasher,
 }
 
@@ -34,7 +35,15 @@ impl Server {
             secret: [1; 32],
         };
         let sfu = Sfu::new(config).expect("nothing in the settings depends on the test");
-        Server { sfu, start, local, outbox: VecDeque::new(), events: Vec::new(), trace: DefaultHasher::new() }
+        Server {
+            sfu,
+            start,
+            local,
+            outbox: VecDeque::new(),
+            events: Vec::new(),
+            pauses: Vec::new(),
+            trace: DefaultHasher::new(),
+        }
     }
 
     /// The core, to look at.
@@ -50,7 +59,17 @@ impl Server {
     /// Carries out a command.
     pub fn command(&mut self, now: Instant, command: Command) {
         self.sfu.handle_command(now, command);
-        self.collect();
+        self.collect(now);
+    }
+
+    /// Every pause that subscribers were told of, and its end.
+    pub(super) fn pauses(&self) -> &[(Instant, PeerId, TrackId, bool)] {
+        &self.pauses
+    }
+
+    /// What happened and nobody asked for.
+    pub(super) fn events(&self) -> &[Event] {
+        &self.events
     }
 
     /// Media of `peer` comes from and goes to `remote` from now on.
@@ -66,10 +85,13 @@ impl Server {
     }
 
     /// Reports, levels and qualities come all the time; a call asks for what it waits for.
-    fn collect(&mut self) {
+    fn collect(&mut self, now: Instant) {
         while let Some(event) = self.sfu.poll_event() {
             match event {
                 Event::Speakers { .. } | Event::Quality { .. } | Event::FirstMedia { .. } => {}
+                Event::SubscriptionPaused { peer, track, paused } => {
+                    self.pauses.push((now, peer, track, paused));
+                }
                 event => self.events.push(event),
             }
         }
@@ -79,12 +101,12 @@ impl Server {
 impl Node for Server {
     fn handle_datagram(&mut self, now: Instant, source: SocketAddr, local: SocketAddr, data: &mut [u8]) {
         self.sfu.handle_datagram(now, Path { local, remote: source }, data);
-        self.collect();
+        self.collect(now);
     }
 
     fn handle_timeout(&mut self, now: Instant) {
         self.sfu.handle_timeout(now);
-        self.collect();
+        self.collect(now);
     }
 
     fn next_timeout(&self) -> Option<Instant> {

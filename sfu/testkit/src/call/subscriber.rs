@@ -1,15 +1,16 @@
-//! A client that receives one camera and one microphone, and reports as libwebrtc does.
+//! A client that receives cameras and microphones, and reports as libwebrtc does.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use sfu::ids::Ssrc;
+use sfu::ids::{Ssrc, TrackId};
 use sfu::units::RtpTime;
 use sfu::uplink::reception::Reception;
 use sfu::wire::rtcp::{self, Packet, Writer};
 
-use super::sdp::Answer;
+use super::sdp::{Announced, Answer};
 use crate::net::{Node, Transmit};
+use crate::receiver::playout::{self, Played};
 use crate::receiver::{AudioArrival, ReceivedStream, Receiver, VideoStats};
 use crate::rtp::{ExtensionIds, RtpPacket};
 
@@ -17,6 +18,8 @@ use crate::rtp::{ExtensionIds, RtpPacket};
 const OWN: Ssrc = Ssrc(1);
 /// Time between receiver reports, as in libwebrtc for video.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// Report blocks in one packet at most (RFC 3550 §6.4.1 has 31).
+const MOST_BLOCKS: usize = 20;
 /// Audio that comes this much later than the earliest is not played any more.
 const PLAYOUT: Duration = Duration::from_millis(200);
 
@@ -38,49 +41,18 @@ impl Heard {
     }
 }
 
-/// See the module's page.
-pub struct Subscriber {
-    receiver: Receiver,
-    extensions: ExtensionIds,
-    local: SocketAddr,
-    server: SocketAddr,
+/// What one subscriber saw and heard of one publisher.
+#[derive(Clone, Copy)]
+pub struct Seen<'a> {
+    receiver: &'a Receiver,
     video: Ssrc,
     audio: Ssrc,
-    receptions: [(Ssrc, Reception); 2],
-    report_at: Instant,
-    /// When media was first allowed to come, after the call's start.
     joined: Duration,
 }
 
-impl Subscriber {
-    pub(super) fn new(
-        start: Instant,
-        now: Instant,
-        answer: &Answer,
-        (local, server): (SocketAddr, SocketAddr),
-    ) -> Subscriber {
-        let extensions = answer.extensions;
-        let find =
-            |video| *answer.streams.iter().find(|stream| stream.video == video).expect("both are offered");
-        let (video, audio) = (find(true), find(false));
-        let mut receiver = Receiver::new(start, OWN, extensions);
-        receiver.expect_redundancy(answer.red);
-        receiver.expect_video(ReceivedStream { ssrc: video.ssrc, rtx: video.rtx });
-        Subscriber {
-            receiver,
-            extensions,
-            local,
-            server,
-            video: video.ssrc,
-            audio: audio.ssrc,
-            receptions: [(video.ssrc, Reception::new(90_000)), (audio.ssrc, Reception::new(48_000))],
-            report_at: now + REPORT_INTERVAL,
-            joined: now - start,
-        }
-    }
-
+impl<'a> Seen<'a> {
     /// What was seen; times count from the call's start.
-    pub fn video(&self) -> &VideoStats {
+    pub fn video(&self) -> &'a VideoStats {
         self.receiver.video(self.video).expect("it is expected from the beginning")
     }
 
@@ -147,8 +119,71 @@ impl Subscriber {
         Heard { packets, lost: expected.saturating_sub(packets), late }
     }
 
-    fn shown(&self, from: Duration, to: Duration) -> impl Iterator<Item = (Duration, (u16, u16))> {
+    fn shown(&self, from: Duration, to: Duration) -> impl Iterator<Item = (Duration, (u16, u16))> + use<'a> {
         self.video().shown.iter().copied().filter(move |(at, _)| (from..to).contains(at))
+    }
+
+    /// How the audio sent between two times was played.
+    pub fn played(&self, from: Duration, to: Duration) -> Played {
+        playout::play(self.receiver.audio_arrivals(self.audio), from, to)
+    }
+}
+
+/// See the module's page.
+pub struct Subscriber {
+    receiver: Receiver,
+    extensions: ExtensionIds,
+    local: SocketAddr,
+    server: SocketAddr,
+    streams: Vec<Announced>,
+    receptions: Vec<(Ssrc, Reception)>,
+    report_at: Instant,
+    outbox: Vec<Vec<u8>>,
+    /// When media was first allowed to come, after the call's start.
+    joined: Duration,
+}
+
+impl Subscriber {
+    pub(super) fn new(
+        start: Instant,
+        now: Instant,
+        answer: Answer,
+        (local, server): (SocketAddr, SocketAddr),
+    ) -> Subscriber {
+        let extensions = answer.extensions;
+        let mut receiver = Receiver::new(start, OWN, extensions);
+        receiver.expect_redundancy(answer.red);
+        for stream in answer.streams.iter().filter(|stream| stream.video) {
+            receiver.expect_video(ReceivedStream { ssrc: stream.ssrc, rtx: stream.rtx });
+        }
+        let clock = |stream: &Announced| if stream.video { 90_000 } else { 48_000 };
+        let receptions =
+            answer.streams.iter().map(|stream| (stream.ssrc, Reception::new(clock(stream)))).collect();
+        Subscriber {
+            receiver,
+            extensions,
+            local,
+            server,
+            streams: answer.streams,
+            receptions,
+            report_at: now + REPORT_INTERVAL,
+            outbox: Vec::new(),
+            joined: now - start,
+        }
+    }
+
+    /// What it got of one publisher, told by its tracks.
+    pub(super) fn of(&self, video: TrackId, audio: TrackId) -> Seen<'_> {
+        let find = |track: TrackId| {
+            let label = super::label(track);
+            self.streams.iter().find(|stream| stream.label == label).expect("it is subscribed to").ssrc
+        };
+        Seen { receiver: &self.receiver, video: find(video), audio: find(audio), joined: self.joined }
+    }
+
+    /// Where it sends from, from now on.
+    pub(super) fn set_local(&mut self, local: SocketAddr) {
+        self.local = local;
     }
 
     fn handle_reports(&mut self, now: Instant, data: &[u8]) {
@@ -161,17 +196,16 @@ impl Subscriber {
         }
     }
 
-    fn report(&mut self, now: Instant) -> Option<Vec<u8>> {
+    fn report(&mut self, now: Instant) {
         let blocks: Vec<_> =
             self.receptions.iter_mut().filter_map(|(ssrc, reception)| reception.report(now, *ssrc)).collect();
-        if blocks.is_empty() {
-            return None;
+        for blocks in blocks.chunks(MOST_BLOCKS) {
+            let mut buf = [0; 500];
+            let mut writer = Writer::new(&mut buf);
+            writer.receiver_report(OWN, blocks);
+            let len = writer.len();
+            self.outbox.push(buf[..len].to_vec());
         }
-        let mut buf = [0; 100];
-        let mut writer = Writer::new(&mut buf);
-        writer.receiver_report(OWN, &blocks);
-        let len = writer.len();
-        Some(buf[..len].to_vec())
     }
 }
 
@@ -194,11 +228,11 @@ impl Node for Subscriber {
     }
 
     fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
-        let mut data = self.receiver.poll_rtcp(now);
-        if data.is_none() && self.report_at <= now {
+        if self.report_at <= now {
             self.report_at = now + REPORT_INTERVAL;
-            data = self.report(now);
+            self.report(now);
         }
-        Some(Transmit { source: self.local, destination: self.server, data: data? })
+        let data = self.receiver.poll_rtcp(now).or_else(|| self.outbox.pop())?;
+        Some(Transmit { source: self.local, destination: self.server, data })
     }
 }

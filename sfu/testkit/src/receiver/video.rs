@@ -4,14 +4,15 @@
 //! (`PacketBuffer`); it can be decoded when the frames it refers to were, told by TL0PICIDX and picture id
 //! (`RtpVp8RefFinder`), so a missing frame of an upper temporal layer stops nothing but that layer; missing packets are
 //! asked for ten times, once each round trip (`NackRequester`); a keyframe is asked for when none came within 200 ms of
-//! need, or no frame for 3 s (`VideoReceiveStream2`). There is no playout delay but the patience for what may still be
-//! repaired, so freezes are somewhat overstated.
+//! need, or no frame for 3 s (`VideoReceiveStream2`). A frame counts as shown when it is decoded; when a playout buffer
+//! would show it is told beside that.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use sfu::ids::{SeqNo, Ssrc};
 
+use super::playout::Playout;
 use super::{ReceivedStream, VideoStats, finish, header};
 use crate::rtp::{RtpPacket, Vp8};
 
@@ -81,7 +82,9 @@ pub(super) struct Video {
     broken: bool,
     began: Option<Instant>,
     last_packet: Option<Instant>,
-    asked: Option<Instant>, // for a keyframe
+    asked: Option<Instant>,        // for a keyframe
+    nacked: BTreeMap<SeqNo, bool>, // and whether they have come
+    playout: Playout,
     gaps: Vec<Duration>,
     shown: Option<Instant>,
 }
@@ -101,6 +104,8 @@ impl Video {
             began: None,
             last_packet: None,
             asked: None,
+            nacked: BTreeMap::new(),
+            playout: Playout::default(),
             gaps: Vec::new(),
             shown: None,
         }
@@ -123,6 +128,9 @@ impl Video {
             Some(highest) => highest.extend(packet.sequence),
             None => SeqNo::first(packet.sequence),
         };
+        if let Some(came) = self.nacked.get_mut(&number) {
+            self.stats.spurious += u64::from(std::mem::replace(came, true));
+        }
         if number < *self.next.get_or_insert(number) {
             return; // decoded or given up
         }
@@ -230,10 +238,10 @@ impl Video {
             self.stats.undecodable += 1; // a jump back in time
         }
         self.references = Some(References { tl0: vp8.tl0_pic_idx, picture: vp8.picture_id, timestamp });
-        self.show(now, start, vp8);
+        self.show(now, start, vp8, timestamp);
     }
 
-    fn show(&mut self, now: Instant, start: Instant, vp8: Vp8) {
+    fn show(&mut self, now: Instant, start: Instant, vp8: Vp8, timestamp: u32) {
         self.stats.frames += 1;
         self.stats.first_frame.get_or_insert(now - start);
         if let Some(size) = vp8.keyframe {
@@ -244,6 +252,7 @@ impl Video {
             }
         }
         self.stats.shown.push((now - start, self.stats.size.unwrap_or_default()));
+        self.stats.played.push(self.playout.show(now - start, timestamp));
         if let Some(shown) = self.shown {
             let gap = now - shown;
             self.stats.longest_gap = self.stats.longest_gap.max(gap);
@@ -297,6 +306,10 @@ impl Video {
                 self.stats.nacks += 1;
                 let missing = self.missing.get_mut(&number).expect("taken from the map");
                 (missing.asked, missing.tries) = (Some(now), missing.tries + 1);
+                self.nacked.entry(number).or_insert(false);
+            }
+            while self.nacked.len() > BUFFER {
+                self.nacked.pop_first();
             }
             return Some(finish(rtcp));
         }
