@@ -134,6 +134,13 @@ impl Downlink {
         Some(gone)
     }
 
+    /// Elements in all that grows with traffic.
+    #[cfg(feature = "null-cipher")]
+    pub(crate) fn held(&self) -> usize {
+        let sent = self.iter().map(|subscription| subscription.sent.span() as usize).sum::<usize>();
+        self.subscriptions.len() + self.by_ssrc.len() + self.pacer.queued() + sent
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Subscription> {
         self.subscriptions.iter().flatten().map(AsRef::as_ref)
     }

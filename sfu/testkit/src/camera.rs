@@ -313,6 +313,7 @@ pub struct Microphone {
     sent: u64,
     sequence: u16,
     speaking: bool,
+    discontinuous: bool,
     muted: bool,
     redundant: Option<u8>,
     /// The last packet's time and payload.
@@ -333,6 +334,7 @@ impl Microphone {
             sent: 0,
             sequence,
             speaking: false,
+            discontinuous: false,
             muted: false,
             redundant: None,
             last: None,
@@ -342,6 +344,11 @@ impl Microphone {
     /// Somebody begins or ends to speak: level about -25 or -90 dBov.
     pub fn set_speaking(&mut self, speaking: bool) {
         self.speaking = speaking;
+    }
+
+    /// While it is silent only every 20th packet is sent, as Opus does on request (DTX).
+    pub fn set_discontinuous(&mut self, discontinuous: bool) {
+        self.discontinuous = discontinuous;
     }
 
     /// Sends each packet again in the next one, under this payload type (RFC 2198).
@@ -370,9 +377,14 @@ impl Microphone {
         Some(self.start + Duration::from_millis(20) * self.sent as u32)
     }
 
+    /// Whether there is no packet at its next time.
+    fn rests(&self) -> bool {
+        self.muted || (self.discontinuous && !self.speaking && !self.sent.is_multiple_of(20))
+    }
+
     /// The next packet due by `now`.
     pub fn poll(&mut self, now: Instant) -> Option<RtpPacket> {
-        while self.muted && self.next_timeout().is_some_and(|at| at <= now) {
+        while self.rests() && self.next_timeout().is_some_and(|at| at <= now) {
             self.sent += 1;
         }
         self.next_timeout().filter(|&at| at <= now)?;

@@ -89,6 +89,10 @@ pub struct SubscriberId {
     index: usize,
 }
 
+/// A TCP flow beside a call.
+#[derive(Clone, Copy, Debug)]
+pub struct Download(NodeId);
+
 /// The state of one downlink at one time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
@@ -284,6 +288,11 @@ impl Call {
         self.net.with(publisher.node, |now, node: &mut Publisher| node.set_muted(now, muted));
     }
 
+    /// A publisher's user begins or ends to speak; between that the microphone hardly sends anything.
+    pub fn set_speaking(&mut self, publisher: PublisherId, speaking: bool) {
+        self.net.with(publisher.node, |_, node: &mut Publisher| node.set_speaking(speaking));
+    }
+
     /// A publisher's microphone sends each packet again in the next one (RED), or no longer.
     pub fn set_redundant(&mut self, publisher: PublisherId, redundant: bool) {
         self.net.with(publisher.node, |_, node: &mut Publisher| node.set_redundant(redundant));
@@ -317,7 +326,7 @@ impl Call {
     }
 
     /// One greedy TCP flow through a subscriber's link, from now on.
-    pub fn add_tcp(&mut self, subscriber: SubscriberId) -> NodeId {
+    pub fn add_tcp(&mut self, subscriber: SubscriberId) -> Download {
         let [source, sink] = [1, 2].map(|host| SocketAddr::from(([10, 0, 3, host], 443)));
         let now = self.net.now();
         let guests = (
@@ -325,7 +334,12 @@ impl Call {
             self.net.add(&[sink], Sink::new(sink, source)),
         );
         self.net.share_path(guests, (self.server, subscriber.node));
-        guests.0
+        Download(guests.0)
+    }
+
+    /// Bytes on the wire that a TCP flow got through.
+    pub fn downloaded(&self, download: Download) -> u64 {
+        self.net.node::<Tcp>(download.0).delivered() * 1500
     }
 
     /// Lets time pass.

@@ -81,6 +81,12 @@ impl Publisher {
         self.camera.set_active(now, Rid::parse(rid).expect("a test's own name"), active);
     }
 
+    /// Its user speaks, or is silent and hardly sends anything (DTX).
+    pub fn set_speaking(&mut self, speaking: bool) {
+        self.microphone.set_discontinuous(true);
+        self.microphone.set_speaking(speaking);
+    }
+
     /// Sends each packet of the microphone again in the next one.
     pub fn set_redundant(&mut self, redundant: bool) {
         self.microphone.set_redundant(redundant.then_some(RED));

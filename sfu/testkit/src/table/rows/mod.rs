@@ -1,6 +1,10 @@
 //! The rows.
 
+mod crowd;
 mod loss;
+mod outage;
+mod room;
+mod shared;
 mod steady;
 
 use std::time::Duration;
@@ -11,10 +15,16 @@ use super::Row;
 use crate::call::Access;
 use crate::link::LinkConfig;
 
+pub(super) use self::room::ten_clients;
+
 pub(super) fn all() -> Vec<Row> {
     let mut rows = Vec::new();
     rows.extend(steady::rows());
     rows.extend(loss::rows());
+    rows.extend(shared::rows());
+    rows.extend(outage::rows());
+    rows.extend(crowd::rows());
+    rows.extend(room::rows());
     rows
 }
 
