@@ -49,6 +49,7 @@ pub enum Answer {
 pub struct SentLog {
     packets: History<Sent>,
     latest: Option<SeqNo>,
+    obsolete: Option<SeqNo>, // up to it
 }
 
 impl Remembered for Sent {
@@ -68,7 +69,7 @@ impl SentLog {
             MediaKind::Audio => AUDIO,
             MediaKind::Video => VIDEO,
         };
-        SentLog { packets: History::new(extent), latest: None }
+        SentLog { packets: History::new(extent), latest: None, obsolete: None }
     }
 
     /// Remembers a packet that leaves now.
@@ -84,6 +85,9 @@ impl SentLog {
     pub fn handle_nack(&mut self, now: Instant, rtt: Duration, wire: u16) -> Answer {
         let Some(latest) = self.latest else { return Answer::Unknown };
         let seq = latest.extend(wire);
+        if self.obsolete.is_some_and(|obsolete| seq <= obsolete) {
+            return Answer::Hopeless;
+        }
         let Some(sent) = self.packets.get_mut(seq.value()) else { return Answer::Unknown };
         let since = now.saturating_duration_since(sent.at);
         if sent.resends > 0 && since < rtt.mul_f64(0.8) {
@@ -95,6 +99,11 @@ impl SentLog {
         sent.resends += 1;
         sent.at = now;
         Answer::Resend(*sent)
+    }
+
+    /// Nothing of what was sent so far is resent from now on.
+    pub fn forget(&mut self) {
+        self.obsolete = self.latest;
     }
 
     /// The packet sent under number `wire`, if it is remembered.
@@ -112,5 +121,26 @@ impl SentLog {
     pub fn recent(&self) -> impl Iterator<Item = &Sent> {
         let latest = self.latest.map_or(0, SeqNo::value);
         (0..self.packets.span()).filter_map(move |back| self.packets.get(latest.checked_sub(back)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::RtpTime;
+
+    #[test]
+    fn what_a_switch_made_useless_is_not_resent() {
+        let now = sfu_testkit::clock::start();
+        let mut log = SentLog::new(MediaKind::Video);
+        let numbers =
+            |wire| Numbers { seq: SeqNo::first(wire), timestamp: RtpTime(0), picture_id: 0, tl0_pic_idx: 0 };
+        let mut send = |log: &mut SentLog, wire| log.insert(now, numbers(wire), 0, SeqNo::first(wire), false);
+        send(&mut log, 10);
+        send(&mut log, 11);
+        log.forget();
+        send(&mut log, 12);
+        let mut asks = |wire| matches!(log.handle_nack(now, Duration::ZERO, wire), Answer::Resend(_));
+        assert_eq!([10, 11, 12].map(&mut asks), [false, false, true]);
     }
 }

@@ -229,7 +229,13 @@ impl Downlink {
             let after = subscription.layer().unwrap_or_default();
             match after.spatial.cmp(&before.spatial) {
                 std::cmp::Ordering::Greater => stats.switches.0 += 1,
-                std::cmp::Ordering::Less => stats.switches.1 += 1,
+                std::cmp::Ordering::Less => {
+                    stats.switches.1 += 1;
+                    // The link is narrow, and the keyframe needs nothing of what was lost before it.
+                    subscription.sent.forget();
+                    let resend = |item: &Item| matches!(item.what, What::Resend { .. });
+                    self.pacer.retain_repairs(|item| item.slot != slot || !resend(item));
+                }
                 std::cmp::Ordering::Equal => {}
             }
         }

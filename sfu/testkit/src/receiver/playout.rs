@@ -83,6 +83,17 @@ pub struct Played {
 }
 
 impl Played {
+    /// That of several streams together; the buffer's depth is left out.
+    pub fn sum(all: impl Iterator<Item = Played>) -> Played {
+        let add = |sum: Played, one: Played| Played {
+            time: sum.time + one.time,
+            concealed: sum.concealed + one.concealed,
+            longest: sum.longest.max(one.longest),
+            delay: Duration::ZERO,
+        };
+        all.fold(Played::default(), add)
+    }
+
     /// Share of time that was concealed, 0 to 1.
     pub fn missed(&self) -> f64 {
         self.concealed.as_secs_f64() / self.time.as_secs_f64().max(0.02)
@@ -106,16 +117,18 @@ pub fn play(arrivals: &[AudioArrival], from: Duration, to: Duration) -> Played {
         let own = delay_of(frame) - base;
         let before = index.checked_sub(1).map(|before| frames[before]);
         let skipped = before.map_or(0, |before| frame.number.distance(before.number).max(1) as u32 - 1);
-        let gap = before.map_or(0.0, |before| media - before.media.as_secs_f64() - FRAME.as_secs_f64());
+        let gap = before.map_or(0.0, |before| media - before.media.as_secs_f64());
         // A later frame has come before this one's turn: it takes its place.
         let overtaken = frames.get(index + 1).is_some_and(|next| next.at < frame.at);
         let late = (own - delay).max(0.0);
         let missing = if late > 0.0 && overtaken { FRAME.as_secs_f64() } else { late };
-        let lost = if skipped > 0 { gap } else { 0.0 }; // without a number missing it is silence, not loss
+        // After silence (DTX) nobody knows when the next frame should have come.
+        let missing = if skipped == 0 && gap > 1.5 * FRAME.as_secs_f64() { 0.0 } else { missing };
+        let lost = f64::from(skipped) * FRAME.as_secs_f64();
         let sent = base + media;
         if sent >= from.as_secs_f64() && sent < to.as_secs_f64() {
-            played.time += FRAME + Duration::from_secs_f64(lost.max(0.0));
-            let concealed = missing + lost.max(0.0);
+            played.time += FRAME + Duration::from_secs_f64(lost);
+            let concealed = missing + lost;
             played.concealed += Duration::from_secs_f64(concealed);
             run = if concealed > 0.0 { run + concealed } else { 0.0 };
             played.longest = played.longest.max(Duration::from_secs_f64(run));

@@ -9,6 +9,7 @@ use super::{access, good, ms, seconds};
 use crate::call::{Access, Call, PublisherId, SubscriberId};
 use crate::camera::CameraConfig;
 use crate::link::{LinkConfig, Loss};
+use crate::receiver::playout::Played;
 use crate::table::measure::{self, Span};
 use crate::table::score::{Score, Unit};
 use crate::table::{Row, Scene};
@@ -80,15 +81,14 @@ fn crowd(scene: &Scene) -> Score {
     let pauses: usize = (0..CROWD).map(|camera| call.pauses(viewer, camera).len()).sum();
     let never_seen =
         (0..CROWD).filter(|camera| call.seen_camera(viewer, *camera).video().shown.is_empty()).count();
-    let played: Vec<f64> = (0..CROWD)
-        .map(|camera| call.seen_camera(viewer, camera).played(joined + seconds(1), end).missed() * 100.0)
-        .collect();
+    let played = (0..CROWD).map(|camera| call.seen_camera(viewer, camera).played(joined + seconds(1), end));
+    let concealed = Played::sum(played).missed() * 100.0;
     let usual = measure::usual(&mut call, viewer, whole, 1500.0, ms(30));
     Score::default()
         .least("speaker's medium layer", Unit::Percent, 95.0, medium as f64 / f64::from(all.max(1)) * 100.0)
         .never("tenths of a second above low, others", above)
         .never("seconds without picture or notice", untold)
-        .most("audio concealed, mean", Unit::Percent, 1.0, played.iter().sum::<f64>() / CROWD as f64)
+        .most("audio concealed, all", Unit::Percent, 1.0, concealed)
         .note("pauses told", Unit::Count, pauses as f64)
         .note("cameras never seen", Unit::Count, never_seen as f64)
         .and(usual.without(&["utilisation", "switches"]))

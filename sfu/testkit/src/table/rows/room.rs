@@ -9,6 +9,7 @@ use super::{access, good, seconds};
 use crate::call::{Access, Call, PublisherId, SubscriberId};
 use crate::camera::CameraConfig;
 use crate::link::{Jitter, LinkConfig, Loss};
+use crate::receiver::playout::Played;
 use crate::table::measure::{self, Span};
 use crate::table::score::{Score, Unit};
 use crate::table::{Row, Scene};
@@ -113,7 +114,7 @@ fn long(scene: &Scene) -> Score {
     let to = room.call.time();
 
     let (mut stuck, mut untold) = (0, 0);
-    let (mut frozen, mut concealed) = (0.0_f64, Vec::new());
+    let (mut frozen, mut played) = (0.0_f64, Vec::new());
     let whole = Span { from: joined + seconds(10), to };
     for (viewer, id) in room.viewers.iter().enumerate() {
         for publisher in (0..CLIENTS).filter(|publisher| *publisher != viewer) {
@@ -124,17 +125,21 @@ fn long(scene: &Scene) -> Score {
             stuck += usize::from(sizes.is_empty() || sizes.iter().any(|size| size.0 != width));
             untold += unexplained(&room.call, *id, camera, whole);
             frozen = frozen.max(measure::frozen(&seen, whole).share(whole));
-            concealed.push(seen.played(whole.from, whole.to).missed() * 100.0);
+            played.push(seen.played(whole.from, whole.to));
         }
     }
     let most = |held: &[usize]| held.iter().copied().max().unwrap_or(0).max(1) as f64;
-    let (first, second) = held.split_at(held.len() / 2);
-    let growth = (most(second) / most(first) - 1.0).max(0.0) * 100.0;
+    // Rings double until they have met their stream's highest rate: not counted as growth is the first third.
+    let third = held.len() / 3;
+    let growth = (most(&held[2 * third..]) / most(&held[third..2 * third]) - 1.0).max(0.0) * 100.0;
+    if scene.told {
+        println!("  held: {:?}", held.chunks(60).map(most).collect::<Vec<_>>());
+    }
     Score::default()
         .never("stuck layers", stuck)
         .never("seconds without picture or notice", untold)
-        .most("growth of containers, second half", Unit::Percent, 5.0, growth)
-        .note("audio concealed, mean", Unit::Percent, concealed.iter().sum::<f64>() / concealed.len() as f64)
+        .most("growth of containers, last third", Unit::Percent, 10.0, growth)
+        .note("audio concealed, all", Unit::Percent, Played::sum(played.into_iter()).missed() * 100.0)
         .note("frozen or paused, the worst camera", Unit::Percent, frozen)
 }
 
