@@ -135,7 +135,7 @@ mod tests {
         let mut log = SentLog::new(MediaKind::Video);
         let numbers =
             |wire| Numbers { seq: SeqNo::first(wire), timestamp: RtpTime(0), picture_id: 0, tl0_pic_idx: 0 };
-        let mut send = |log: &mut SentLog, wire| log.insert(now, numbers(wire), 0, SeqNo::first(wire), false);
+        let send = |log: &mut SentLog, wire| log.insert(now, numbers(wire), 0, SeqNo::first(wire), false);
         send(&mut log, 10);
         send(&mut log, 11);
         log.forget();
