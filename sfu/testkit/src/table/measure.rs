@@ -159,5 +159,5 @@ pub fn usual(call: &mut Call, viewer: SubscriberId, span: Span, link: f64, path:
         .note("longest freeze", Unit::Ms, frozen(&seen, span).longest.as_secs_f64() * 1000.0)
         .note("queueing p95", Unit::Ms, queueing)
         .note("audio concealed", Unit::Percent, played.missed() * 100.0)
-        .note("MOS", Unit::Mos, mos(&played, path))
+        .note("MOS", Unit::Rate, mos(&played, path))
 }

@@ -15,8 +15,8 @@ pub enum Unit {
     Count,
     /// So many a minute.
     PerMinute,
-    /// Mean opinion, 1 to 5.
-    Mos,
+    /// A number of something a second, or mean opinion, 1 to 5.
+    Rate,
 }
 
 impl Unit {
@@ -31,7 +31,7 @@ impl Unit {
             Unit::Percent => format!("{value:.1} %"),
             Unit::Count => format!("{value:.0}"),
             Unit::PerMinute => format!("{value:.1} /min"),
-            Unit::Mos => format!("{value:.1}"),
+            Unit::Rate => format!("{value:.1}"),
         }
     }
 }

@@ -22,7 +22,12 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) fn rows() -> [Row; 3] {
     let row = |name, about, play| Row { name, about, known: None, play, heavy: false };
     [
-        row("crowd", "1.5 Mbit/s, 60 ms; 25 cameras and microphones", crowd),
+        Row {
+            known: Some(
+                "everybody's lowest layer goes before the speaker's second, and small pictures come and go",
+            ),
+            ..row("crowd", "1.5 Mbit/s, 60 ms; 25 cameras and microphones", crowd)
+        },
         row("80k", "80 kbit/s, 80 ms", narrow),
         Row {
             heavy: true,
@@ -184,7 +189,7 @@ fn audience(scene: &Scene) -> Score {
     let joining = asked.len() - later;
     let usual = measure::usual(&mut call, viewers[0], span, 200.0, ms(50));
     Score::default()
-        .most("PLIs a second", Unit::Seconds, 1.0, rate)
+        .most("PLIs a second", Unit::Rate, 1.0, rate)
         .least("the good ones on the top layer", Unit::Percent, 100.0, good_ones as f64 / 1.95)
         .never("switches of the good ones", switches)
         .most("frozen, the worst of the good", Unit::Percent, 0.5, worst)
