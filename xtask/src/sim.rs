@@ -1,4 +1,4 @@
-//! `cargo xtask sim`: calls and control loops in virtual time over seeded networks.
+//! `cargo xtask sim`: calls and control loops in virtual time over seeded networks, and the table of what is promised.
 
 use crate::run::{self, Result, cargo};
 
@@ -9,6 +9,15 @@ pub(crate) struct Args {
     /// Only this scenario of whole calls (`sfu/testkit/tests/scenarios`), also if it is marked as not kept yet
     #[arg(long, conflicts_with = "filter")]
     scenario: Option<String>,
+    /// Print the table of what is promised over bad networks (`sfu/testkit/src/table`), and fail if a row is missed
+    #[arg(long, conflicts_with_all = ["filter", "scenario"])]
+    report: bool,
+    /// Seeds of each row of the table
+    #[arg(long, requires = "report", default_value_t = 50)]
+    seeds: u64,
+    /// Only this row of the table
+    #[arg(long, requires = "report")]
+    row: Option<String>,
     /// Only this seed of whole calls
     #[arg(long)]
     seed: Option<u64>,
@@ -18,6 +27,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result {
+    if args.report {
+        return report(args);
+    }
     let mut sim = match &args.scenario {
         Some(name) => {
             let mut sim = cargo(&["test", "--package", "sfu-testkit", "--test", "scenarios", "--"]);
@@ -34,4 +46,29 @@ pub(crate) fn run(args: &Args) -> Result {
     }
     // One after the other, so that reports are not mixed.
     run::run(sim.args(&args.filter).args(["--nocapture", "--test-threads", "1"]))
+}
+
+fn report(args: &Args) -> Result {
+    let mut table = cargo(&[
+        "run",
+        "--quiet",
+        "--profile",
+        "sim",
+        "--package",
+        "sfu-testkit",
+        "--example",
+        "table",
+        "--",
+    ]);
+    table.args(["--seeds", &args.seeds.to_string()]);
+    if let Some(row) = &args.row {
+        table.args(["--row", row]);
+    }
+    if let Some(seed) = args.seed {
+        table.args(["--seed", &seed.to_string()]);
+    }
+    if let Some(viewer) = args.timeline {
+        table.env("SIM_TIMELINE", viewer.to_string());
+    }
+    run::run(&mut table)
 }

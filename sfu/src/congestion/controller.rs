@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::PacketClass;
 use super::allocate::{self, Allocation, Track, UP_MARGIN};
+use super::contest::{Contest, Evidence};
 use super::delay::{DelayDetector, Queue};
 use super::loss::{LossObserver, LossVerdict};
 use super::pacer::Pacing;
@@ -155,6 +156,7 @@ pub struct Controller {
     delay: DelayDetector,
     reorder: ReorderMeter,
     loss: LossObserver,
+    contest: Contest,
     target: Estimator,
     prober: Prober,
     rtt: Duration,
@@ -185,6 +187,7 @@ impl Controller {
             delay: DelayDetector::new(now),
             reorder: ReorderMeter::default(),
             loss: LossObserver::new(),
+            contest: Contest::default(),
             prober: Prober::new(target.target()),
             target,
             rtt: INITIAL_RTT,
@@ -302,6 +305,7 @@ impl Controller {
         self.prober.restart();
         self.delay = DelayDetector::new(now);
         self.loss = LossObserver::new();
+        self.contest = Contest::default();
         self.rate.disprove(now);
     }
 
@@ -520,6 +524,14 @@ impl Controller {
             && self.target().min(self.rate.sending(now)).scale(TEST) > self.least.max(self.config.min);
         let loss = self.loss.on_acked(now, acked, envelope, self.rtt, may_test);
         self.update_target(now, loss);
+        let evidence = Evidence {
+            envelope,
+            sending: self.rate.sending(now),
+            delivered: self.rate.measured().map_or(Bitrate::ZERO, |measured| measured.delivered),
+            last_cut: self.target.last_cut(),
+            rtt: self.rtt,
+        };
+        self.contest.on_acked(now, acked, evidence);
         self.update_probe(now);
     }
 
@@ -537,6 +549,7 @@ impl Controller {
             sending: self.rate.sending(now),
             recent_max: self.rate.recent_max(now),
             loss,
+            fair: self.contest.fair_share(self.rtt),
             rtt: self.rtt,
         };
         let cut = self.target.last_cut();

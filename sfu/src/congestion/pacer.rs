@@ -324,6 +324,19 @@ impl<T: Copy> Pacer<T> {
         }
     }
 
+    /// Forgets retransmissions of video that nobody waits for any more.
+    pub fn retain_repairs(&mut self, mut wanted: impl FnMut(&T) -> bool) {
+        let before = self.video_rtx.len();
+        self.video_rtx.retain(|packet| {
+            let keep = wanted(&packet.item);
+            if !keep {
+                self.waiting = self.waiting - packet.waiting();
+            }
+            keep
+        });
+        self.counters.dropped += (before - self.video_rtx.len()) as u64;
+    }
+
     /// What leaves at `now`; `None` when the budget or the queues are empty. Call until `None`.
     pub fn next(&mut self, now: Instant) -> Option<Departure<T>> {
         self.credit(now);

@@ -71,6 +71,8 @@ pub enum Cause {
     LossTestCleared,
     /// A longer route had looked like a queue.
     RouteChange,
+    /// The queue is somebody else's: what a TCP flow would have.
+    Contested,
     /// Feedback came back after an outage.
     Outage,
     /// The client's own bound.
@@ -94,6 +96,7 @@ impl Cause {
             Cause::LossTest => "loss_test",
             Cause::LossTestCleared => "loss_test_cleared",
             Cause::RouteChange => "route_change",
+            Cause::Contested => "contested",
             Cause::Outage => "outage",
             Cause::Limit => "limit",
             Cause::Receiver => "receiver",
@@ -128,6 +131,8 @@ pub struct Facts {
     pub loss: LossVerdict,
     /// The lowest steps of everything: a test of loss does not take the last picture away.
     pub least: Bitrate,
+    /// The queue is somebody else's, and a TCP flow would have this rate.
+    pub fair: Option<Bitrate>,
     /// Round trip.
     pub rtt: Duration,
 }
@@ -262,6 +267,8 @@ impl Estimator {
                 self.cut(now, delivered);
                 self.begin_drain(now, &facts);
             }
+        } else if let Some(fair) = facts.fair {
+            self.on_contested(now, elapsed, &facts, fair);
         } else if facts.queue == Queue::Rising {
             self.cut_to_delivered(now, &facts, Cause::QueueRising);
         } else if facts.loss == LossVerdict::Congestion {
@@ -380,6 +387,25 @@ impl Estimator {
             self.set(now, standing.target, Cause::RouteChange);
         } else {
             self.cut_to_delivered(now, facts, Cause::QueueStanding);
+        }
+    }
+
+    /// Others fill the queue whatever we do: only losses count, as for a TCP flow.
+    fn on_contested(&mut self, now: Instant, elapsed: Duration, facts: &Facts, fair: Bitrate) {
+        if facts.loss != LossVerdict::Congestion {
+            let by_proof = facts.recent_max.scale(2.0) + GROWTH_SLACK;
+            let fair = fair.min(by_proof);
+            if fair > self.target && self.before_test.is_none() {
+                self.set(now, fair, Cause::Contested);
+            } else {
+                self.on_calm(now, elapsed, facts);
+            }
+        } else if self.may_cut(now, facts) {
+            let delivered = facts.measured.map_or(self.target, |measured| measured.delivered);
+            let lowered =
+                if facts.application_limited { self.target.scale(CUT) } else { delivered.scale(CUT) };
+            self.set(now, lowered.max(fair).min(self.target), Cause::Loss);
+            self.cut(now, delivered);
         }
     }
 

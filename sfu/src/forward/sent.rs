@@ -85,6 +85,7 @@ pub enum Answer {
 pub struct SentLog {
     packets: History<Sent>,
     latest: Option<SeqNo>,
+    obsolete: Option<SeqNo>, // up to it
 }
 
 impl Remembered for Sent {
@@ -104,7 +105,7 @@ impl SentLog {
             MediaKind::Audio => AUDIO,
             MediaKind::Video => VIDEO,
         };
-        SentLog { packets: History::new(extent), latest: None }
+        SentLog { packets: History::new(extent), latest: None, obsolete: None }
     }
 
     /// Remembers a packet of `size` bytes that leaves now, under this transport-wide number.
@@ -147,7 +148,11 @@ impl SentLog {
     ) -> Answer {
         let unknown = Answer::Refuse(NackRefusal::Unknown);
         let Some(latest) = self.latest else { return unknown };
-        let Some(sent) = self.packets.get_mut(latest.extend(wire).value()) else { return unknown };
+        let seq = latest.extend(wire);
+        if self.obsolete.is_some_and(|obsolete| seq <= obsolete) {
+            return Answer::Refuse(NackRefusal::TooOld);
+        }
+        let Some(sent) = self.packets.get_mut(seq.value()) else { return unknown };
         let since_last = now.saturating_duration_since(sent.at);
         let fate = sent.reported(reported);
         let refusal = if fate == Reported::Arrived {
@@ -184,6 +189,11 @@ impl SentLog {
         }
     }
 
+    /// Nothing of what was sent so far is resent from now on.
+    pub fn forget(&mut self) {
+        self.obsolete = self.latest;
+    }
+
     /// The packet sent under number `wire`, if it is remembered.
     pub fn get(&self, wire: u16) -> Option<&Sent> {
         self.packets.get(self.latest?.extend(wire).value())
@@ -193,9 +203,40 @@ impl SentLog {
         self.packets.get_mut(self.latest?.extend(wire).value())
     }
 
+    /// Places for packets.
+    #[cfg(feature = "null-cipher")]
+    pub(crate) fn span(&self) -> u64 {
+        self.packets.span()
+    }
+
     /// The last packets sent, newest first: what a probe can be made of.
     pub fn recent(&self) -> impl Iterator<Item = &Sent> {
         let latest = self.latest.map_or(0, SeqNo::value);
         (0..self.packets.span()).filter_map(move |back| self.packets.get(latest.checked_sub(back)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::RtpTime;
+
+    #[test]
+    fn what_a_switch_made_useless_is_not_resent() {
+        let now = sfu_testkit::clock::start();
+        let mut log = SentLog::new(MediaKind::Video);
+        let numbers =
+            |wire| Numbers { seq: SeqNo::first(wire), timestamp: RtpTime(0), picture_id: 0, tl0_pic_idx: 0 };
+        let send = |log: &mut SentLog, wire| {
+            log.insert(now, numbers(wire), 0, SeqNo::first(wire), false, 1200, None)
+        };
+        send(&mut log, 10);
+        send(&mut log, 11);
+        log.forget();
+        send(&mut log, 12);
+        let mut asks = |wire| {
+            matches!(log.handle_nack(now, Duration::ZERO, wire, |_| Reported::Unknown), Answer::Accept { .. })
+        };
+        assert_eq!([10, 11, 12].map(&mut asks), [false, false, true]);
     }
 }

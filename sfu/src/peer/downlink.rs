@@ -178,6 +178,13 @@ impl Downlink {
         Some(gone)
     }
 
+    /// Elements in all that grows with traffic.
+    #[cfg(feature = "null-cipher")]
+    pub(crate) fn held(&self) -> usize {
+        let sent = self.iter().map(|subscription| subscription.sent.span() as usize).sum::<usize>();
+        self.subscriptions.len() + self.by_ssrc.len() + self.pacer.queued() + sent
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Subscription> {
         self.subscriptions.iter().flatten().map(AsRef::as_ref)
     }
@@ -271,7 +278,13 @@ impl Downlink {
             let after = subscription.layer().unwrap_or_default();
             match after.spatial.cmp(&before.spatial) {
                 std::cmp::Ordering::Greater => stats.switches.0 += 1,
-                std::cmp::Ordering::Less => stats.switches.1 += 1,
+                std::cmp::Ordering::Less => {
+                    stats.switches.1 += 1;
+                    // The link is narrow, and the keyframe needs nothing of what was lost before it.
+                    subscription.sent.forget();
+                    let resend = |item: &Item| matches!(item.what, What::Resend { .. });
+                    self.pacer.retain_repairs(|item| item.slot != slot || !resend(item));
+                }
                 std::cmp::Ordering::Equal => {}
             }
         }

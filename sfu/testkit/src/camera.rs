@@ -346,7 +346,7 @@ impl Microphone {
         self.speaking = speaking;
     }
 
-    /// In silence sends every twentieth packet only (DTX), as browsers do if asked to.
+    /// While it is silent only every 20th packet is sent, as Opus does on request (DTX).
     pub fn set_discontinuous(&mut self, discontinuous: bool) {
         self.discontinuous = discontinuous;
     }
@@ -377,10 +377,14 @@ impl Microphone {
         Some(self.start + Duration::from_millis(20) * self.sent as u32)
     }
 
+    /// Whether there is no packet at its next time.
+    fn rests(&self) -> bool {
+        self.muted || (self.discontinuous && !self.speaking && !self.sent.is_multiple_of(20))
+    }
+
     /// The next packet due by `now`.
     pub fn poll(&mut self, now: Instant) -> Option<RtpPacket> {
-        let quiet = |sent: u64| self.discontinuous && !self.speaking && !sent.is_multiple_of(20);
-        while (self.muted || quiet(self.sent)) && self.next_timeout().is_some_and(|at| at <= now) {
+        while self.rests() && self.next_timeout().is_some_and(|at| at <= now) {
             self.sent += 1;
         }
         self.next_timeout().filter(|&at| at <= now)?;

@@ -41,6 +41,15 @@ pub enum Jitter {
         /// Longest time.
         most: Duration,
     },
+    /// Both: what is not held back keeps its order.
+    Mixed {
+        /// The delay wanders between zero and this much more.
+        wander: Duration,
+        /// Share of packets held back on top of that.
+        share: f64,
+        /// Longest time that they are.
+        most: Duration,
+    },
 }
 
 /// What a link is like.
@@ -90,6 +99,8 @@ impl LinkConfig {
 pub struct LinkStats {
     /// Given to `send`.
     pub sent: u64,
+    /// Bytes given to `send`.
+    pub sent_bytes: u64,
     /// Dropped because the queue was full.
     pub queue_drops: u64,
     /// Lost behind it.
@@ -193,6 +204,7 @@ impl<P: Clone> Link<P> {
     pub fn send(&mut self, now: Instant, size: DataSize, payload: P) {
         self.advance(now);
         self.stats.sent += 1;
+        self.stats.sent_bytes += size.as_bytes();
         let Some(rate) = self.config.rate else {
             self.leave(now, Waiting { since: now, size, payload });
             return;
@@ -297,18 +309,20 @@ impl<P: Clone> Link<P> {
             return;
         }
         let mut arrival = at + self.config.delay;
-        match self.config.jitter {
-            Jitter::None => {}
-            Jitter::InOrder(most) => arrival += most.mul_f64(self.wandering(at)),
-            Jitter::Reorder { share, most } => {
-                if self.rng.f64() < share {
-                    arrival += most.mul_f64(self.rng.f64());
-                }
-            }
+        let (wander, share, most) = match self.config.jitter {
+            Jitter::None => (Duration::ZERO, 0.0, Duration::ZERO),
+            Jitter::InOrder(wander) => (wander, 0.0, Duration::ZERO),
+            Jitter::Reorder { share, most } => (Duration::ZERO, share, most),
+            Jitter::Mixed { wander, share, most } => (wander, share, most),
+        };
+        if wander > Duration::ZERO {
+            arrival += wander.mul_f64(self.wandering(at));
         }
-        if !matches!(self.config.jitter, Jitter::Reorder { .. }) {
+        if share == 0.0 || self.rng.f64() >= share {
             arrival = self.last_arrival.map_or(arrival, |last| last.max(arrival));
             self.last_arrival = Some(arrival);
+        } else {
+            arrival += most.mul_f64(self.rng.f64());
         }
         if self.rng.f64() < self.config.duplicate {
             self.fly(arrival, packet.size, packet.payload.clone());

@@ -1,7 +1,7 @@
 //! A network of nodes on one virtual clock.
 //!
 //! A [`Node`] is anything with datagrams in, datagrams out and a deadline: the server, a client. Between each
-//! ordered pair of nodes runs one [`Link`].
+//! ordered pair of nodes runs one [`Link`], their own or another pair's.
 //! Always: time jumps to the earliest deadline of all nodes and links, and never back; among equal deadlines
 //! links deliver first, then nodes wake in the order they were added; one seed is one whole run.
 
@@ -55,7 +55,12 @@ pub struct Net {
     rng: fastrand::Rng,
     nodes: Vec<Box<dyn Node>>,
     addresses: HashMap<SocketAddr, NodeId>,
-    links: Vec<((NodeId, NodeId), Link<Packet>)>,
+    links: Vec<Link<Packet>>,
+    shared: HashMap<(NodeId, NodeId), (NodeId, NodeId)>,
+    ends: HashMap<(NodeId, NodeId), usize>,
+    // Deadlines of nodes and links, so that not all are asked at each event.
+    node_due: Vec<Option<Instant>>,
+    link_due: Vec<Option<Instant>>,
     spinning: u32,
 }
 
@@ -68,6 +73,10 @@ impl Net {
             nodes: Vec::new(),
             addresses: HashMap::new(),
             links: Vec::new(),
+            shared: HashMap::new(),
+            ends: HashMap::new(),
+            node_due: Vec::new(),
+            link_due: Vec::new(),
             spinning: 0,
         }
     }
@@ -89,6 +98,7 @@ impl Net {
     pub fn add(&mut self, addresses: &[SocketAddr], node: impl Node) -> NodeId {
         let id = NodeId(self.nodes.len());
         self.nodes.push(Box::new(node));
+        self.node_due.push(None);
         for &address in addresses {
             assert!(self.addresses.insert(address, id).is_none(), "{address} is taken");
         }
@@ -96,9 +106,10 @@ impl Net {
         id
     }
 
-    /// Gives a node a further address, as a phone that changes networks.
-    pub fn add_address(&mut self, node: NodeId, address: SocketAddr) {
-        self.addresses.insert(address, node);
+    /// Gives a node another address, as a phone that changes networks. What is on its way to the old one is lost.
+    pub fn move_address(&mut self, node: NodeId, old: SocketAddr, new: SocketAddr) {
+        self.addresses.remove(&old);
+        self.addresses.insert(new, node);
     }
 
     /// The node itself, for commands and questions; what it wants to send then leaves at once.
@@ -123,18 +134,32 @@ impl Net {
 
     /// Sets what the path from one node to another is like, from now on. Paths not set are fiber.
     pub fn set_link(&mut self, from: NodeId, to: NodeId, config: LinkConfig) {
-        let now = self.now;
-        self.link(from, to).reconfigure(now, config);
+        let (now, index) = (self.now, self.link_index(from, to));
+        self.links[index].reconfigure(now, config);
+        self.link_due[index] = self.links[index].next_timeout();
+    }
+
+    /// What goes between the nodes of `guest`, both ways, takes the links between those of `host` from now on.
+    pub fn share_path(&mut self, guest: (NodeId, NodeId), host: (NodeId, NodeId)) {
+        self.shared.insert(guest, host);
+        self.shared.insert((guest.1, guest.0), (host.1, host.0));
     }
 
     /// The path from one node to another.
-    pub fn link(&mut self, from: NodeId, to: NodeId) -> &mut Link<Packet> {
-        if let Some(index) = self.links.iter().position(|(ends, _)| *ends == (from, to)) {
-            return &mut self.links[index].1;
+    pub fn link(&mut self, from: NodeId, to: NodeId) -> &Link<Packet> {
+        let index = self.link_index(from, to);
+        &self.links[index]
+    }
+
+    fn link_index(&mut self, from: NodeId, to: NodeId) -> usize {
+        let ends = self.shared.get(&(from, to)).copied().unwrap_or((from, to));
+        if let Some(&index) = self.ends.get(&ends) {
+            return index;
         }
-        let link = Link::new(self.now, LinkConfig::fiber(), self.rng.u64(..));
-        self.links.push(((from, to), link));
-        &mut self.links.last_mut().expect("just pushed").1
+        self.ends.insert(ends, self.links.len());
+        self.links.push(Link::new(self.now, LinkConfig::fiber(), self.rng.u64(..)));
+        self.link_due.push(None);
+        self.links.len() - 1
     }
 
     /// Lets `time` pass.
@@ -159,24 +184,31 @@ impl Net {
 
     /// Goes to the next event before `end`; false if there is none.
     fn step(&mut self, end: Instant) -> bool {
-        let node_at = self.nodes.iter().filter_map(|node| node.next_timeout()).min();
-        let link_at = self.links.iter().filter_map(|(_, link)| link.next_timeout()).min();
-        let Some(at) = [node_at, link_at].into_iter().flatten().min().filter(|&at| at <= end) else {
+        let due = self.node_due.iter().chain(&self.link_due);
+        let Some(at) = due.copied().flatten().min().filter(|&at| at <= end) else {
             return false;
         };
         self.spinning = if at > self.now { 0 } else { self.spinning + 1 };
         assert!(self.spinning < SPIN, "somebody asks to be woken at {at:?} again and again");
         self.now = self.now.max(at);
+        let now = self.now;
+        let is_due = |due: Option<Instant>| due.is_some_and(|at| at <= now);
         for index in 0..self.links.len() {
-            while let Some((source, local, mut data)) = self.links[index].1.poll(self.now) {
-                let to = self.links[index].0.1;
-                self.nodes[to.0].handle_datagram(self.now, source, local, &mut data);
-                self.flush(to);
+            if !is_due(self.link_due[index]) {
+                continue;
             }
+            while let Some((source, local, mut data)) = self.links[index].poll(now) {
+                // Another than the link's end where it is shared; nobody, if the address was given up meanwhile.
+                if let Some(&to) = self.addresses.get(&local) {
+                    self.nodes[to.0].handle_datagram(now, source, local, &mut data);
+                    self.flush(to);
+                }
+            }
+            self.link_due[index] = self.links[index].next_timeout();
         }
         for index in 0..self.nodes.len() {
-            if self.nodes[index].next_timeout().is_some_and(|at| at <= self.now) {
-                self.nodes[index].handle_timeout(self.now);
+            if is_due(self.node_due[index]) {
+                self.nodes[index].handle_timeout(now);
                 self.flush(NodeId(index));
             }
         }
@@ -188,7 +220,10 @@ impl Net {
         while let Some(transmit) = self.nodes[from.0].poll_transmit(now) {
             let Some(&to) = self.addresses.get(&transmit.destination) else { continue };
             let size = DataSize::bytes(transmit.data.len() as u64 + OVERHEAD);
-            self.link(from, to).send(now, size, (transmit.source, transmit.destination, transmit.data));
+            let index = self.link_index(from, to);
+            self.links[index].send(now, size, (transmit.source, transmit.destination, transmit.data));
+            self.link_due[index] = self.links[index].next_timeout();
         }
+        self.node_due[from.0] = self.nodes[from.0].next_timeout();
     }
 }

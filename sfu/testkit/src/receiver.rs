@@ -1,9 +1,10 @@
 //! A scripted receiver: what a browser would show, and what it would report.
 //!
 //! It asks for missing packets (NACK) and for keyframes (PLI), writes transport-wide feedback, and decodes what libwebrtc
-//! would decode ([`video`]).
+//! would decode ([`video`]), shown or played when it would be ([`playout`]).
 //! Always: memory is bounded; nothing it is sent makes it panic.
 
+pub mod playout;
 mod video;
 
 use std::time::{Duration, Instant};
@@ -53,9 +54,11 @@ pub struct VideoStats {
     pub sizes: Vec<(Duration, (u16, u16))>,
     /// Each frame shown: when, since the creation of the receiver, and its size.
     pub shown: Vec<(Duration, (u16, u16))>,
+    /// When each of them would be seen behind a playout buffer ([`playout`]).
+    pub played: Vec<Duration>,
     /// Packets of the retransmission stream that carried media.
     pub resent: u64,
-    /// Packets that were asked for and came both at first hand and resent: that was not needed.
+    /// Of them, those that a NACK asked for and that came otherwise too.
     pub spurious: u64,
     /// NACKed packets, retries included.
     pub nacks: u64,

@@ -175,6 +175,21 @@ fn a_keyframe_replaces_what_is_late_before_it() {
 }
 
 #[test]
+fn repairs_that_nobody_waits_for_any_more_leave_the_queue() {
+    let now = clock::start();
+    let mut pacer = Pacer::new(now, Ticks::since(now), pacing(1000));
+    for item in 1..=20 {
+        pacer.enqueue(now, PacketClass::VideoRtx, item, FULL);
+    }
+    video(&mut pacer, now, 100, frame(1, true, 0));
+    pacer.retain_repairs(|item| *item > 18);
+    let left = run(&mut pacer, now, now + ms(200));
+    assert_eq!(items(&left), [19, 20, 100]);
+    let counters = pacer.counters();
+    assert_eq!((counters.enqueued, counters.sent, counters.dropped), (21, 3, 18));
+}
+
+#[test]
 fn a_hold_lets_audio_pass_and_keeps_reports_coming() {
     let now = clock::start();
     let mut pacer = Pacer::new(now, Ticks::since(now), Pacing { hold: Some(ms(20)), ..pacing(1000) });

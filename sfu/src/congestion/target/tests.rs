@@ -30,6 +30,7 @@ fn facts(delivered: u64, application_limited: bool) -> Facts {
         sending: kbps(delivered),
         recent_max: kbps(delivered),
         loss: LossVerdict::Fine,
+        fair: None,
         rtt: ms(60),
     }
 }
@@ -180,6 +181,7 @@ fn any_facts() -> impl Strategy<Value = Facts> {
                 sending: Bitrate::bps(sent),
                 recent_max: Bitrate::bps(delivered),
                 loss,
+                fair: None,
                 rtt: ms(delay),
             }
         },
@@ -198,4 +200,24 @@ proptest! {
             prop_assert!(target == before || estimator.cause() != Cause::Start);
         }
     }
+}
+
+#[test]
+fn a_queue_of_others_is_not_obeyed_and_their_losses_leave_a_fair_share() {
+    let mut estimator = estimator(1000);
+    let others =
+        Facts { queue: Queue::Standing, envelope: ms(80), fair: Some(kbps(700)), ..facts(600, true) };
+    let at = |step: u32| clock::start() + ms(200) * step;
+    for step in 0..20 {
+        estimator.update(at(step), others);
+    }
+    assert_eq!(estimator.target(), kbps(1000));
+    for step in 20..40 {
+        estimator.update(at(step), Facts { loss: LossVerdict::Congestion, ..others });
+    }
+    assert_eq!((estimator.target(), estimator.cause()), (kbps(700), Cause::Loss));
+    estimator.update(at(41), Facts { fair: Some(kbps(900)), ..others });
+    assert_eq!((estimator.target(), estimator.cause()), (kbps(900), Cause::Contested));
+    estimator.update(at(42), Facts { fair: Some(kbps(9000)), ..others });
+    assert_eq!(estimator.target(), kbps(1210), "no more than twice what arrived");
 }

@@ -20,22 +20,23 @@ use sfu::command::explanation::Explanation;
 use sfu::command::{AddPeer, AnnouncedLayer, Command, Demand, DownlinkPolicy, Event, NegotiationRole};
 use sfu::congestion::controller::Snapshot;
 use sfu::ids::{LayerId, Mid, PeerId, RoomId, Ssrc, TrackId};
-use sfu::units::WallClock;
+use sfu::units::{DataSize, WallClock};
 
 pub use self::host::{Host, Stalls};
 pub use self::hostile::{Attack, Forgery};
 pub use self::publisher::{Published, Publisher};
 pub use self::server::Server;
-pub use self::subscriber::{Heard, Subscriber};
+pub use self::subscriber::{Heard, Seen, Subscriber};
 use crate::camera::{Camera, CameraConfig, Microphone};
-use crate::link::LinkConfig;
+use crate::link::{LinkConfig, Loss};
 use crate::net::{Net, NodeId};
 use crate::rtp::ExtensionIds;
+use crate::tcp::{Sink, Tcp};
 
 const ROOM: RoomId = RoomId(1);
 const SERVER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)), 7882);
 /// How often the state of the downlinks is noted.
-const SAMPLE: Duration = Duration::from_millis(200);
+const SAMPLE: Duration = Duration::from_millis(100);
 /// Longest call on busy machines.
 const LONGEST: Duration = Duration::from_mins(10);
 
@@ -111,19 +112,33 @@ impl SubscriberId {
     }
 }
 
+/// A TCP flow beside a call.
+#[derive(Clone, Copy, Debug)]
+pub struct Download(NodeId);
+
 /// The state of one downlink at one time.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
     /// After the call's start.
     pub at: Duration,
     /// Of the congestion control.
     pub snapshot: Snapshot,
-    /// The layer that the allocator wants.
-    pub wanted: Option<LayerId>,
-    /// The layer that goes.
-    pub current: Option<LayerId>,
+    /// Of each camera, in the order of subscription, the layer that the allocator wants…
+    pub wanted: Vec<Option<LayerId>>,
+    /// …and the layer that goes.
+    pub current: Vec<Option<LayerId>>,
     /// What a packet would wait in the path's queue.
     pub queue: Duration,
+    /// Bytes given to the path so far.
+    pub sent: DataSize,
+}
+
+/// What is kept of a subscriber.
+struct Viewer {
+    id: SubscriberId,
+    address: SocketAddr,
+    cameras: Vec<TrackId>,
+    samples: Vec<Sample>,
 }
 
 /// See the module's page.
@@ -134,8 +149,9 @@ pub struct Call {
     machines: Machines,
     server: NodeId,
     publishers: Vec<(NodeId, PublisherId)>,
-    subscribers: Vec<(SubscriberId, Vec<Sample>)>,
+    subscribers: Vec<Viewer>,
     next: u8,
+    quiet: bool,
 }
 
 impl Call {
@@ -147,7 +163,24 @@ impl Call {
         let server = Call::host(&mut net, machines, server);
         let server = net.add(&[SERVER], server);
         let name = format!("{name}, seed {seed}");
-        Call { name, net, start, machines, server, publishers: Vec::new(), subscribers: Vec::new(), next: 2 }
+        Call {
+            name,
+            net,
+            start,
+            machines,
+            server,
+            publishers: Vec::new(),
+            subscribers: Vec::new(),
+            next: 2,
+            quiet: false,
+        }
+    }
+
+    /// The same, but it prints nothing unless it fails.
+    pub fn quiet(name: &str, seed: u64) -> Call {
+        let mut call = Call::new(name, seed, Machines::Idle);
+        call.quiet = true;
+        call
     }
 
     fn host<N: crate::net::Node>(net: &mut Net, machines: Machines, node: N) -> Host<N> {
@@ -216,31 +249,24 @@ impl Call {
 
     /// A client joins, subscribes to both tracks of a publisher, and answers the offer that comes of it.
     pub fn subscribe(&mut self, publisher: PublisherId, access: Access, demand: Demand) -> SubscriberId {
-        self.subscribe_all(&[publisher], access, demand)
+        self.subscribe_all(&[(publisher, demand)], access)
     }
 
-    /// The same for several publishers; samples and the usual figures are of the first.
-    pub fn subscribe_all(
-        &mut self,
-        publishers: &[PublisherId],
-        access: Access,
-        demand: Demand,
-    ) -> SubscriberId {
+    /// The same for several publishers, with what is wanted of each camera.
+    pub fn subscribe_all(&mut self, publishers: &[(PublisherId, Demand)], access: Access) -> SubscriberId {
         let (peer, address) = self.join(NegotiationRole::Offerer);
-        let wanted: Vec<TrackId> = publishers.iter().flat_map(|p| [p.audio, p.video]).collect();
-        for &track in &wanted {
-            let (stream_id, label) = (format!("PA|{}", track.0), format!("TR_{}", track.0));
+        let tracks = || publishers.iter().flat_map(|(p, demand)| [(p.audio, *demand), (p.video, *demand)]);
+        for (track, demand) in tracks() {
+            let (stream_id, label) = (format!("PA_{}|", track.0 / 10), label(track));
             self.command(Command::Subscribe { peer, track, stream_id, label, demand });
         }
-        let (id, offer, sections) = self.expect_event(|event| match event {
-            Event::Offer { peer: of, id, sdp, tracks } => {
-                (*of == peer).then(|| (*id, sdp.clone(), tracks.clone()))
-            }
+        let (id, offer) = self.expect_event(|event| match event {
+            Event::Offer { peer: of, id, sdp, .. } => (*of == peer).then(|| (*id, sdp.clone())),
             _ => None,
         });
         let answer = sdp::answer(&offer);
         self.command(Command::Answer { peer, id, sdp: answer.sdp.clone() });
-        for track in wanted {
+        for (track, _) in tracks() {
             self.expect_event(|event| match event {
                 Event::SubscriptionBound { peer: of, track: it } => {
                     (*of == peer && *it == track).then_some(())
@@ -250,26 +276,26 @@ impl Call {
             });
         }
         let now = self.net.now();
-        let mid = |track: TrackId| {
-            let section = sections.iter().find(|(_, of)| *of == track);
-            section.map(|(mid, _)| mid.as_str()).expect("one offer has them all")
-        };
-        let mids: Vec<(&str, &str)> = publishers.iter().map(|p| (mid(p.video), mid(p.audio))).collect();
-        let node = Subscriber::new(self.start, now, &answer, &mids, (address, SERVER));
+        let node = Subscriber::new(self.start, now, answer, (address, SERVER));
         let node = Call::host(&mut self.net, self.machines, node);
         let node = self.net.add(&[address], node);
         self.net.set_link(self.server, node, access.down);
         self.net.set_link(node, self.server, access.up);
         self.connect(peer, address);
-        let video = publishers.first().expect("somebody to subscribe to").video;
-        let id = SubscriberId { node, peer, video, index: self.subscribers.len() };
-        self.subscribers.push((id, Vec::new()));
+        let cameras: Vec<TrackId> = publishers.iter().map(|(publisher, _)| publisher.video).collect();
+        let id = SubscriberId { node, peer, video: cameras[0], index: self.subscribers.len() };
+        self.subscribers.push(Viewer { id, address, cameras, samples: Vec::new() });
         id
     }
 
     /// Another demand of a subscriber for the camera.
     pub fn adjust(&mut self, subscriber: SubscriberId, demand: Demand) {
         self.command(Command::Adjust { peer: subscriber.peer, track: subscriber.video, demand });
+    }
+
+    /// The same for any of the cameras that it gets.
+    pub fn adjust_camera(&mut self, subscriber: SubscriberId, publisher: PublisherId, demand: Demand) {
+        self.command(Command::Adjust { peer: subscriber.peer, track: publisher.video, demand });
     }
 
     /// A subscriber's bounds.
@@ -295,6 +321,11 @@ impl Call {
         self.net.with(publisher.node, |now, node: &mut Publisher| node.set_muted(now, muted));
     }
 
+    /// A publisher's user begins or ends to speak; between that the microphone hardly sends anything.
+    pub fn set_speaking(&mut self, publisher: PublisherId, speaking: bool) {
+        self.net.with(publisher.node, |_, node: &mut Publisher| node.set_speaking(speaking));
+    }
+
     /// A publisher's microphone sends each packet again in the next one (RED), or no longer.
     pub fn set_redundant(&mut self, publisher: PublisherId, redundant: bool) {
         self.net.with(publisher.node, |_, node: &mut Publisher| node.set_redundant(redundant));
@@ -303,11 +334,6 @@ impl Call {
     /// A publisher starts or stops an encoding.
     pub fn set_layer(&mut self, publisher: PublisherId, rid: &str, active: bool) {
         self.net.with(publisher.node, |now, node: &mut Publisher| node.set_layer(now, rid, active));
-    }
-
-    /// A publisher's user begins or ends to speak. Who does not sends a packet every 400 ms (DTX).
-    pub fn set_speaking(&mut self, publisher: PublisherId, speaking: bool) {
-        self.net.with(publisher.node, |_, node: &mut Publisher| node.set_speaking(speaking));
     }
 
     /// Changes a publisher's path.
@@ -325,13 +351,46 @@ impl Call {
 
     /// All that was sent to a subscriber and when, as one number.
     pub fn trace_of(&self, subscriber: SubscriberId) -> u64 {
-        self.server().trace_of(self.seen(subscriber).local())
+        self.server().trace_of(self.subscribers[subscriber.index].address)
     }
 
     /// Changes a subscriber's path.
     pub fn set_access(&mut self, subscriber: SubscriberId, access: Access) {
         self.net.set_link(self.server, subscriber.node, access.down);
         self.net.set_link(subscriber.node, self.server, access.up);
+    }
+
+    /// A subscriber's phone leaves its network for another: nothing comes or goes for `gap`, then its first packet
+    /// from the new address, authenticated, is on its way over the new path. The server keeps the session.
+    pub fn roam(&mut self, subscriber: SubscriberId, gap: Duration, access: Access) {
+        let nothing = LinkConfig { loss: Loss::Random(1.0), ..access.down };
+        self.set_access(subscriber, Access::same(nothing));
+        self.run_for(gap);
+        self.set_access(subscriber, access);
+        let viewer = &mut self.subscribers[subscriber.index];
+        let new = SocketAddr::new(viewer.address.ip(), viewer.address.port() + 1);
+        let old = std::mem::replace(&mut viewer.address, new);
+        self.net.move_address(subscriber.node, old, new);
+        self.net.with(subscriber.node, |_, host: &mut Host<Subscriber>| host.node_mut().set_local(new));
+        self.run_for(access.up.delay);
+        self.connect(subscriber.peer, new);
+    }
+
+    /// One greedy TCP flow through a subscriber's link, from now on.
+    pub fn add_tcp(&mut self, subscriber: SubscriberId) -> Download {
+        let [source, sink] = [1, 2].map(|host| SocketAddr::from(([10, 0, 3, host], 443)));
+        let now = self.net.now();
+        let guests = (
+            self.net.add(&[source], Tcp::new(now, source, sink)),
+            self.net.add(&[sink], Sink::new(sink, source)),
+        );
+        self.net.share_path(guests, (self.server, subscriber.node));
+        Download(guests.0)
+    }
+
+    /// Bytes on the wire that a TCP flow got through.
+    pub fn downloaded(&self, download: Download) -> u64 {
+        self.net.node::<Tcp>(download.0).delivered() * 1500
     }
 
     /// Lets time pass.
@@ -348,9 +407,43 @@ impl Call {
         self.net.node::<Host<Server>>(self.server).node()
     }
 
-    /// A subscriber.
-    pub fn seen(&self, subscriber: SubscriberId) -> &Subscriber {
-        self.net.node::<Host<Subscriber>>(subscriber.node).node()
+    /// What a subscriber got of the publisher that it subscribed to first.
+    pub fn seen(&self, subscriber: SubscriberId) -> Seen<'_> {
+        self.seen_camera(subscriber, 0)
+    }
+
+    /// What it got of publisher number `camera` in the order of subscription.
+    pub fn seen_camera(&self, subscriber: SubscriberId, camera: usize) -> Seen<'_> {
+        let video = self.subscribers[subscriber.index].cameras[camera];
+        let audio = TrackId(video.0 - 1);
+        self.net.node::<Host<Subscriber>>(subscriber.node).node().of(video, audio)
+    }
+
+    /// When a subscriber was told that a camera of its is paused, and until when.
+    pub fn pauses(&self, subscriber: SubscriberId, camera: usize) -> Vec<(Duration, Option<Duration>)> {
+        let track = self.subscribers[subscriber.index].cameras[camera];
+        let mut pauses: Vec<(Duration, Option<Duration>)> = Vec::new();
+        for (at, event) in self.server().notices() {
+            let Event::SubscriptionPaused { peer, track: of, paused } = event else { continue };
+            if (*peer, *of) != (subscriber.peer, track) {
+                continue;
+            }
+            match pauses.last_mut() {
+                Some((_, end)) if !paused => *end = Some(*at),
+                _ => pauses.push((*at, None)),
+            }
+        }
+        pauses
+    }
+
+    /// Whether the server ended any connection.
+    pub fn anybody_left(&self) -> bool {
+        self.server().events().iter().any(|event| matches!(event, Event::Ended { .. }))
+    }
+
+    /// 95th percentile of what packets to a subscriber waited in the queue of its link since `from`.
+    pub fn queueing(&mut self, subscriber: SubscriberId, from: Duration) -> Duration {
+        self.net.link(self.server, subscriber.node).wait_p95(self.start + from)
     }
 
     /// What a publisher did.
@@ -360,7 +453,7 @@ impl Call {
 
     /// What was noted of a subscriber's downlink.
     pub fn samples(&self, subscriber: SubscriberId) -> &[Sample] {
-        &self.subscribers[subscriber.index].1
+        &self.subscribers[subscriber.index].samples
     }
 
     /// What happened, in a few lines.
@@ -382,8 +475,8 @@ impl Call {
                 published.reported,
             );
         }
-        for (index, (id, _)) in self.subscribers.iter().enumerate() {
-            let seen = self.seen(*id);
+        for (index, viewer) in self.subscribers.iter().enumerate() {
+            let seen = self.seen(viewer.id);
             let (from, to, video) = (seen.joined(), self.time(), seen.video());
             let freezes = seen.freezes(from, to, Duration::from_millis(300));
             let sizes: Vec<String> = video
@@ -427,11 +520,14 @@ impl Call {
     pub fn timeline(&self, subscriber: SubscriberId) -> String {
         let mut text = String::new();
         let mut last: Option<&Sample> = None;
-        let layer = |layer: Option<LayerId>| {
-            layer.map_or("-".to_owned(), |layer| format!("{}/{}", layer.spatial, layer.temporal))
+        let layer = |layers: &[Option<LayerId>]| {
+            let name = |layer: &Option<LayerId>| {
+                layer.map_or("-".to_owned(), |layer| format!("{}/{}", layer.spatial, layer.temporal))
+            };
+            layers.iter().map(name).collect::<Vec<_>>().join(" ")
         };
         for sample in self.samples(subscriber) {
-            let key = |s: &Sample| (s.snapshot.cause, s.wanted, s.current, s.at.as_secs());
+            let key = |s: &Sample| (s.snapshot.cause, s.wanted.clone(), s.current.clone(), s.at.as_secs());
             if last.replace(sample).is_some_and(|last| key(last) == key(sample)) {
                 continue;
             }
@@ -450,8 +546,8 @@ impl Call {
                 snapshot.loss,
                 snapshot.rtt.as_millis(),
                 snapshot.unmet.map(|rate| rate.as_bps() / 1000),
-                layer(sample.wanted),
-                layer(sample.current),
+                layer(&sample.wanted),
+                layer(&sample.current),
                 if snapshot.probing { " probing" } else { "" },
                 if snapshot.silent { " silent" } else { "" },
             );
@@ -490,23 +586,33 @@ impl Call {
     fn sample(&mut self) {
         let at = self.time();
         for index in 0..self.subscribers.len() {
-            let id = self.subscribers[index].0;
-            let queue = self.net.link(self.server, id.node).queue_delay();
+            let id = self.subscribers[index].id;
+            let link = self.net.link(self.server, id.node);
+            let (queue, sent) = (link.queue_delay(), DataSize::bytes(link.stats().sent_bytes));
             let sfu = self.server().sfu();
             let Some(snapshot) = sfu.congestion(id.peer) else { continue };
-            let (wanted, current) = sfu.layers(id.peer, id.video);
-            self.subscribers[index].1.push(Sample { at, snapshot, wanted, current, queue });
+            let cameras = self.subscribers[index].cameras.iter();
+            let (wanted, current) = cameras.map(|camera| sfu.layers(id.peer, *camera)).unzip();
+            self.subscribers[index].samples.push(Sample { at, snapshot, wanted, current, queue, sent });
         }
     }
 }
 
+/// The name of a track in `a=msid`.
+fn label(track: TrackId) -> String {
+    format!("TR_{}", track.0)
+}
+
 impl Drop for Call {
     fn drop(&mut self) {
+        if self.quiet && !std::thread::panicking() {
+            return;
+        }
         println!("{}", self.report());
         let wanted = std::env::var("SIM_TIMELINE").ok();
-        for (index, (id, _)) in self.subscribers.iter().enumerate() {
+        for (index, viewer) in self.subscribers.iter().enumerate() {
             if wanted.as_ref().is_some_and(|wanted| wanted.parse() == Ok(index)) {
-                println!("  viewer {index}:\n{}", self.timeline(*id));
+                println!("  viewer {index}:\n{}", self.timeline(viewer.id));
             }
         }
     }

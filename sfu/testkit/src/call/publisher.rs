@@ -81,15 +81,15 @@ impl Publisher {
         self.camera.set_active(now, Rid::parse(rid).expect("a test's own name"), active);
     }
 
-    /// Sends each packet of the microphone again in the next one.
-    pub fn set_redundant(&mut self, redundant: bool) {
-        self.microphone.set_redundant(redundant.then_some(RED));
-    }
-
-    /// Its user begins or ends to speak.
+    /// Its user speaks, or is silent and hardly sends anything (DTX).
     pub fn set_speaking(&mut self, speaking: bool) {
         self.microphone.set_discontinuous(true);
         self.microphone.set_speaking(speaking);
+    }
+
+    /// Sends each packet of the microphone again in the next one.
+    pub fn set_redundant(&mut self, redundant: bool) {
+        self.microphone.set_redundant(redundant.then_some(RED));
     }
 
     /// Sends nothing while it is muted.

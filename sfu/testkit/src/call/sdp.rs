@@ -72,8 +72,8 @@ pub(super) fn offer(rids: &[Rid]) -> String {
 /// A stream that an offer of ours announces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Announced {
-    /// Its section.
-    pub(super) mid: String,
+    /// The second half of `a=msid`.
+    pub(super) label: String,
     pub(super) video: bool,
     pub(super) ssrc: Ssrc,
     pub(super) rtx: Option<Ssrc>,
@@ -94,33 +94,25 @@ pub(super) fn answer(offer: &str) -> Answer {
     let mut lines: Vec<&str> = Vec::new();
     let (mut extensions, mut streams) = (ExtensionIds::default(), Vec::new());
     let (mut video, mut red) = (false, None);
-    let mut mid = String::new();
     let mut known = false; // the section's stream
+    let mut label = String::new();
     for line in offer.lines() {
         let (key, value) = line.split_once(':').unwrap_or((line, ""));
         let mut numbers = value.split(' ').filter_map(|word| Some(Ssrc(word.parse().ok()?)));
         match key {
             "a=ssrc-group" => {
                 let (ssrc, rtx) = (numbers.next().expect("a first stream"), numbers.next());
-                streams.push(Announced { mid: mid.clone(), video, ssrc, rtx });
+                streams.push(Announced { label: label.clone(), video, ssrc, rtx });
                 known = true;
             }
             "a=ssrc" if !known => {
                 let ssrc = numbers.next().expect("a number");
-                streams.push(Announced { mid: mid.clone(), video, ssrc, rtx: None });
+                streams.push(Announced { label: label.clone(), video, ssrc, rtx: None });
                 known = true;
             }
+            "a=msid" => value.rsplit(' ').next().unwrap_or_default().clone_into(&mut label),
             // What is true of the server alone.
-            "a=ssrc"
-            | "a=candidate"
-            | "a=end-of-candidates"
-            | "a=msid"
-            | "a=ice-ufrag"
-            | "a=ice-pwd"
-            | "a=ice-lite" => {}
-            "a=mid" => {
-                value.clone_into(&mut mid);
-                lines.push(line);
+            "a=ssrc" | "a=candidate" | "a=end-of-candidates" | "a=ice-ufrag" | "a=ice-pwd" | "a=ice-lite" => {
             }
             "a=fingerprint" => lines.extend(TRANSPORT.lines()),
             "a=setup" => lines.push("a=setup:active"),

@@ -74,6 +74,11 @@ impl Server {
         self.collect(now);
     }
 
+    /// What happened and nobody asked for.
+    pub(super) fn events(&self) -> &[Event] {
+        &self.events
+    }
+
     /// Media of `peer` comes from and goes to `remote` from now on.
     pub(super) fn connect(&mut self, now: Instant, peer: PeerId, remote: SocketAddr) {
         self.sfu.connect_plain(now, peer, Path { local: self.local, remote });

@@ -1,17 +1,18 @@
-//! A client that receives one camera and one microphone, and reports as libwebrtc does.
+//! A client that receives cameras and microphones, and reports as libwebrtc does.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use sfu::ids::Ssrc;
+use sfu::ids::{Ssrc, TrackId};
 use sfu::units::RtpTime;
 use sfu::uplink::reception::Reception;
 use sfu::wire::rtcp::{self, Packet, Writer};
 
 use super::hostile::{Attack, Attacker};
-use super::sdp::Answer;
+use super::sdp::{Announced, Answer};
 use crate::net::{Node, Transmit};
+use crate::receiver::playout::{self, Played};
 use crate::receiver::{AudioArrival, ReceivedStream, Receiver, VideoStats};
 use crate::rtp::{ExtensionIds, RtpPacket};
 
@@ -19,6 +20,8 @@ use crate::rtp::{ExtensionIds, RtpPacket};
 pub(super) const OWN: Ssrc = Ssrc(1);
 /// Time between receiver reports, as in libwebrtc for video.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// Report blocks in one packet at most (RFC 3550 §6.4.1 has 31).
+const MOST_BLOCKS: usize = 20;
 /// Audio that comes this much later than the earliest is not played any more.
 const PLAYOUT: Duration = Duration::from_millis(200);
 
@@ -40,81 +43,24 @@ impl Heard {
     }
 }
 
-/// See the module's page.
-pub struct Subscriber {
-    receiver: Receiver,
-    extensions: ExtensionIds,
-    local: SocketAddr,
-    server: SocketAddr,
-    /// Camera and microphone of each publisher.
-    streams: Vec<(Ssrc, Ssrc)>,
-    receptions: Vec<(Ssrc, Reception)>,
-    report_at: Instant,
-    attacker: Option<Attacker>,
-    outbox: VecDeque<Vec<u8>>,
-    /// When media was first allowed to come, after the call's start.
+/// What one subscriber saw and heard of one publisher.
+#[derive(Clone, Copy)]
+pub struct Seen<'a> {
+    receiver: &'a Receiver,
+    video: Ssrc,
+    audio: Ssrc,
     joined: Duration,
 }
 
-impl Subscriber {
-    pub(super) fn new(
-        start: Instant,
-        now: Instant,
-        answer: &Answer,
-        mids: &[(&str, &str)],
-        (local, server): (SocketAddr, SocketAddr),
-    ) -> Subscriber {
-        let extensions = answer.extensions;
-        let find =
-            |mid: &str| answer.streams.iter().find(|stream| stream.mid == mid).expect("all are offered");
-        let mut receiver = Receiver::new(start, OWN, extensions);
-        receiver.expect_redundancy(answer.red);
-        let (mut streams, mut receptions) = (Vec::new(), Vec::new());
-        for (video, audio) in mids {
-            let (video, audio) = (find(video), find(audio));
-            assert!(video.video && !audio.video, "{video:?}, {audio:?}");
-            receiver.expect_video(ReceivedStream { ssrc: video.ssrc, rtx: video.rtx });
-            receptions.push((video.ssrc, Reception::new(90_000)));
-            receptions.push((audio.ssrc, Reception::new(48_000)));
-            streams.push((video.ssrc, audio.ssrc));
-        }
-        Subscriber {
-            receiver,
-            extensions,
-            local,
-            server,
-            streams,
-            receptions,
-            report_at: now + REPORT_INTERVAL,
-            attacker: None,
-            outbox: VecDeque::new(),
-            joined: now - start,
-        }
-    }
-
-    /// Behaves no more.
-    pub(super) fn attack(&mut self, now: Instant, attack: Attack) {
-        self.attacker = Some(Attacker::new(now, attack));
-    }
-
+impl<'a> Seen<'a> {
     /// What was seen; times count from the call's start.
-    pub fn video(&self) -> &VideoStats {
-        self.video_of(0)
-    }
-
-    /// The same of the publisher with this number among those subscribed to.
-    pub fn video_of(&self, publisher: usize) -> &VideoStats {
-        self.receiver.video(self.streams[publisher].0).expect("it is expected from the beginning")
+    pub fn video(&self) -> &'a VideoStats {
+        self.receiver.video(self.video).expect("it is expected from the beginning")
     }
 
     /// Audio packets that came with earlier ones in them.
     pub fn redundant_audio(&self) -> u64 {
-        self.receiver.audio(self.streams[0].1).map_or(0, |audio| audio.redundant)
-    }
-
-    /// Its address.
-    pub(super) fn local(&self) -> SocketAddr {
-        self.local
+        self.receiver.audio(self.audio).map_or(0, |audio| audio.redundant)
     }
 
     /// When it joined, after the call's start.
@@ -158,12 +104,7 @@ impl Subscriber {
 
     /// Audio that was sent between two times, as far as arrivals tell.
     pub fn heard(&self, from: Duration, to: Duration) -> Heard {
-        self.heard_of(0, from, to)
-    }
-
-    /// The same of the publisher with this number.
-    pub fn heard_of(&self, publisher: usize, from: Duration, to: Duration) -> Heard {
-        let all = self.receiver.audio_arrivals(self.streams[publisher].1);
+        let all = self.receiver.audio_arrivals(self.audio);
         // The earliest ever: a packet's delay is told against it.
         let delay = |a: &AudioArrival| a.at.as_micros() as i64 - a.media.as_micros() as i64;
         let Some(least) = all.iter().map(delay).min() else { return Heard::default() };
@@ -180,8 +121,83 @@ impl Subscriber {
         Heard { packets, lost: expected.saturating_sub(packets), late }
     }
 
-    fn shown(&self, from: Duration, to: Duration) -> impl Iterator<Item = (Duration, (u16, u16))> {
+    fn shown(&self, from: Duration, to: Duration) -> impl Iterator<Item = (Duration, (u16, u16))> + use<'a> {
         self.video().shown.iter().copied().filter(move |(at, _)| (from..to).contains(at))
+    }
+
+    /// How the audio sent between two times was played.
+    pub fn played(&self, from: Duration, to: Duration) -> Played {
+        playout::play(self.receiver.audio_arrivals(self.audio), from, to)
+    }
+}
+
+/// See the module's page.
+pub struct Subscriber {
+    receiver: Receiver,
+    extensions: ExtensionIds,
+    local: SocketAddr,
+    server: SocketAddr,
+    streams: Vec<Announced>,
+    receptions: Vec<(Ssrc, Reception)>,
+    report_at: Instant,
+    attacker: Option<Attacker>,
+    outbox: VecDeque<Vec<u8>>,
+    /// When media was first allowed to come, after the call's start.
+    joined: Duration,
+}
+
+impl Subscriber {
+    pub(super) fn new(
+        start: Instant,
+        now: Instant,
+        answer: Answer,
+        (local, server): (SocketAddr, SocketAddr),
+    ) -> Subscriber {
+        let extensions = answer.extensions;
+        let mut receiver = Receiver::new(start, OWN, extensions);
+        receiver.expect_redundancy(answer.red);
+        for stream in answer.streams.iter().filter(|stream| stream.video) {
+            receiver.expect_video(ReceivedStream { ssrc: stream.ssrc, rtx: stream.rtx });
+        }
+        let clock = |stream: &Announced| if stream.video { 90_000 } else { 48_000 };
+        let receptions =
+            answer.streams.iter().map(|stream| (stream.ssrc, Reception::new(clock(stream)))).collect();
+        Subscriber {
+            receiver,
+            extensions,
+            local,
+            server,
+            streams: answer.streams,
+            receptions,
+            report_at: now + REPORT_INTERVAL,
+            attacker: None,
+            outbox: VecDeque::new(),
+            joined: now - start,
+        }
+    }
+
+    /// What it got of one publisher, told by its tracks.
+    pub(super) fn of(&self, video: TrackId, audio: TrackId) -> Seen<'_> {
+        let find = |track: TrackId| {
+            let label = super::label(track);
+            self.streams.iter().find(|stream| stream.label == label).expect("it is subscribed to").ssrc
+        };
+        Seen { receiver: &self.receiver, video: find(video), audio: find(audio), joined: self.joined }
+    }
+
+    /// Behaves no more.
+    pub(super) fn attack(&mut self, now: Instant, attack: Attack) {
+        self.attacker = Some(Attacker::new(now, attack));
+    }
+
+    /// The first camera that it gets: what an attacker is after.
+    fn camera(&self) -> Ssrc {
+        self.streams.iter().find(|stream| stream.video).expect("it is subscribed to a camera").ssrc
+    }
+
+    /// Where it sends from, from now on.
+    pub(super) fn set_local(&mut self, local: SocketAddr) {
+        self.local = local;
     }
 
     fn handle_reports(&mut self, now: Instant, data: &[u8]) {
@@ -194,18 +210,20 @@ impl Subscriber {
         }
     }
 
-    fn report(&mut self, now: Instant) -> Option<Vec<u8>> {
+    fn report(&mut self, now: Instant) {
         let blocks: Vec<_> =
             self.receptions.iter_mut().filter_map(|(ssrc, reception)| reception.report(now, *ssrc)).collect();
-        if blocks.is_empty() {
-            return None;
+        for blocks in blocks.chunks(MOST_BLOCKS) {
+            let mut buf = [0; 500];
+            let mut writer = Writer::new(&mut buf);
+            writer.receiver_report(OWN, blocks);
+            let len = writer.len();
+            let report = buf[..len].to_vec();
+            match &mut self.attacker {
+                Some(attacker) => self.outbox.extend(attacker.forge(report)),
+                None => self.outbox.push_back(report),
+            }
         }
-        let mut buf = [0; 1200];
-        let mut writer = Writer::new(&mut buf);
-        // As many as one report holds; in a crowd the others' turn never comes.
-        writer.receiver_report(OWN, &blocks[..blocks.len().min(31)]);
-        let len = writer.len();
-        Some(buf[..len].to_vec())
     }
 }
 
@@ -218,8 +236,9 @@ impl Node for Subscriber {
         if let Some((_, reception)) = self.receptions.iter_mut().find(|(of, _)| *of == packet.ssrc) {
             reception.handle_packet(now, packet.sequence, RtpTime(packet.timestamp));
         }
+        let camera = self.camera();
         if let Some(attacker) = &mut self.attacker
-            && packet.ssrc == self.streams[0].0
+            && packet.ssrc == camera
         {
             attacker.newest = packet.sequence;
         }
@@ -227,8 +246,9 @@ impl Node for Subscriber {
     }
 
     fn handle_timeout(&mut self, now: Instant) {
+        let camera = self.camera();
         if let Some(attacker) = &mut self.attacker {
-            self.outbox.extend(attacker.flood(now, self.streams[0].0));
+            self.outbox.extend(attacker.flood(now, camera));
         }
     }
 
@@ -238,13 +258,13 @@ impl Node for Subscriber {
     }
 
     fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
-        if self.outbox.is_empty() {
-            let mut data = self.receiver.poll_rtcp(now);
-            if data.is_none() && self.report_at <= now {
-                self.report_at = now + REPORT_INTERVAL;
-                data = self.report(now);
-            }
-            let data = data?;
+        if self.report_at <= now {
+            self.report_at = now + REPORT_INTERVAL;
+            self.report(now);
+        }
+        if self.outbox.is_empty()
+            && let Some(data) = self.receiver.poll_rtcp(now)
+        {
             match &mut self.attacker {
                 Some(attacker) => self.outbox.extend(attacker.forge(data)),
                 None => self.outbox.push_back(data),

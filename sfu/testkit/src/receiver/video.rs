@@ -4,14 +4,15 @@
 //! (`PacketBuffer`); it can be decoded when the frames it refers to were, told by TL0PICIDX and picture id
 //! (`RtpVp8RefFinder`), so a missing frame of an upper temporal layer stops nothing but that layer; missing packets are
 //! asked for ten times, once each round trip (`NackRequester`); a keyframe is asked for when none came within 200 ms of
-//! need, or no frame for 3 s (`VideoReceiveStream2`). There is no playout delay but the patience for what may still be
-//! repaired, so freezes are somewhat overstated.
+//! need, or no frame for 3 s (`VideoReceiveStream2`). A frame counts as shown when it is decoded; when a playout buffer
+//! would show it is told beside that.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use sfu::ids::{SeqNo, Ssrc};
 
+use super::playout::Playout;
 use super::{ReceivedStream, VideoStats, finish, header};
 use crate::rtp::{RtpPacket, Vp8};
 
@@ -38,13 +39,6 @@ const FREEZE_FRAMES: usize = 30;
 struct Missing {
     asked: Option<Instant>,
     tries: u32,
-}
-
-/// How a packet came that was asked for.
-#[derive(Clone, Copy, Debug, Default)]
-struct Copies {
-    original: bool,
-    resent: bool,
 }
 
 /// A frame that is there to its end.
@@ -81,7 +75,6 @@ pub(super) struct Video {
     pub(super) stats: VideoStats,
     packets: BTreeMap<SeqNo, RtpPacket>,
     missing: BTreeMap<SeqNo, Missing>,
-    asked_for: BTreeMap<SeqNo, Copies>,
     next: Option<SeqNo>, // first number not decoded or given up
     highest: Option<SeqNo>,
     references: Option<References>,    // `None`: only a keyframe helps
@@ -89,7 +82,9 @@ pub(super) struct Video {
     broken: bool,
     began: Option<Instant>,
     last_packet: Option<Instant>,
-    asked: Option<Instant>, // for a keyframe
+    asked: Option<Instant>,        // for a keyframe
+    nacked: BTreeMap<SeqNo, bool>, // and whether they have come
+    playout: Playout,
     gaps: Vec<Duration>,
     shown: Option<Instant>,
 }
@@ -101,7 +96,6 @@ impl Video {
             stats: VideoStats::default(),
             packets: BTreeMap::new(),
             missing: BTreeMap::new(),
-            asked_for: BTreeMap::new(),
             next: None,
             highest: None,
             references: None,
@@ -110,6 +104,8 @@ impl Video {
             began: None,
             last_packet: None,
             asked: None,
+            nacked: BTreeMap::new(),
+            playout: Playout::default(),
             gaps: Vec::new(),
             shown: None,
         }
@@ -133,7 +129,9 @@ impl Video {
             Some(highest) => highest.extend(packet.sequence),
             None => SeqNo::first(packet.sequence),
         };
-        self.note_copy(number, resent);
+        if let Some(came) = self.nacked.get_mut(&number) {
+            self.stats.spurious += u64::from(std::mem::replace(came, true));
+        }
         if number < *self.next.get_or_insert(number) {
             return; // decoded or given up
         }
@@ -152,14 +150,6 @@ impl Video {
             self.packets.pop_first();
         }
         self.play(now, start);
-    }
-
-    fn note_copy(&mut self, number: SeqNo, resent: bool) {
-        let Some(copies) = self.asked_for.get_mut(&number) else { return };
-        let both = copies.original && copies.resent;
-        copies.resent |= resent;
-        copies.original |= !resent;
-        self.stats.spurious += u64::from(!both && copies.original && copies.resent);
     }
 
     fn restart(&mut self, number: SeqNo) {
@@ -249,10 +239,10 @@ impl Video {
             self.stats.undecodable += 1; // a jump back in time
         }
         self.references = Some(References { tl0: vp8.tl0_pic_idx, picture: vp8.picture_id, timestamp });
-        self.show(now, start, vp8);
+        self.show(now, start, vp8, timestamp);
     }
 
-    fn show(&mut self, now: Instant, start: Instant, vp8: Vp8) {
+    fn show(&mut self, now: Instant, start: Instant, vp8: Vp8, timestamp: u32) {
         self.stats.frames += 1;
         self.stats.first_frame.get_or_insert(now - start);
         if let Some(size) = vp8.keyframe {
@@ -263,6 +253,7 @@ impl Video {
             }
         }
         self.stats.shown.push((now - start, self.stats.size.unwrap_or_default()));
+        self.stats.played.push(self.playout.show(now - start, timestamp));
         if let Some(shown) = self.shown {
             let gap = now - shown;
             self.stats.longest_gap = self.stats.longest_gap.max(gap);
@@ -314,12 +305,12 @@ impl Video {
                 rtcp.extend(number.wire().to_be_bytes());
                 rtcp.extend([0, 0]);
                 self.stats.nacks += 1;
-                self.asked_for.entry(number).or_default();
-                if self.asked_for.len() > BUFFER {
-                    self.asked_for.pop_first();
-                }
                 let missing = self.missing.get_mut(&number).expect("taken from the map");
                 (missing.asked, missing.tries) = (Some(now), missing.tries + 1);
+                self.nacked.entry(number).or_insert(false);
+            }
+            while self.nacked.len() > BUFFER {
+                self.nacked.pop_first();
             }
             return Some(finish(rtcp));
         }

@@ -77,7 +77,8 @@ fn a_room_on_a_narrow_link() {
             call.set_speaking(publisher, false);
         }
         let narrow = access(Bitrate::kbps(1500), ms(40));
-        let viewer = call.subscribe_all(&publishers, narrow, Demand::default());
+        let wanted: Vec<_> = publishers.iter().map(|publisher| (*publisher, Demand::default())).collect();
+        let viewer = call.subscribe_all(&wanted, narrow);
         // What the link carries is found out meanwhile.
         call.run_for(seconds(20));
         let mut sizes = Vec::new();
@@ -86,10 +87,9 @@ fn a_room_on_a_narrow_link() {
             call.set_speaking(publishers[speaker], true);
             call.run_for(seconds(20));
             call.set_speaking(publishers[speaker], false);
-            let (seen, end) = (call.seen(viewer), call.time());
+            let (seen, end) = (call.seen_camera(viewer, speaker), call.time());
             let shown = |from, to| {
-                let shown =
-                    seen.video_of(speaker).shown.iter().filter(move |(at, _)| (from..to).contains(at));
+                let shown = seen.video().shown.iter().filter(move |(at, _)| (from..to).contains(at));
                 shown.map(|(_, size)| size.0).collect::<Vec<u16>>()
             };
             let late = shown(begin + seconds(10), end);
@@ -103,20 +103,21 @@ fn a_room_on_a_narrow_link() {
             faults.check(notices.iter().filter(paused).count() == 0, seed, || {
                 format!("turn {turn}, speaker {speaker}: {notices:?}")
             });
-            let heard = seen.heard_of(speaker, begin + seconds(1), end);
+            let heard = seen.heard(begin + seconds(1), end);
             faults.check(heard.packets > 900 && heard.missed() < 0.02, seed, || {
                 format!("turn {turn}: {heard:?}")
             });
         }
-        let (seen, end) = (call.seen(viewer), call.time());
+        let end = call.time();
         let (mut off, mut told) = (0, Vec::new());
         for (index, publisher) in publishers.iter().enumerate() {
-            let heard = seen.heard_of(index, seconds(5), end);
+            let seen = call.seen_camera(viewer, index);
+            let heard = seen.heard(seconds(5), end);
             faults.check(heard.packets > 100, seed, || format!("{index} is heard: {heard:?}"));
             let notices = notices(&call, viewer.peer(), publisher.video());
             let from = end.saturating_sub(seconds(1));
             let settled = notices.last().is_none_or(|(at, _)| *at + seconds(1) < from);
-            let flows = seen.video_of(index).shown.iter().any(|(at, _)| *at >= from);
+            let flows = seen.video().shown.iter().any(|(at, _)| *at >= from);
             let paused = notices.last().is_some_and(|(_, paused)| *paused);
             off += u32::from(!flows);
             faults.check(flows != paused || !settled, seed, || {

@@ -68,7 +68,7 @@ fn until_moved_on(call: &mut Call, viewer: SubscriberId, spatial: u8) -> Option<
     let begin = call.time();
     while call.time() < begin + seconds(2) {
         call.run_for(ms(10));
-        let wanted = call.samples(viewer).last().and_then(|sample| sample.wanted);
+        let wanted = call.samples(viewer).last().and_then(|sample| sample.wanted[0]);
         if wanted.is_some_and(|layer| layer.spatial != spatial) {
             return Some(call.time().saturating_sub(begin));
         }

@@ -26,7 +26,7 @@ fn policies() {
         let budget = Bitrate::kbps(400);
         call.limit(viewer, DownlinkPolicy { max: Some(budget), ..Default::default() });
         call.run_for(seconds(8));
-        let rates = call.samples(viewer).iter().rev().take(25).filter_map(|sample| sample.snapshot.delivered);
+        let rates = call.samples(viewer).iter().rev().take(50).filter_map(|sample| sample.snapshot.delivered);
         let (sum, count) = rates.fold((0, 0), |(sum, count), rate| (sum + rate.as_bps(), count + 1));
         faults.check(sum / count < budget.as_bps(), seed, || {
             format!("400 kbit/s at most: {} bit/s in the last 5 s", sum / count)
@@ -39,7 +39,7 @@ fn policies() {
         call.run_for(seconds(12));
         let half = latest_fps(&call, viewer, seconds(4));
         faults.check((half / full - 0.5).abs() < 0.1, seed, || format!("{half} of {full} frames a second"));
-        let probing = call.samples(viewer).iter().rev().take(40).any(|sample| sample.snapshot.probing);
+        let probing = call.samples(viewer).iter().rev().take(80).any(|sample| sample.snapshot.probing);
         faults.check(!probing, seed, || "probes cost data".to_owned());
 
         let hidden = call.time();

@@ -1,0 +1,81 @@
+use super::*;
+use crate::congestion::PacketClass;
+use crate::congestion::twcc::Arrival;
+use crate::ids::SeqNo;
+use crate::units::DataSize;
+use sfu_testkit::clock;
+
+const RTT: Duration = Duration::from_millis(100);
+
+fn at(ms: u64) -> Instant {
+    clock::start() + Duration::from_millis(ms)
+}
+
+/// A report every 100 ms over a stretch of time: 10 packets each, one of them lost every `loss` reports.
+fn reports(contest: &mut Contest, from: u64, to: u64, envelope: u64, kbps: u64, cut: u64, loss: u64) {
+    for ms in (from..to).step_by(100) {
+        let acked: Vec<Acked> = (0..10)
+            .map(|packet| Acked {
+                number: SeqNo::first(1),
+                sent: at(ms),
+                arrival: (packet > 0 || !(ms / 100).is_multiple_of(loss)).then_some(Arrival::micros(0)),
+                late: false,
+                size: DataSize::bytes(1000),
+                class: PacketClass::Video,
+                cluster: None,
+            })
+            .collect();
+        let rate = Bitrate::kbps(kbps);
+        let evidence = Evidence {
+            envelope: Duration::from_millis(envelope),
+            sending: rate,
+            delivered: rate,
+            last_cut: Some(at(cut)),
+            rtt: RTT,
+        };
+        contest.on_acked(at(ms), &acked, evidence);
+    }
+}
+
+#[test]
+fn a_queue_that_goes_when_we_yield_is_ours() {
+    let mut contest = Contest::default();
+    reports(&mut contest, 1000, 1100, 80, 1000, 1000, 40);
+    reports(&mut contest, 1100, 2000, 60, 600, 1000, 40);
+    reports(&mut contest, 2000, 3000, 5, 600, 1000, 40);
+    reports(&mut contest, 3000, 9000, 50, 600, 1000, 40);
+    assert_eq!(contest.fair_share(RTT), None);
+}
+
+#[test]
+fn one_that_we_did_not_yield_to_is_ours_too() {
+    let mut contest = Contest::default();
+    reports(&mut contest, 1000, 9000, 80, 1000, 1000, 40);
+    assert_eq!(contest.fair_share(RTT), None);
+}
+
+#[test]
+fn one_that_stays_is_somebody_elses_until_it_is_gone() {
+    let mut contest = Contest::default();
+    reports(&mut contest, 1000, 1100, 80, 1000, 1000, 40);
+    reports(&mut contest, 1100, 2400, 60, 600, 1000, 40);
+    assert_eq!(contest.fair_share(RTT), None, "it may still be on its way out");
+    reports(&mut contest, 2400, 60_000, 60, 600, 1000, 40);
+    // One loss in 400 packets: 1.22 x 12 000 bit / (0.1 s x 0.05).
+    let fair = contest.fair_share(RTT).expect("it stayed").as_bps() / 1000;
+    assert!((2800..3100).contains(&fair), "{fair} kbit/s");
+    reports(&mut contest, 60_000, 61_500, 5, 600, 1000, 40);
+    assert!(contest.fair_share(RTT).is_some(), "a TCP flow that has just lost something");
+    reports(&mut contest, 61_500, 62_500, 5, 600, 1000, 40);
+    assert_eq!(contest.fair_share(RTT), None);
+}
+
+#[test]
+fn losses_of_one_round_trip_are_one() {
+    let mut contest = Contest::default();
+    reports(&mut contest, 1000, 1100, 80, 1000, 1000, 40);
+    reports(&mut contest, 1100, 60_000, 60, 600, 1000, 1);
+    let often = contest.fair_share(RTT).expect("it stayed");
+    let seldom = contest.fair_share(RTT / 2).expect("it stayed");
+    assert!(often < Bitrate::kbps(800) && seldom > often, "{often:?} {seldom:?}");
+}
