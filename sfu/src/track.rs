@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::command::{AnnouncedLayer, MediaKind};
 use crate::congestion::voice::Tally;
 use crate::forward::cache::{CachedPacket, Carried, PacketCache, PacketMeta};
-use crate::forward::keyframe::KeyframeGate;
+use crate::forward::keyframe::{KeyframeGate, TrackBudget};
 use crate::forward::redundancy::missing_number;
 use crate::forward::select::Layout;
 use crate::ids::{Mid, Rid, SeqNo, Ssrc, TrackId};
@@ -188,6 +188,8 @@ pub(crate) struct Track {
     pub(crate) nacks: bool,
     /// Smallest picture first: the index is the spatial layer.
     pub(crate) encodings: Vec<Encoding>,
+    /// What all their gates share.
+    pub(crate) keyframes: TrackBudget,
     pub(crate) layout: Layout,
     /// Spatial and temporal layers seen inside one stream.
     pub(crate) svc_spatial: u8,
@@ -237,6 +239,7 @@ impl Track {
             muted: false,
             nacks: true,
             encodings,
+            keyframes: TrackBudget::default(),
             layout,
             svc_spatial: 0,
             subscribers: Vec::new(),
@@ -483,7 +486,12 @@ impl Track {
 
     /// When a gate or a missing packet wants attention. `rtt` is the publisher's.
     pub(crate) fn next_timeout(&self, rtt: Duration) -> Option<Instant> {
-        let of = |e: &Encoding| [e.nack.next_timeout(), e.gate.due(rtt)].into_iter().flatten().min();
+        let opens = self.keyframes.opens();
+        let first = |e: &Encoding| opens.filter(|_| e.gate.begins());
+        let gate = |e: &Encoding| {
+            e.gate.due(rtt).map(|at| opens.map_or(at, |opens| at.max(opens))).or_else(|| first(e))
+        };
+        let of = |e: &Encoding| [e.nack.next_timeout(), gate(e)].into_iter().flatten().min();
         self.encodings.iter().filter_map(of).min()
     }
 }

@@ -17,6 +17,10 @@ const BETWEEN_UPGRADES: Duration = Duration::from_secs(2);
 const REPEAT: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
 /// Who asks this soon after a keyframe began asked before it came, and is served by it.
 const FRESH: Duration = Duration::from_millis(100);
+/// All encodings of a track are asked for keyframes this seldom, whoever waits for them…
+const TRACK_PACE: Duration = Duration::from_secs(1);
+/// …after so many that may follow each other.
+const TRACK_BURST: u32 = 3;
 /// One subscriber is heard once in this time…
 const REQUEST_PAUSE: Duration = Duration::from_secs(1);
 /// …and after so many seconds in which it asked more often…
@@ -91,6 +95,11 @@ impl KeyframeGate {
         false
     }
 
+    /// Whether the first request is still to be made.
+    pub fn begins(&self) -> bool {
+        self.wanted && self.asked.is_none()
+    }
+
     /// When the next request is due; `None` while nobody waits, or before the first, which is due at once.
     pub fn due(&self, rtt: Duration) -> Option<Instant> {
         let wanted = self.asked.filter(|_| self.wanted).map(|asked| {
@@ -100,6 +109,30 @@ impl KeyframeGate {
             asked + if answered { self.interval } else { repeat }
         });
         wanted.into_iter().chain(self.upgrade_at).min()
+    }
+}
+
+/// Requests for all encodings of one track together: one a second in the long run, some at once.
+#[derive(Debug, Default)]
+pub struct TrackBudget {
+    /// When all that was asked for will have been paid, at [`TRACK_PACE`] each.
+    paid: Option<Instant>,
+}
+
+impl TrackBudget {
+    /// When the next request may leave; `None`: at any time.
+    pub fn opens(&self) -> Option<Instant> {
+        self.paid?.checked_sub(TRACK_PACE * TRACK_BURST)
+    }
+
+    /// Whether a request may leave now.
+    pub fn allows(&self, now: Instant) -> bool {
+        self.opens().is_none_or(|at| at <= now)
+    }
+
+    /// A request leaves.
+    pub fn spend(&mut self, now: Instant) {
+        self.paid = Some(self.paid.map_or(now, |at| at.max(now)) + TRACK_PACE);
     }
 }
 
@@ -174,6 +207,22 @@ mod tests {
         assert_eq!(gate.due(RTT), None);
         gate.want(start + Duration::from_millis(350));
         assert_eq!(gate.due(RTT), None, "the keyframe that just began serves");
+    }
+
+    #[test]
+    fn a_track_is_asked_once_a_second_in_the_long_run() {
+        let start = crate::test_time();
+        let mut budget = TrackBudget::default();
+        let mut sent = Vec::new();
+        for ms in (0..20_000).step_by(10) {
+            let now = start + Duration::from_millis(ms);
+            if budget.allows(now) {
+                budget.spend(now);
+                sent.push(ms);
+            }
+        }
+        assert_eq!(sent[..6], [0, 10, 20, 30, 1000, 2000], "some at once");
+        assert_eq!(sent.len(), 23);
     }
 
     #[test]

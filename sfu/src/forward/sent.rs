@@ -228,7 +228,7 @@ mod tests {
         let numbers =
             |wire| Numbers { seq: SeqNo::first(wire), timestamp: RtpTime(0), picture_id: 0, tl0_pic_idx: 0 };
         let send = |log: &mut SentLog, wire| {
-            log.insert(now, numbers(wire), 0, SeqNo::first(wire), false, 1200, None)
+            log.insert(now, numbers(wire), 0, SeqNo::first(wire), false, 1200, None);
         };
         send(&mut log, 10);
         send(&mut log, 11);

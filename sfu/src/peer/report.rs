@@ -67,7 +67,8 @@ impl Peer {
                         writer.nack(own, media, part);
                     });
                 }
-                if encoding.gate.poll(now, rtt) {
+                if track.keyframes.allows(now) && encoding.gate.poll(now, rtt) {
+                    track.keyframes.spend(now);
                     stats.plis.1 += 1;
                     send_rtcp(&mut self.connection, egress, stats, |writer| {
                         writer.pli(own, media);

@@ -387,7 +387,7 @@ proptest! {
             let at = cache.get(first().plus(of as u64)).unwrap().meta.timestamp;
             let found = missing_number(&cache, first().plus(of as u64), at, back * 960);
             let number = of - usize::from(back);
-            let known = lost[..number].iter().any(|lost| !lost);
+            let known = lost[of.saturating_sub(REACH.into())..number].iter().any(|lost| !lost);
             let expected = (lost[number] && known).then(|| first().plus(number as u64));
             prop_assert_eq!(found, expected);
         }

@@ -82,11 +82,28 @@ pub(super) struct Video {
     broken: bool,
     began: Option<Instant>,
     last_packet: Option<Instant>,
-    asked: Option<Instant>,        // for a keyframe
-    nacked: BTreeMap<SeqNo, bool>, // and whether they have come
+    asked: Option<Instant>, // for a keyframe
+    nacked: BTreeMap<SeqNo, Copies>,
     playout: Playout,
     gaps: Vec<Duration>,
     shown: Option<Instant>,
+}
+
+/// How a packet came that was asked for.
+#[derive(Clone, Copy, Debug, Default)]
+struct Copies {
+    original: bool,
+    resent: bool,
+}
+
+impl Copies {
+    /// One more came. Says whether it is the one that shows that there was no need to ask.
+    fn note(&mut self, resent: bool) -> bool {
+        let both = self.original && self.resent;
+        self.resent |= resent;
+        self.original |= !resent;
+        !both && self.original && self.resent
+    }
 }
 
 impl Video {
@@ -129,8 +146,8 @@ impl Video {
             Some(highest) => highest.extend(packet.sequence),
             None => SeqNo::first(packet.sequence),
         };
-        if let Some(came) = self.nacked.get_mut(&number) {
-            self.stats.spurious += u64::from(std::mem::replace(came, true));
+        if let Some(copies) = self.nacked.get_mut(&number) {
+            self.stats.spurious += u64::from(copies.note(resent));
         }
         if number < *self.next.get_or_insert(number) {
             return; // decoded or given up
@@ -307,7 +324,7 @@ impl Video {
                 self.stats.nacks += 1;
                 let missing = self.missing.get_mut(&number).expect("taken from the map");
                 (missing.asked, missing.tries) = (Some(now), missing.tries + 1);
-                self.nacked.entry(number).or_insert(false);
+                self.nacked.entry(number).or_default();
             }
             while self.nacked.len() > BUFFER {
                 self.nacked.pop_first();
