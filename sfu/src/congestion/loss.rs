@@ -33,10 +33,7 @@ const CALM_ENVELOPE: Duration = Duration::from_millis(15);
 /// Length of a test, plus a round trip.
 const TEST: Duration = Duration::from_millis(600);
 /// Fewest packets of a test: at 20 % loss, 60 of them tell it from 12 % most of the time.
-const TEST_PACKETS: f64 = 60.0;
-/// Mean length of bursts that is reckoned with, and how fast it follows: packets lost together tell no more than one.
-const LONGEST_BURST: f64 = 4.0;
-const FOLLOW_BURST: f64 = 0.1;
+const TEST_PACKETS: u32 = 60;
 /// Loss must fall to this share for the test to blame the rate.
 const BLAMED: f64 = 0.6;
 /// Pause between tests, and after one that cleared the rate.
@@ -79,8 +76,6 @@ pub struct LossObserver {
     packets: u32,
     ratio: f64,
     inherent: f64,
-    burst: f64, // mean run of lost packets…
-    run: u32,   // …and the present one
     exceeding: u32,
     exceeding_sum: f64, // of their ratios
     test: Option<Test>,
@@ -103,8 +98,6 @@ impl LossObserver {
             packets: 0,
             ratio: 0.0,
             inherent: INHERENT,
-            burst: 1.0,
-            run: 0,
             exceeding: 0,
             exceeding_sum: 0.0,
             test: None,
@@ -147,7 +140,6 @@ impl LossObserver {
                 self.lost = self.lost - acked.size;
                 continue;
             }
-            self.note_run(lost);
             self.total += acked.size;
             self.packets += 1;
             if lost {
@@ -162,7 +154,7 @@ impl LossObserver {
         }
         if let Some(test) = self.test
             && now >= test.until
-            && f64::from(test.total) >= TEST_PACKETS * self.burst
+            && test.total >= TEST_PACKETS
         {
             return self.judge(now, test);
         }
@@ -184,8 +176,7 @@ impl LossObserver {
         rtt: Duration,
         may_test: bool,
     ) -> LossVerdict {
-        let independent = packets / (2.0 * self.burst - 1.0);
-        let deviation = (self.inherent * (1.0 - self.inherent) / independent).sqrt();
+        let deviation = (self.inherent * (1.0 - self.inherent) / packets).sqrt();
         let excess = self.ratio - self.inherent - MARGIN.max(2.0 * deviation);
         if excess <= 0.0 || self.ratio < WORTH_A_TEST {
             (self.exceeding, self.exceeding_sum) = (0, 0.0);
@@ -217,15 +208,6 @@ impl LossObserver {
         let before = self.exceeding_sum / f64::from(self.exceeding);
         self.test = Some(Test { counts_from, until, before, lost: 0, total: 0 });
         LossVerdict::TestBegins
-    }
-
-    fn note_run(&mut self, lost: bool) {
-        if lost {
-            self.run += 1;
-        } else if self.run > 0 {
-            let run = f64::from(std::mem::take(&mut self.run)).min(LONGEST_BURST);
-            self.burst += FOLLOW_BURST * (run - self.burst);
-        }
     }
 
     fn judge(&mut self, now: Instant, test: Test) -> LossVerdict {

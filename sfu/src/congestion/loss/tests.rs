@@ -77,34 +77,3 @@ fn most_of_everything_lost_is_congestion_at_once() {
     let verdicts = run(&mut observer, 2, Duration::ZERO, 1, |_| 0.7);
     assert_eq!(verdicts[0], LossVerdict::Congestion);
 }
-
-/// Gilbert-Elliott, 5 % in bursts of three: observations are high by chance, but no rate is to blame.
-#[test]
-fn bursts_are_not_blamed_on_the_rate() {
-    let mut blamed = 0;
-    for seed in 0..20 {
-        let mut observer = LossObserver::new();
-        let mut rng = fastrand::Rng::with_seed(100 + seed);
-        let mut bad = false;
-        for step in 0..3000_u64 {
-            let now = clock::start() + Duration::from_millis(step * 100);
-            let acked: Vec<Acked> = (0..20)
-                .map(|_| {
-                    bad = if bad { rng.f64() >= 1.0 / 3.0 } else { rng.f64() < 0.05 / 0.95 / 3.0 };
-                    Acked {
-                        number: SeqNo::first(1),
-                        sent: now,
-                        arrival: (!bad).then_some(Arrival::micros(0)),
-                        late: false,
-                        size: DataSize::bytes(1000),
-                        class: PacketClass::Video,
-                        cluster: None,
-                    }
-                })
-                .collect();
-            let verdict = observer.on_acked(now, &acked, Duration::ZERO, Duration::from_millis(100), true);
-            blamed += u32::from(verdict == LossVerdict::TestBlamesRate);
-        }
-    }
-    assert!(blamed <= 15, "{blamed} times in 100 minutes");
-}
