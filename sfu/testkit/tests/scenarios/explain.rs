@@ -47,7 +47,7 @@ fn explain() {
 
         // Nobody's bandwidth, though the estimate says "a little": each fact is its own.
         call.limit(viewer, DownlinkPolicy { max: Some(Bitrate::kbps(400)), ..Default::default() });
-        call.run_for(seconds(6));
+        call.run_for(seconds(12));
         expect(&mut call, "bounded by the client", (Some(320), Why::ClientLimit));
         call.mute(publisher, true);
         call.run_for(seconds(1));
