@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use livekit_protocol::SignalResponse;
 use sfu::command::Event;
@@ -113,9 +114,9 @@ impl Actor {
             Wake::Message(Some(ToRoom::FromClient(session, FromClient::Unreadable(error)))) => {
                 self.room.bad_frame(clock, session, error);
             }
-            Wake::Message(Some(ToRoom::Closed(session))) => {
+            Wake::Message(Some(ToRoom::Closed(session, silence))) => {
                 self.sessions.remove(&session);
-                self.room.socket_closed(clock, session);
+                self.room.socket_closed(clock, session, silence);
             }
             Wake::Event(Some(event)) => self.room.media(clock, event),
             Wake::Timeout => self.room.handle_timeout(clock),
@@ -149,7 +150,7 @@ impl Actor {
             tracing::warn!(room = self.room.name(), "client does not read its messages and is disconnected");
             self.shared.metrics.slow_clients.inc();
             self.sessions.remove(&session);
-            self.room.socket_closed(bridge::clock(), session);
+            self.room.socket_closed(bridge::clock(), session, Duration::ZERO);
         }
     }
 

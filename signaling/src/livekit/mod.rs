@@ -5,7 +5,7 @@
 //! into signal messages.
 //!
 //! What a room does is spread by theme over files that each add methods to [`Room`]: `join` and `leave` for
-//! who is there, `announce` for telling the others, `publish` and `subscribe` for tracks, `dynacast` for what of
+//! who is there, `resume` for coming back, `announce` for telling the others, `publish` and `subscribe` for tracks, `dynacast` for what of
 //! them is sent, `negotiate` for SDP, `data` for messages, `policy` for what a client bounds itself to, `status`
 //! for speakers, quality and counts.
 
@@ -18,6 +18,7 @@ mod join;
 mod leave;
 mod limits;
 mod metadata;
+mod missed;
 mod negotiate;
 mod output;
 mod packet;
@@ -25,6 +26,7 @@ mod participant;
 mod permission;
 mod policy;
 mod publish;
+mod resume;
 mod room;
 mod sid;
 mod status;
