@@ -39,8 +39,10 @@ pub fn room_settings(settings: &Settings) -> Arc<livekit::Settings> {
             participants: rooms.max_participants.map_or(usize::MAX, |limit| limit as usize),
             empty_timeout: rooms.empty_timeout,
             departure_timeout: rooms.departure_timeout,
+            resume_timeout: rooms.resume_timeout,
             ..RoomLimits::default()
         },
+        simulate: settings.dev,
     })
 }
 
@@ -66,7 +68,14 @@ pub fn notice(metrics: &Metrics, room: &str, notice: Notice) {
         Notice::TrackPublished { kind } => tracing::debug!(room, ?kind, "track published"),
         Notice::TrackUnpublished { kind } => tracing::debug!(room, ?kind, "track unpublished"),
         Notice::Subscribed { .. } | Notice::Unsubscribed { .. } => {}
-        Notice::ResumeRefused => tracing::debug!(room, "resume refused"),
+        Notice::Resumed { after } => {
+            tracing::info!(room, ?after, "participant resumed");
+            metrics.resumed.inc();
+        }
+        Notice::ResumeRefused => {
+            tracing::info!(room, "resume refused");
+            metrics.resumes_refused.inc();
+        }
         Notice::BadFrame => tracing::warn!(room, "signal frame cannot be read"),
         Notice::DescriptionRefused => tracing::warn!(room, "session description refused"),
         Notice::DataRefused(why) => tracing::debug!(room, ?why, "data message not forwarded"),

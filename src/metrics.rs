@@ -38,6 +38,10 @@ pub struct Metrics {
     pub websockets: IntGauge,
     /// Clients disconnected since they did not read what was sent.
     pub slow_clients: IntCounter,
+    /// Clients that came back and kept their place.
+    pub resumed: IntCounter,
+    /// Clients that had to join anew.
+    pub resumes_refused: IntCounter,
     refused: IntCounterVec,
 }
 
@@ -70,6 +74,10 @@ impl Metrics {
             Opts::new("sluice_joins_refused_total", "Requests to join that were refused, by HTTP status"),
             &["status"],
         )?;
+        let resumes = IntCounterVec::new(
+            Opts::new("sluice_resumes_total", "Requests to resume on a new WebSocket, by outcome"),
+            &["outcome"],
+        )?;
         let build = IntGaugeVec::new(
             Opts::new("sluice_build_info", "Always 1; the labels tell the build"),
             &["version"],
@@ -83,6 +91,7 @@ impl Metrics {
         registry.register(Box::new(websockets.clone()))?;
         registry.register(Box::new(slow_clients.clone()))?;
         registry.register(Box::new(refused.clone()))?;
+        registry.register(Box::new(resumes.clone()))?;
         registry.register(Box::new(build))?;
         registry.register(Box::new(media::Collector::new(workers)?))?;
         Ok(Metrics {
@@ -94,6 +103,8 @@ impl Metrics {
             signals_sent: signals.with_label_values(&["out"]),
             websockets,
             slow_clients,
+            resumed: resumes.with_label_values(&["resumed"]),
+            resumes_refused: resumes.with_label_values(&["refused"]),
             refused,
         })
     }
@@ -131,6 +142,7 @@ mod tests {
         metrics.signals_sent.inc_by(2);
         metrics.websockets.inc();
         metrics.slow_clients.inc();
+        metrics.resumed.inc();
         metrics.join_refused(401);
         let text = text(&metrics);
         for line in [
@@ -142,6 +154,8 @@ mod tests {
             "sluice_websocket_connections 1",
             "sluice_slow_clients_total 1",
             "sluice_joins_refused_total{status=\"401\"} 1",
+            "sluice_resumes_total{outcome=\"resumed\"} 1",
+            "sluice_resumes_total{outcome=\"refused\"} 0",
             concat!("sluice_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
         ] {
             assert!(text.lines().any(|have| have == line), "{line} in\n{text}");

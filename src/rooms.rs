@@ -80,7 +80,8 @@ enum ToRoom {
         answer: oneshot::Sender<Result<(), JoinError>>,
     },
     FromClient(SessionId, FromClient),
-    Closed(SessionId),
+    /// And how long nothing had come from its client.
+    Closed(SessionId, Duration),
     Explain {
         identity: String,
         history: u16,
@@ -102,6 +103,7 @@ pub enum FromClient {
 pub struct Session {
     outgoing: mpsc::Receiver<SignalResponse>,
     seat: Option<Seat>,
+    silence: Duration,
 }
 
 /// A session's way to its room.
@@ -114,6 +116,11 @@ impl Session {
     /// The next message to write; `None` when the room wants the socket closed, all before being written.
     pub async fn next(&mut self) -> Option<SignalResponse> {
         self.outgoing.recv().await
+    }
+
+    /// The socket is gone, and nothing had come over it for `silence`.
+    pub fn close(mut self, silence: Duration) {
+        self.silence = silence;
     }
 
     /// Whether the room has given the last message already, so that what is left is to be written soon.
@@ -145,7 +152,7 @@ impl Mailbox<'_> {
 impl Drop for Session {
     fn drop(&mut self) {
         let Some(seat) = self.seat.take() else { return };
-        let message = ToRoom::Closed(seat.id);
+        let message = ToRoom::Closed(seat.id, self.silence);
         if let Err(mpsc::error::TrySendError::Full(message)) = seat.mailbox.try_send(message)
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
@@ -250,14 +257,15 @@ impl Rooms {
             let Some(handle) = self.room_for(&admission) else {
                 // Nothing to resume: no room is made for that.
                 let _ = outgoing.try_send(refuse_resume());
-                return Ok(Session { outgoing: responses, seat: None });
+                return Ok(Session { outgoing: responses, seat: None, silence: Duration::ZERO });
             };
             let id = SessionId(self.shared.next_id.fetch_add(1, Ordering::Relaxed));
             let (answer, answered) = oneshot::channel();
             let admission = Box::new(admission.clone());
             let mailbox = handle.mailbox.clone();
             // From here on the room may know the session, so a drop of this future must tell it.
-            let session = Session { outgoing: responses, seat: Some(Seat { id, mailbox }) };
+            let seat = Some(Seat { id, mailbox });
+            let session = Session { outgoing: responses, seat, silence: Duration::ZERO };
             let join = ToRoom::Join { session: id, admission, outgoing, answer };
             if handle.mailbox.send(join).await.is_ok() {
                 match answered.await {

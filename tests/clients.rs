@@ -27,5 +27,7 @@ mod meeting;
 mod networks;
 #[path = "clients/page.rs"]
 mod page;
+#[path = "clients/resuming.rs"]
+mod resuming;
 #[path = "clients/sdk.rs"]
 mod sdk;

@@ -25,3 +25,5 @@ mod leaving;
 mod media;
 #[path = "webrtc/repair.rs"]
 mod repair;
+#[path = "webrtc/resuming.rs"]
+mod resuming;

@@ -171,7 +171,9 @@ pub enum Command {
         /// The attribute's value.
         candidate: String,
     },
-    /// Offer new ICE credentials (offerers only).
+    /// The client is back on a new signal connection, and may have missed what was last said on the old one. Where we
+    /// offer: offer new ICE credentials at once, also in the place of an offer that has no answer. Where the client
+    /// offers: ask for an offer again, if one is owed.
     RestartIce {
         /// The connection.
         peer: PeerId,
@@ -294,7 +296,7 @@ pub struct TrackMedia {
 /// Why a peer connection is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PeerEnd {
-    /// No authenticated STUN for the consent time (RFC 7675 §5.1).
+    /// No authenticated STUN for the consent time (RFC 7675 §5.1), and none since: see [`Event::Lost`].
     ConsentExpired,
     /// The client never became reachable in the time allowed.
     NeverConnected,
@@ -408,10 +410,18 @@ pub enum Event {
         /// Further video sections.
         video: u32,
     },
-    /// ICE and DTLS are up.
+    /// ICE and DTLS are up, for the first time or after [`Event::Lost`].
     Connected {
         /// The connection.
         peer: PeerId,
+    },
+    /// No authenticated STUN for the consent time (RFC 7675 §5.1): nothing is sent until the client is heard again, over
+    /// whichever path, and then it goes on where it stopped. Signalling removes what it does not want to wait for.
+    Lost {
+        /// The connection.
+        peer: PeerId,
+        /// For how long nothing had come.
+        silence: Duration,
     },
     /// The connection is over and already removed.
     Ended {

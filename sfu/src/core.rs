@@ -354,12 +354,30 @@ impl Sfu {
                     self.events.push_back(Event::Connected { peer: id });
                     self.allocate(now, index);
                 }
+                ConnectionEvent::Back => {
+                    // What came meanwhile is out of date, and was not numbered: video begins again with a keyframe.
+                    peer.downlink.clear_all();
+                    self.events.push_back(Event::Connected { peer: id });
+                    self.allocate(now, index);
+                }
                 ConnectionEvent::Selected(path) => {
                     peer.downlink.controller.on_path_change(now);
                     self.by_path.insert(path, index);
+                    self.allocate(now, index);
+                }
+                ConnectionEvent::Lost(silence) => {
+                    self.stats.count_end(PeerEnd::ConsentExpired);
+                    self.events.push_back(Event::Lost { peer: id, silence });
                 }
                 ConnectionEvent::UfragRetired(ufrag) => {
                     self.by_ufrag.remove(&ufrag);
+                }
+                ConnectionEvent::PathForgotten(path) => {
+                    for owners in [&mut self.by_path, &mut self.claims] {
+                        if owners.get(&path) == Some(&index) {
+                            owners.remove(&path);
+                        }
+                    }
                 }
                 ConnectionEvent::Channel(event) => self.handle_channel(now, index, event),
                 ConnectionEvent::Ended(reason) => {
@@ -393,7 +411,10 @@ impl Sfu {
 
     fn end_peer(&mut self, now: Instant, index: usize, reason: PeerEnd) {
         if let Some(peer) = &self.peers[index] {
-            self.stats.count_end(reason);
+            // That was counted when consent expired.
+            if reason != PeerEnd::ConsentExpired {
+                self.stats.count_end(reason);
+            }
             self.events.push_back(Event::Ended { peer: peer.id, reason });
             self.remove_peer(now, index);
         }

@@ -275,7 +275,7 @@ pub struct Stats {
     pub switches: (u64, u64),
     /// Padding sent to probe.
     pub padding: Traffic,
-    /// Connections that ended, by reason.
+    /// Connections that ended, by reason; those whose consent expired, each time, though they may come back.
     pub ended: [u64; 5],
     /// Socket read to hand-over for sending, in seconds: see [`Stats::observe_delay`].
     pub forward_delay: Histogram<10>,

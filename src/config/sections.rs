@@ -83,6 +83,9 @@ pub struct RoomsSection {
     /// Life after the last participant.
     #[serde(with = "humantime_serde")]
     pub departure_timeout: Duration,
+    /// Life of a participant that is not heard.
+    #[serde(with = "humantime_serde")]
+    pub resume_timeout: Duration,
     /// Per room; 0 for no limit.
     pub max_participants: u32,
 }

@@ -83,6 +83,8 @@ pub struct RoomSettings {
     pub empty_timeout: Duration,
     /// Life after the last participant.
     pub departure_timeout: Duration,
+    /// Life of a participant that is heard neither over its WebSocket nor over media.
+    pub resume_timeout: Duration,
     /// Per room; `None` for no limit.
     pub max_participants: Option<u32>,
 }
@@ -264,6 +266,7 @@ impl Settings {
                 auto_create: config.rooms.auto_create,
                 empty_timeout: config.rooms.empty_timeout,
                 departure_timeout: config.rooms.departure_timeout,
+                resume_timeout: config.rooms.resume_timeout,
                 max_participants: (config.rooms.max_participants > 0)
                     .then_some(config.rooms.max_participants),
             },

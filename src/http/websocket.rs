@@ -37,7 +37,7 @@ enum End {
     Idle,
 }
 
-/// Runs until either side ends it. `session` is dropped at the end, which tells the room.
+/// Runs until either side ends it. At the end `session` is closed, which tells the room.
 pub(super) async fn run(
     mut socket: WebSocket,
     mut session: Session,
@@ -45,9 +45,10 @@ pub(super) async fn run(
     idle_timeout: Duration,
 ) {
     metrics.websockets.inc();
-    let end = exchange(&mut socket, &mut session, metrics, idle_timeout).await;
+    let mut heard = Instant::now();
+    let end = exchange(&mut socket, &mut session, metrics, idle_timeout, &mut heard).await;
     metrics.websockets.dec();
-    drop(session);
+    session.close(heard.elapsed());
     match end {
         End::Client => {}
         End::Room => close(&mut socket, close_code::NORMAL, "").await,
@@ -60,11 +61,11 @@ async fn exchange(
     session: &mut Session,
     metrics: &Metrics,
     idle_timeout: Duration,
+    heard: &mut Instant,
 ) -> End {
     let mut encoding = Encoding::default();
     let mut pending = VecDeque::new();
     let mut ping = tokio::time::interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
-    let mut heard = Instant::now();
     // Set once the room has given its last message: by then all of them must be written.
     let mut write_until = None;
     loop {
@@ -89,7 +90,7 @@ async fn exchange(
                 true
             }
             message = socket.recv(), if has_room => {
-                heard = Instant::now();
+                *heard = Instant::now();
                 match read(message) {
                     Read::Frame(kind, bytes) => {
                         metrics.signals_received.inc();
@@ -107,7 +108,7 @@ async fn exchange(
                 }
             }
             _ = ping.tick() => write(socket, Message::Ping(bytes::Bytes::new()), None).await,
-            () = tokio::time::sleep_until(heard + idle_timeout), if has_room => return End::Idle,
+            () = tokio::time::sleep_until(*heard + idle_timeout), if has_room => return End::Idle,
         };
         if !written {
             return End::Client;

@@ -73,6 +73,7 @@ impl Ledger {
             | Event::Offer { peer, .. }
             | Event::SectionsNeeded { peer, .. }
             | Event::Connected { peer }
+            | Event::Lost { peer, silence: _ }
             | Event::SubscriptionBound { peer, .. }
             | Event::SubscriptionUnsupported { peer, .. }
             | Event::SubscriptionPaused { peer, .. }

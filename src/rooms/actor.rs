@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use livekit_protocol::SignalResponse;
 use sfu::command::Event;
@@ -116,9 +117,9 @@ impl Actor {
             Wake::Message(Some(ToRoom::FromClient(session, FromClient::Unreadable(error)))) => {
                 self.room.bad_frame(clock, session, error);
             }
-            Wake::Message(Some(ToRoom::Closed(session))) => {
+            Wake::Message(Some(ToRoom::Closed(session, silence))) => {
                 self.sessions.remove(&session);
-                self.room.socket_closed(clock, session);
+                self.room.socket_closed(clock, session, silence);
             }
             Wake::Message(Some(ToRoom::Explain { identity, history, answer })) => {
                 let asked = self.questions.number(clock.now).and_then(|number| {
@@ -164,7 +165,7 @@ impl Actor {
             tracing::warn!(room = self.room.name(), "client does not read its messages and is disconnected");
             self.shared.metrics.slow_clients.inc();
             self.sessions.remove(&session);
-            self.room.socket_closed(bridge::clock(), session);
+            self.room.socket_closed(bridge::clock(), session, Duration::ZERO);
         }
     }
 

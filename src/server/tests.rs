@@ -402,6 +402,31 @@ async fn a_resume_is_answered_on_its_socket_and_makes_no_room() {
 }
 
 #[tokio::test]
+async fn a_resume_swaps_the_socket_under_its_participant() {
+    let server = start(Settings::test()).await;
+    let mut old = server.join("r", "i").await;
+    let ToClient::Join(join) = old.until(|m| matches!(m, ToClient::Join(_))).await else { unreachable!() };
+    let sid = join.participant.unwrap().sid;
+    let path = format!("/rtc?access_token={}&protocol=16&reconnect=1&sid={sid}", token("r", "i"));
+    let mut new = server.try_connect(&path).await.unwrap();
+    assert!(matches!(new.next().await, Some(ToClient::Reconnect(_))), "before all else");
+    let ToClient::Update(update) = new.next().await.unwrap() else { panic!("not an update") };
+    assert_eq!(update.participants[0].sid, sid);
+    while let Some(message) = old.next().await {
+        assert!(!matches!(message, ToClient::Leave(_)), "closed without a word");
+    }
+    new.send(ToServer::Ping(1)).await;
+    new.until(|m| matches!(m, ToClient::Pong(_))).await;
+    server.until_metric("sluice_resumes_total{outcome=\"resumed\"} 1").await;
+    server.until_metric("sluice_participants 1").await;
+    let stranger = format!("/rtc?access_token={}&protocol=16&reconnect=1&sid={sid}", token("r", "other"));
+    let mut stranger = server.try_connect(&stranger).await.unwrap();
+    assert!(matches!(stranger.next().await, Some(ToClient::Leave(_))), "another's token");
+    new.leave().await;
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn limits_are_answered_before_the_upgrade() {
     let mut settings = Settings::test();
     settings.limits.participants = Some(1);

@@ -5,6 +5,8 @@ export interface FrameReport {
   height: number;
   /** The longest time without a new frame, the time since the last one included. */
   longestGap: number;
+  /** When that ended; now, if it has not. */
+  gapEnded: number;
   /** Every size so far and when it was first seen; survives `restart`. */
   sizes: { at: number; width: number; height: number }[];
   /** Mean colour of the last sampled frame, 0 to 255 each. */
@@ -26,7 +28,7 @@ export function watchFrames() {
   const [columns, rows] = [32, 18];
   const sketch = new OffscreenCanvas(columns, rows).getContext('2d', { willReadFrequently: true })!;
   const now = () => performance.timeOrigin + performance.now();
-  const fresh = () => ({ frames: 0, longestGap: 0, mean: [0, 0, 0] as [number, number, number], spread: 0, change: 0 });
+  const fresh = () => ({ frames: 0, longestGap: 0, gapEnded: 0, mean: [0, 0, 0] as [number, number, number], spread: 0, change: 0 });
 
   const sizes: FrameReport['sizes'] = [];
   let window = fresh();
@@ -62,7 +64,7 @@ export function watchFrames() {
       const { value: frame, done } = await reader.read();
       if (done || !frame) return;
       const at = now();
-      if (last !== undefined) window.longestGap = Math.max(window.longestGap, at - last);
+      if (last !== undefined && at - last > window.longestGap) [window.longestGap, window.gapEnded] = [at - last, at];
       last = at;
       if (frame.displayWidth !== size.width || frame.displayHeight !== size.height) {
         size = { width: frame.displayWidth, height: frame.displayHeight };
@@ -85,6 +87,7 @@ export function watchFrames() {
   };
   setInterval(() => {
     const open = last === undefined ? 0 : now() - last;
-    scope.postMessage({ ...window, ...size, longestGap: Math.max(window.longestGap, open), sizes } satisfies FrameReport);
+    const gap = open > window.longestGap ? { longestGap: open, gapEnded: now() } : {};
+    scope.postMessage({ ...window, ...size, ...gap, sizes } satisfies FrameReport);
   }, 50);
 }

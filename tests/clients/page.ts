@@ -12,6 +12,7 @@ import {
   type RemoteParticipant,
   type RemoteTrack,
   type RemoteTrackPublication,
+  type SimulationScenario,
   type VideoCodec,
 } from 'livekit-client';
 
@@ -33,10 +34,17 @@ interface PublishOptions extends CameraOptions {
 }
 
 const room: { now?: Room } = {};
-const events: string[] = [];
+/** What happened to our connection, and when, in epoch milliseconds. */
+const history: { at: number; what: string }[] = [];
+/** Who left, as the others are told. */
+const departures: string[] = [];
 const messages: object[] = [];
 const watches = new Map<string, VideoWatch | AudioWatch>();
 const camera: { track?: LocalTrack } = {};
+
+function happened(what: string) {
+  history.push({ at: performance.timeOrigin + performance.now(), what });
+}
 
 function joined(): Room {
   if (!room.now) throw new Error('not in a room');
@@ -64,10 +72,12 @@ async function join(url: string, token: string, options: JoinOptions = {}) {
     watches.delete(publication.trackSid);
     track.detach().forEach((element) => element.remove());
   });
-  here.on(RoomEvent.TrackSubscriptionFailed, (sid) => events.push(`subscription of ${sid} failed`));
-  here.on(RoomEvent.SignalReconnecting, () => events.push('signal reconnecting'));
-  here.on(RoomEvent.Reconnecting, () => events.push('reconnecting'));
-  here.on(RoomEvent.Disconnected, (reason) => events.push(`disconnected: ${reason}`));
+  here.on(RoomEvent.TrackSubscriptionFailed, (sid) => happened(`subscription of ${sid} failed`));
+  here.on(RoomEvent.SignalReconnecting, () => happened('signal reconnecting'));
+  here.on(RoomEvent.Reconnecting, () => happened('reconnecting'));
+  here.on(RoomEvent.Reconnected, () => happened('reconnected'));
+  here.on(RoomEvent.Disconnected, (reason) => happened(`disconnected: ${reason}`));
+  here.on(RoomEvent.ParticipantDisconnected, (participant) => departures.push(participant.identity));
   here.on(RoomEvent.DataReceived, (payload, participant, kind, topic) => {
     messages.push({
       from: participant?.identity,
@@ -211,7 +221,11 @@ const client = {
   send,
   leave,
   messages: () => messages,
-  events: () => events,
+  sid: () => joined().localParticipant.sid,
+  departures: () => departures,
+  history: () => history,
+  events: () => history.map(({ what }) => what),
+  simulate: (scenario: SimulationScenario) => joined().simulateScenario(scenario),
 };
 
 declare global {

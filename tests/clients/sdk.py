@@ -157,11 +157,14 @@ class Participant:
     def __init__(self):
         self.room = rtc.Room()
         self.tracks, self.inbox, self.happened, self.playing = {}, [], [], []
+        self.gone = []
         self.camera = None
         self.room.on("track_subscribed", self.subscribed)
         self.room.on("track_unsubscribed", lambda track, *_: self.tracks.pop(track.sid, None))
         self.room.on("data_received", self.data)
         self.room.on("reconnecting", lambda *_: self.happened.append("reconnecting"))
+        self.room.on("reconnected", lambda *_: self.happened.append("reconnected"))
+        self.room.on("participant_disconnected", lambda who: self.gone.append(who.identity))
         self.room.on("disconnected", lambda reason: self.happened.append(f"disconnected: {reason}"))
 
     def subscribed(self, track, publication, participant):
@@ -267,6 +270,12 @@ class Participant:
 
     async def messages(self):
         return self.inbox
+
+    async def sid(self):
+        return self.room.local_participant.sid
+
+    async def departures(self):
+        return self.gone
 
     async def events(self):
         return self.happened

@@ -6,6 +6,12 @@ import { watchFrames, type FrameReport } from './frames';
 // Chromium's, not yet in the standard typings.
 declare const MediaStreamTrackProcessor: new (init: { track: MediaStreamTrack }) => { readable: ReadableStream };
 
+const now = () => performance.timeOrigin + performance.now();
+
+function rms(samples: Float32Array): number {
+  return Math.sqrt(samples.reduce((sum, sample) => sum + sample * sample, 0) / samples.length);
+}
+
 /** Frames are read in a worker, so that a busy page does not look like a frozen picture. */
 export class VideoWatch {
   private readonly worker: Worker;
@@ -34,13 +40,32 @@ export class VideoWatch {
   }
 }
 
+/** A tone quieter than this is concealed or gone: NetEq fades out what it makes up. */
+const QUIET = 0.02;
+
 export class AudioWatch {
   private readonly context = new AudioContext({ sampleRate: 48000 });
   private readonly analyser = new AnalyserNode(this.context, { fftSize: 16384, smoothingTimeConstant: 0 });
 
+  /** Of the last 20 ms. */
+  private readonly ear = new AnalyserNode(this.context, { fftSize: 1024 });
+  private readonly timer = setInterval(() => this.listen(), 20);
+  private heard = now();
+  private gap = { longestGap: 0, gapEnded: 0 };
+
   constructor(track: RemoteTrack) {
-    this.context.createMediaStreamSource(new MediaStream([track.mediaStreamTrack])).connect(this.analyser);
+    const source = this.context.createMediaStreamSource(new MediaStream([track.mediaStreamTrack]));
+    source.connect(this.analyser);
+    source.connect(this.ear);
     void this.context.resume();
+  }
+
+  private listen() {
+    const samples = new Float32Array(this.ear.fftSize);
+    this.ear.getFloatTimeDomainData(samples);
+    const at = now();
+    if (at - this.heard > this.gap.longestGap) this.gap = { longestGap: at - this.heard, gapEnded: at };
+    if (rms(samples) > QUIET) this.heard = at;
   }
 
   /** The strongest frequency of the last third of a second, in hertz, and the root mean square of its samples. */
@@ -52,13 +77,18 @@ export class AudioWatch {
     this.analyser.getFloatTimeDomainData(samples);
     return {
       hertz: (loudest * this.context.sampleRate) / this.analyser.fftSize,
-      rms: Math.sqrt(samples.reduce((sum, sample) => sum + sample * sample, 0) / samples.length),
+      rms: rms(samples),
+      ...this.gap,
     };
   }
 
-  restart() {}
+  restart() {
+    this.heard = now();
+    this.gap = { longestGap: 0, gapEnded: 0 };
+  }
 
   stop() {
+    clearInterval(this.timer);
     void this.context.close();
   }
 }

@@ -23,7 +23,7 @@ use webrtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit,
 
 use super::journal::{Journal, PATIENCE, Shared};
 use super::peer::{Hooks, LOSSY, RELIABLE, connection, make_channels, offer_to_receive};
-use super::signalling::{Request, Signalling, join_request, local_offer};
+use super::signalling::{Request, Signalling, join_request, local_offer, resume_request};
 use super::tap::Losses;
 
 const ROOM: &str = "room";
@@ -55,6 +55,8 @@ pub(crate) struct Client {
     subscriber: Option<Arc<dyn PeerConnection>>,
     channels: Vec<Arc<dyn DataChannel>>,
     losses: Arc<Losses>,
+    mode: Mode,
+    token: String,
     /// SSRCs of which the server asked for a keyframe; a camera takes them.
     pub(crate) keyframes: Option<mpsc::UnboundedReceiver<u32>>,
 }
@@ -82,7 +84,7 @@ impl Client {
             Mode::V1 => {
                 offer_to_receive(&*publisher, RtpCodecKind::Audio, 1).await;
                 offer_to_receive(&*publisher, RtpCodecKind::Video, 1).await;
-                let request = join_request(local_offer(&*publisher).await);
+                let request = join_request(local_offer(&*publisher, false).await);
                 (format!("/rtc/v1?access_token={token}&join_request={request}"), None)
             }
             Mode::V0 => {
@@ -95,8 +97,17 @@ impl Client {
         let signalling = Signalling::new(socket, Arc::clone(&publisher), subscriber.clone(), journal.clone());
         let (requests, inbox) = mpsc::unbounded_channel();
         tokio::spawn(signalling.run(inbox));
-        let client =
-            Client { journal, requests, publisher, subscriber, channels, losses, keyframes: Some(keyframes) };
+        let client = Client {
+            journal,
+            requests,
+            publisher,
+            subscriber,
+            channels,
+            losses,
+            mode,
+            token,
+            keyframes: Some(keyframes),
+        };
         if mode == Mode::V0 {
             client.offer().await;
         }
@@ -113,6 +124,36 @@ impl Client {
         };
         client.until("connections and channels", open).await;
         client
+    }
+
+    /// Loses its socket without a word.
+    pub(crate) fn lose_socket(&mut self) {
+        // Its task ends, and takes the socket along.
+        self.requests = mpsc::unbounded_channel().0;
+    }
+
+    /// Opens another socket for the participant that it is, and restarts ICE over new ports, as SDKs do.
+    pub(crate) async fn resume(&mut self, server: &RunningServer) {
+        let sid = self.read(|journal| match &journal.signals[0] {
+            ToClient::Join(join) => join.participant.as_ref().expect("ourselves").sid.clone(),
+            other => panic!("not a join: {other:?}"),
+        });
+        let token = &self.token;
+        let path = match self.mode {
+            Mode::V1 => format!("/rtc/v1?access_token={token}&join_request={}", resume_request(&sid)),
+            Mode::V0 => format!("/rtc?access_token={token}&protocol=16&reconnect=1&sid={sid}"),
+        };
+        let url = format!("ws://{}{path}", server.http_addr);
+        let (socket, _) = tokio_tungstenite::connect_async(url).await.expect("a WebSocket");
+        let (publisher, subscriber) = (Arc::clone(&self.publisher), self.subscriber.clone());
+        let signalling = Signalling::new(socket, publisher, subscriber, self.journal.clone()).resumed(100);
+        let (requests, inbox) = mpsc::unbounded_channel();
+        tokio::spawn(signalling.run(inbox));
+        self.requests = requests;
+        let (done, answered) = oneshot::channel();
+        self.requests.send(Request::Restart(done)).expect("the session goes on");
+        let answered = tokio::time::timeout(PATIENCE, answered);
+        answered.await.expect("an answer in time").expect("an answer");
     }
 
     /// See [`Shared::until`].

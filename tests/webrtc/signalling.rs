@@ -12,6 +12,7 @@ use livekit_protocol::{
     WrappedJoinRequest,
 };
 use prost::Message as _;
+use rtc::peer_connection::configuration::RTCOfferOptions;
 use rtc::rtp_transceiver::rtp_sender::RtpCodecKind;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
@@ -29,6 +30,8 @@ pub(crate) enum Request {
     Send(Box<ToServer>),
     /// Offer what the publishing connection now has; told when the answer is applied.
     Offer(oneshot::Sender<()>),
+    /// The same with an ICE restart.
+    Restart(oneshot::Sender<()>),
 }
 
 /// See the module's page.
@@ -42,6 +45,7 @@ pub(crate) struct Signalling {
     offer_id: u32,
     awaits_answer: bool,
     must_offer: bool,
+    restart: bool,
     /// Whom to tell when the answer to the offer under way was applied, and to the one after it.
     offered: Vec<oneshot::Sender<()>>,
     to_offer: Vec<oneshot::Sender<()>>,
@@ -64,9 +68,15 @@ impl Signalling {
             offer_id: u32::from(offered),
             awaits_answer: offered,
             must_offer: false,
+            restart: false,
             offered: Vec::new(),
             to_offer: Vec::new(),
         }
+    }
+
+    /// For connections that had another socket before, over which `last_offer` was the latest of the client's.
+    pub(crate) fn resumed(self, last_offer: u32) -> Signalling {
+        Signalling { offer_id: last_offer, awaits_answer: false, ..self }
     }
 
     /// Until either side closes.
@@ -88,6 +98,11 @@ impl Signalling {
                     Some(Request::Offer(done)) => {
                         self.to_offer.push(done);
                         self.must_offer = true;
+                        self.offer().await;
+                    }
+                    Some(Request::Restart(done)) => {
+                        self.to_offer.push(done);
+                        (self.must_offer, self.restart) = (true, true);
                         self.offer().await;
                     }
                     None => return,
@@ -134,7 +149,7 @@ impl Signalling {
         self.must_offer = false;
         self.offered.append(&mut self.to_offer);
         self.offer_id += 1;
-        let sdp = local_offer(&*self.publisher).await;
+        let sdp = local_offer(&*self.publisher, std::mem::take(&mut self.restart)).await;
         self.send(ToServer::Offer(described("offer", sdp, self.offer_id))).await;
     }
 
@@ -144,9 +159,10 @@ impl Signalling {
     }
 }
 
-/// Makes an offer and takes it for its own. The server is ICE-lite and learns our candidates from our checks.
-pub(crate) async fn local_offer(connection: &dyn PeerConnection) -> String {
-    let offer = connection.create_offer(None).await.expect("an offer");
+/// Makes an offer, with new ICE credentials or not, and takes it for its own. The server is ICE-lite and learns our candidates from our checks.
+pub(crate) async fn local_offer(connection: &dyn PeerConnection, ice_restart: bool) -> String {
+    let options = ice_restart.then_some(RTCOfferOptions { ice_restart });
+    let offer = connection.create_offer(options).await.expect("an offer");
     connection.set_local_description(offer.clone()).await.expect("our own offer");
     offer.sdp
 }
@@ -157,15 +173,26 @@ fn described(r#type: &str, sdp: String, id: u32) -> SessionDescription {
 
 /// The `join_request` of v1, with the offer `sdp` as number 1.
 pub(crate) fn join_request(sdp: String) -> String {
-    let request = JoinRequest {
+    wrapped(&JoinRequest { publisher_offer: Some(described("offer", sdp, 1)), ..first_request() })
+}
+
+/// The same to resume as `participant_sid`, as JS has it: without an offer.
+pub(crate) fn resume_request(participant_sid: &str) -> String {
+    wrapped(&JoinRequest { reconnect: true, participant_sid: participant_sid.to_owned(), ..first_request() })
+}
+
+fn first_request() -> JoinRequest {
+    JoinRequest {
         client_info: Some(ClientInfo { protocol: 17, ..ClientInfo::default() }),
         connection_settings: Some(ConnectionSettings {
             auto_subscribe: true,
             ..ConnectionSettings::default()
         }),
-        publisher_offer: Some(described("offer", sdp, 1)),
         ..JoinRequest::default()
-    };
+    }
+}
+
+fn wrapped(request: &JoinRequest) -> String {
     let wrapped =
         WrappedJoinRequest { join_request: request.encode_to_vec(), ..WrappedJoinRequest::default() };
     BASE64_URL_SAFE.encode(wrapped.encode_to_vec())

@@ -299,8 +299,10 @@ impl Controller {
         }
     }
 
-    /// The path changed (ICE restart, new address): what was learned is void.
+    /// The path changed (ICE restart, new address): what was learned is void, and so is the silence of the old one.
     pub fn on_path_change(&mut self, now: Instant) {
+        self.end_silence(now);
+        self.unanswered = None;
         self.prober.abort(now);
         self.prober.restart();
         self.delay = DelayDetector::new(now);
@@ -489,17 +491,20 @@ impl Controller {
         Some(last.max(unanswered) + silence.max(self.rtt * 3))
     }
 
-    fn on_acked(&mut self, now: Instant, acked: &[Acked]) {
-        let silent = self.feedback.map(|last| now.saturating_duration_since(last));
+    fn end_silence(&mut self, now: Instant) {
         if self.silence == Silence::Outage
-            && let Some(silent) = silent
+            && let Some(last) = self.feedback
         {
-            self.target.on_outage_over(now, silent);
+            self.target.on_outage_over(now, now.saturating_duration_since(last));
         }
         if self.silence != Silence::None {
             self.silence = Silence::None;
             self.allocated = None;
         }
+    }
+
+    fn on_acked(&mut self, now: Instant, acked: &[Acked]) {
+        self.end_silence(now);
         self.feedback = Some(now);
         self.unanswered = self.log.in_flight().then_some(now);
 

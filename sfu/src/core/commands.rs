@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::{SPEAKER_WINDOW, Sfu};
-use crate::command::{AddPeer, AnnouncedLayer, Demand, DownlinkPolicy, Event, MediaKind};
+use crate::command::{AddPeer, AnnouncedLayer, Demand, DownlinkPolicy, Event, MediaKind, NegotiationRole};
 use crate::ids::{Mid, PeerId, TrackId};
 use crate::peer::Peer;
 use crate::peer::subscription::Subscription;
@@ -246,8 +246,10 @@ impl Sfu {
     pub(super) fn restart_ice(&mut self, now: Instant, peer: PeerId) {
         let Some(&index) = self.peer_ids.get(&peer) else { return };
         let Some(peer) = self.peers[index].as_mut() else { return };
-        peer.connection.ice.restart(&mut self.rng);
-        peer.agreement.want(now);
+        if peer.agreement.role == NegotiationRole::Offerer {
+            peer.connection.ice.restart(&mut self.rng);
+        }
+        peer.agreement.renew(now);
         self.register_ufrags(index);
         self.reschedule(now, index);
     }

@@ -19,6 +19,8 @@ use crate::transport::srtp::{DtlsRole, SrtpError, SrtpReceiver, SrtpSender};
 
 /// A client that is not connected this long after its description was agreed on will not be.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// A client that is not heard again this long after its consent expired is given up, unless signalling did so before.
+const LOST_TIMEOUT: Duration = Duration::from_mins(1);
 /// SCTP packets of one connection that leave at once; the rest waits for [`DATA_TICK`], so that a big message does
 /// not overflow the client's socket buffer.
 const DATA_BURST: usize = 32;
@@ -30,10 +32,16 @@ const DATA_TICK: Duration = Duration::from_millis(2);
 pub(crate) enum ConnectionEvent {
     /// Handshake complete and path selected: media may flow.
     Up,
+    /// No path any more, after a silence of this length: see [`Event::Lost`](crate::command::Event::Lost).
+    Lost(Duration),
+    /// A path again: media may flow on.
+    Back,
     /// Media goes over this path from now on.
     Selected(Path),
     /// Datagrams with this username fragment are not for us any more.
     UfragRetired(String),
+    /// Nor are those that come over this path, unless they are signed.
+    PathForgotten(Path),
     /// Something happened on the data channels.
     Channel(ChannelEvent),
     /// It is over.
@@ -66,6 +74,8 @@ pub(crate) struct Connection {
     data_due: Option<Instant>,
     give_up: Option<Instant>,
     up: bool,
+    /// Given up then; `Some` exactly while there is no path after there was one.
+    lost_until: Option<Instant>,
     events: VecDeque<ConnectionEvent>,
     scratch: Vec<u8>,
 }
@@ -83,6 +93,7 @@ impl Connection {
             data_due: None,
             give_up: None,
             up: false,
+            lost_until: None,
             events: VecDeque::new(),
             scratch: Vec::with_capacity(MAX_DATAGRAM),
         }
@@ -90,7 +101,7 @@ impl Connection {
 
     /// Whether media may flow.
     pub(crate) fn is_up(&self) -> bool {
-        self.up
+        self.up && self.lost_until.is_none()
     }
 
     /// Where media goes.
@@ -272,17 +283,24 @@ impl Connection {
         while let Some(event) = self.ice.poll_event() {
             match event {
                 IceEvent::Selected(path) => self.events.push_back(ConnectionEvent::Selected(path)),
-                IceEvent::ConsentExpired => {
-                    self.events.push_back(ConnectionEvent::Ended(PeerEnd::ConsentExpired));
+                // Before the handshake is complete, `give_up` bounds the wait.
+                IceEvent::ConsentExpired if self.up => {
+                    self.lost_until = Some(now + LOST_TIMEOUT);
+                    self.events.push_back(ConnectionEvent::Lost(self.ice.consent_timeout()));
                 }
+                IceEvent::ConsentExpired => {}
                 IceEvent::UfragRetired(ufrag) => self.events.push_back(ConnectionEvent::UfragRetired(ufrag)),
+                IceEvent::PathForgotten(path) => self.events.push_back(ConnectionEvent::PathForgotten(path)),
             }
         }
         let keyed = !matches!(self.cipher, Cipher::None);
-        if !self.up && keyed && self.ice.selected().is_some() {
-            self.up = true;
-            self.give_up = None;
-            self.events.push_back(ConnectionEvent::Up);
+        if keyed && self.ice.selected().is_some() {
+            if !std::mem::replace(&mut self.up, true) {
+                self.give_up = None;
+                self.events.push_back(ConnectionEvent::Up);
+            } else if self.lost_until.take().is_some() {
+                self.events.push_back(ConnectionEvent::Back);
+            }
         }
     }
 
@@ -364,6 +382,7 @@ impl Connection {
             self.data.as_ref().and_then(DataTransport::next_timeout),
             self.data_due,
             self.give_up,
+            self.lost_until,
         ];
         layers.into_iter().flatten().min()
     }
@@ -379,6 +398,10 @@ impl Connection {
         if self.give_up.is_some_and(|at| at <= now) {
             self.give_up = None;
             self.events.push_back(ConnectionEvent::Ended(PeerEnd::NeverConnected));
+        }
+        if self.lost_until.is_some_and(|at| at <= now) {
+            self.lost_until = None;
+            self.events.push_back(ConnectionEvent::Ended(PeerEnd::ConsentExpired));
         }
         self.pump(now, egress);
     }

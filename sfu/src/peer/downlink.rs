@@ -542,6 +542,13 @@ impl Downlink {
         }
     }
 
+    /// The same for all tracks.
+    pub(crate) fn clear_all(&mut self) {
+        for slot in 0..self.subscriptions.len() {
+            self.clear(slot as u16);
+        }
+    }
+
     pub(crate) fn handle_timeout(&mut self, now: Instant, stats: &mut Stats) {
         self.controller.handle_timeout(now);
         self.release_repairs(now, stats);

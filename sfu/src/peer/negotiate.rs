@@ -47,6 +47,14 @@ impl Agreement {
         self.due.get_or_insert(now + pause);
     }
 
+    /// The client may have missed the round that is out: it is begun again, at once.
+    pub(crate) fn renew(&mut self, now: Instant) {
+        if self.role == NegotiationRole::Offerer || self.outstanding {
+            self.outstanding = false;
+            self.due = Some(now);
+        }
+    }
+
     /// A description of the client's was agreed to.
     pub(crate) fn settle(&mut self) {
         self.rounds = self.rounds.saturating_add(1);

@@ -97,10 +97,13 @@ pub enum IceDropReason {
 pub enum IceEvent {
     /// Send media over this path from now on.
     Selected(Path),
-    /// No request on the selected path for the consent time: nothing may be sent any more (RFC 7675 §5.1).
+    /// No request on the selected path for the consent time: nothing may be sent (RFC 7675 §5.1) until a path is selected
+    /// again.
     ConsentExpired,
     /// Nobody is known by this username fragment any more: it may be forgotten where datagrams are routed.
     UfragRetired(String),
+    /// The path is not kept any more: it may be forgotten where datagrams are routed.
+    PathForgotten(Path),
 }
 
 /// The credentials of one description of ours and of the client's.
@@ -285,6 +288,7 @@ impl IceLite {
             if self.nominated.is_some_and(|(path, _)| Some(path) == gone) {
                 self.nominated = None;
             }
+            self.events.extend(gone.map(IceEvent::PathForgotten));
         }
         self.paths.get_mut(path).expect("found or inserted")
     }
@@ -397,7 +401,10 @@ impl IceLite {
     /// Forgets a generation and the paths that were checked with it, except the selected one.
     fn retire(&mut self, old: &Generation) {
         let selected = self.selected;
-        self.paths.retain(|state| state.generation != old.number || Some(state.path) == selected);
+        let keep = |state: &PathState| state.generation != old.number || Some(state.path) == selected;
+        let forgotten = self.paths.iter().filter(|state| !keep(state));
+        self.events.extend(forgotten.map(|state| IceEvent::PathForgotten(state.path)));
+        self.paths.retain(keep);
         if self.nominated.is_some_and(|(path, by)| by == old.number && Some(path) != selected) {
             self.nominated = None;
         }
@@ -434,6 +441,11 @@ impl IceLite {
         self.events.pop_front()
     }
 
+    /// The silence after which consent is gone.
+    pub fn consent_timeout(&self) -> Duration {
+        self.config.consent_timeout
+    }
+
     /// When consent expires, if nothing comes.
     pub fn next_timeout(&self) -> Option<Instant> {
         let state = self.paths.get(self.selected?)?;
@@ -447,6 +459,7 @@ impl IceLite {
         }
         let silent = self.selected.take();
         self.paths.retain(|state| Some(state.path) != silent);
+        self.events.extend(silent.map(IceEvent::PathForgotten));
         if self.nominated.is_some_and(|(path, _)| Some(path) == silent) {
             self.nominated = None;
         }

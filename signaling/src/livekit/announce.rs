@@ -140,7 +140,7 @@ impl Room {
 }
 
 /// Cuts a list into parts of about [`CHUNK`] bytes, each of one entry at least.
-fn chunks(infos: Vec<ParticipantInfo>) -> Vec<Vec<ParticipantInfo>> {
+pub(super) fn chunks(infos: Vec<ParticipantInfo>) -> Vec<Vec<ParticipantInfo>> {
     let mut chunks: Vec<Vec<ParticipantInfo>> = Vec::new();
     let mut room = 0;
     for info in infos {

@@ -1,11 +1,13 @@
 //! Data messages: checked, signed with the true sender's name, and passed on.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use livekit_protocol::participant_info::Kind;
 use sfu::command::Command;
 use sfu::ids::PeerId;
 
-use super::output::{DataRefusal, Notice};
+use super::output::{Clock, DataRefusal, Notice};
 use super::packet::{NotAPacket, Packet};
 use super::participant::Seat;
 use super::room::Room;
@@ -25,15 +27,23 @@ const SIGNATURE: usize = 512;
 const MAX_LABEL: usize = 256;
 
 impl Room {
-    pub(super) fn data_arrived(&mut self, peer: PeerId, label: String, binary: bool, payload: Bytes) {
+    pub(super) fn data_arrived(
+        &mut self,
+        clock: Clock,
+        peer: PeerId,
+        label: String,
+        binary: bool,
+        payload: Bytes,
+    ) {
         let Some(seat) = self.seat_of(peer) else { return };
-        if let Err(refusal) = self.forward(seat, label, binary, payload) {
+        if let Err(refusal) = self.forward(clock, seat, label, binary, payload) {
             self.notice(Notice::DataRefused(refusal));
         }
     }
 
     fn forward(
         &mut self,
+        clock: Clock,
         seat: Seat,
         label: String,
         binary: bool,
@@ -59,6 +69,7 @@ impl Room {
                     }
                     who.last_reliable = packet.sequence;
                 }
+                let sequence = packet.sequence;
                 let identity = if who.is_hidden() { "" } else { &who.identity };
                 let (identity, sid) = (identity.to_owned(), who.sid.clone());
                 let to = if packet.destinations.is_empty() {
@@ -66,19 +77,24 @@ impl Room {
                 } else {
                     self.named(seat, &packet.destinations)
                 };
+                let to: Arc<[PeerId]> = to.into();
                 let signed = packet.signed(&identity, &sid);
                 if signed.len() > MAX_MESSAGE + SIGNATURE {
                     return Err(DataRefusal::TooLarge);
                 }
-                (to, true, Bytes::from(signed))
+                let signed = Bytes::from(signed);
+                if label == RELIABLE && sequence > 0 {
+                    self.replay.push(clock.now, seat, sequence, &to, &signed);
+                }
+                (to, true, signed)
             }
             // Its packets name a receiver's handle, which only a server that keeps data tracks can write.
             TRACKS => return Err(DataRefusal::Unsupported),
             _ if label.len() > MAX_LABEL => return Err(DataRefusal::Unsupported),
-            _ => (self.everybody_else(seat), binary, payload),
+            _ => (self.everybody_else(seat).into(), binary, payload),
         };
         if !to.is_empty() {
-            self.command(Command::SendData { to: to.into(), label, binary, payload });
+            self.command(Command::SendData { to, label, binary, payload });
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ use sfu::ids::TrackId;
 use sfu::units::Bitrate;
 
 use super::output::Clock;
+use super::participant::Seat;
 use super::room::Room;
 
 /// How long a quality is sent on after the last who asked for it: viewers scroll back and forth. What nobody watches
@@ -136,6 +137,14 @@ impl Dynacast {
     }
 }
 
+/// What a publisher does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Telling {
+    News,
+    /// What it was told may not have arrived.
+    Everything,
+}
+
 impl Room {
     /// What one participant wants of a track has changed; `None`: it is not subscribed.
     pub(super) fn demand_changed(
@@ -156,6 +165,10 @@ impl Room {
 
     /// Brings what a publisher is asked to send to what is wanted.
     pub(super) fn settle_qualities(&mut self, clock: Clock, id: TrackId) {
+        self.settle(clock, id, Telling::News);
+    }
+
+    fn settle(&mut self, clock: Clock, id: TrackId, telling: Telling) {
         let Some(track) = self.tracks.get(&id) else { return };
         let Some(dynacast) = &track.dynacast else { return };
         // Who cannot be told now is told when it is back.
@@ -173,12 +186,24 @@ impl Room {
         let (owner, muted) = (track.owner, track.info.muted);
         let Some(dynacast) = &mut track.dynacast else { return };
         let news = dynacast.update(clock.now, reach, muted);
+        let told = match telling {
+            Telling::News => news,
+            Telling::Everything => Some(dynacast.told),
+        };
         if let Some(at) = dynacast.next_timeout() {
             self.qualities_at = Some(self.qualities_at.map_or(at, |soonest| soonest.min(at)));
         }
-        if let Some(sent) = news {
+        if let Some(sent) = told {
             let update = quality_update(track.info.sid.clone(), track.codec_name(), sent);
             self.send(owner, Response::SubscribedQualityUpdate(update));
+        }
+    }
+
+    /// Tells a publisher again what is asked of its videos.
+    pub(super) fn retell_qualities(&mut self, clock: Clock, owner: Seat) {
+        let Some(who) = self.people.get(&owner) else { return };
+        for id in who.tracks.clone() {
+            self.settle(clock, id, Telling::Everything);
         }
     }
 

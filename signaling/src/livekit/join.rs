@@ -70,8 +70,8 @@ impl JoinError {
 }
 
 impl Room {
-    /// Lets somebody in. The first output for `session` is its `join`, or, when it asked to resume, the `leave`
-    /// that makes it join anew (a resume is not possible yet); an older participant of the same identity is sent
+    /// Lets somebody in. The first output for `session` is its `join`, or, when it asked to resume, its `reconnect` or the `leave`
+    /// that makes it join anew; an older participant of the same identity is sent
     /// away. `session` must be new.
     ///
     /// # Errors
@@ -81,7 +81,7 @@ impl Room {
             return Err(JoinError::Ended);
         }
         if admission.resume.is_some() {
-            self.refuse_resume_of(session);
+            self.resume(clock, session, admission);
             return Ok(());
         }
         let double = self.by_identity.get(&admission.identity).copied();
@@ -158,7 +158,11 @@ impl Room {
             joined_unix_ms: clock.unix_ms,
             has_media: false,
             active_by: Some(clock.now + JOIN_TIMEOUT),
+            unsure_since: None,
+            away_since: None,
+            lost: std::collections::BTreeMap::new(),
             gone_at: None,
+            simulated: None,
             answer_by: None,
             refresh_at: clock.now + REFRESH_INTERVAL,
             sections: Vec::new(),
@@ -224,26 +228,11 @@ impl Room {
             ice_servers: ice_servers(settings),
             subscriber_primary: who.subscriber_primary(),
             alternative_url: String::new(),
-            client_configuration: Some(ClientConfiguration {
-                video: None,
-                screen: None,
-                // Until resumes are possible clients save the attempt.
-                resume_connection: ClientConfigSetting::Disabled as i32,
-                disabled_codecs: None,
-                force_relay: ClientConfigSetting::Unset as i32,
-            }),
+            client_configuration: Some(client_configuration()),
             server_region: settings.region.clone(),
             ping_timeout: PING_TIMEOUT_S,
             ping_interval: PING_INTERVAL_S,
-            server_info: Some(ServerInfo {
-                edition: Edition::Standard as i32,
-                version: SERVER_VERSION.to_owned(),
-                protocol: PROTOCOL,
-                region: settings.region.clone(),
-                node_id: settings.node_id.clone(),
-                debug_info: String::new(),
-                agent_protocol: 0,
-            }),
+            server_info: Some(server_info(settings)),
             sif_trailer: self.sif_trailer.clone(),
             enabled_publish_codecs: publish_codecs(),
             fast_publish: true,
@@ -272,6 +261,9 @@ impl Room {
     pub(super) fn peer_connected(&mut self, clock: Clock, peer: PeerId) {
         let Some(seat) = self.seat_of(peer) else { return };
         let Some(who) = self.people.get_mut(&seat) else { return };
+        if who.lost.remove(&peer).is_some() {
+            return self.reckon(clock, seat);
+        }
         if who.primary() != Some(peer) || who.is_active() {
             return;
         }
@@ -304,7 +296,29 @@ pub(super) fn publish_codecs() -> Vec<Codec> {
     PUBLISH_CODECS.iter().map(|mime| Codec { mime: (*mime).to_owned(), fmtp_line: String::new() }).collect()
 }
 
-fn ice_servers(settings: &super::Settings) -> Vec<IceServer> {
+pub(super) fn client_configuration() -> ClientConfiguration {
+    ClientConfiguration {
+        video: None,
+        screen: None,
+        resume_connection: ClientConfigSetting::Unset as i32,
+        disabled_codecs: None,
+        force_relay: ClientConfigSetting::Unset as i32,
+    }
+}
+
+pub(super) fn server_info(settings: &super::Settings) -> ServerInfo {
+    ServerInfo {
+        edition: Edition::Standard as i32,
+        version: SERVER_VERSION.to_owned(),
+        protocol: PROTOCOL,
+        region: settings.region.clone(),
+        node_id: settings.node_id.clone(),
+        debug_info: String::new(),
+        agent_protocol: 0,
+    }
+}
+
+pub(super) fn ice_servers(settings: &super::Settings) -> Vec<IceServer> {
     let servers = settings.ice_servers.servers().iter();
     servers
         .map(|server| IceServer {

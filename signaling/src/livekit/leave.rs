@@ -14,16 +14,12 @@ use sfu::ids::PeerId;
 
 use super::frame::FrameError;
 use super::output::{Clock, Notice, Output, SessionId};
-use super::participant::{Link, Seat};
+use super::participant::{DropSignal, Link, Participant, Seat};
 use super::room::{Phase, Room};
 use super::track::Track;
 
-/// How long somebody whose socket is lost stays: shorter than the 20 s in which others must see a killed client
-/// gone, longer than a client needs to open a new socket.
-const GRACE: Duration = Duration::from_secs(10);
-
 /// From this level on clients take a new sid under a known identity for a replacement by themselves.
-const REPLACES_BY_IDENTITY: i32 = 12;
+pub(super) const REPLACES_BY_IDENTITY: i32 = 12;
 
 /// How somebody goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +58,7 @@ pub fn refuse_resume() -> SignalResponse {
 }
 
 /// `can_reconnect` is what clients below level 13 look at.
-fn leave_request(reason: DisconnectReason, action: Action) -> LeaveRequest {
+pub(super) fn leave_request(reason: DisconnectReason, action: Action) -> LeaveRequest {
     LeaveRequest {
         can_reconnect: action != Action::Disconnect,
         reason: reason as i32,
@@ -72,14 +68,17 @@ fn leave_request(reason: DisconnectReason, action: Action) -> LeaveRequest {
 }
 
 impl Room {
-    /// The socket is gone, whoever closed it. Its participant stays for a moment, if its transport ever was up.
-    pub fn socket_closed(&mut self, clock: Clock, session: SessionId) {
-        let Some(seat) = self.by_session.remove(&session) else { return };
-        let Some(who) = self.people.get_mut(&seat) else { return };
-        who.session = None;
-        if who.is_active() {
-            who.gone_at = Some(clock.now + GRACE);
+    /// The socket is gone, whoever closed it, and had not been heard for `silence`. Its participant stays as long as its
+    /// transport lives and a moment longer, if that ever was up.
+    pub fn socket_closed(&mut self, clock: Clock, session: SessionId, silence: Duration) {
+        let Some(&seat) = self.by_session.get(&session) else { return };
+        if self.people.get(&seat).is_some_and(Participant::is_active) {
+            self.detach(clock, seat, silence);
         } else {
+            self.by_session.remove(&session);
+            if let Some(who) = self.people.get_mut(&seat) {
+                who.session = None;
+            }
             self.depart(clock, seat, Leaving::silent(DisconnectReason::SignalClose));
         }
     }
@@ -107,6 +106,12 @@ impl Room {
         self.notice(Notice::ResumeRefused);
     }
 
+    fn simulate_drop(&mut self, seat: Seat, drop: Option<DropSignal>) {
+        if let Some(who) = self.people.get_mut(&seat) {
+            who.simulated = drop;
+        }
+    }
+
     pub(super) fn client_leaves(&mut self, clock: Clock, seat: Seat) {
         self.depart(clock, seat, Leaving::silent(DisconnectReason::ClientInitiated));
     }
@@ -115,8 +120,18 @@ impl Room {
         self.depart(clock, seat, Leaving::told(DisconnectReason::JoinFailure, Action::Disconnect));
     }
 
+    /// What was lost did not come back in time.
     pub(super) fn stayed_away(&mut self, clock: Clock, seat: Seat) {
-        self.depart(clock, seat, Leaving::silent(DisconnectReason::SignalClose));
+        let has_socket = self.people.get(&seat).is_some_and(|who| who.session.is_some());
+        self.depart(
+            clock,
+            seat,
+            if has_socket {
+                Leaving::told(DisconnectReason::ConnectionTimeout, Action::Reconnect)
+            } else {
+                Leaving::silent(DisconnectReason::SignalClose)
+            },
+        );
     }
 
     pub(super) fn answer_timed_out(&mut self, clock: Clock, seat: Seat) {
@@ -127,7 +142,7 @@ impl Room {
         self.depart(clock, seat, Leaving::told(DisconnectReason::StateMismatch, Action::Reconnect));
     }
 
-    /// The core ended a connection. The client, if it still has a socket, builds everything anew.
+    /// The core gave a connection up. The client, if it still has a socket, builds everything anew.
     pub(super) fn peer_ended(&mut self, clock: Clock, peer: PeerId, why: PeerEnd) {
         let Some(seat) = self.seat_of(peer) else { return };
         let Some(who) = self.people.get_mut(&seat) else { return };
@@ -137,6 +152,7 @@ impl Room {
         {
             // It never had anything to connect for. The first offer makes a new one.
             *publisher = None;
+            who.lost.remove(&peer);
             self.by_peer.remove(&peer);
             return;
         }
@@ -156,12 +172,23 @@ impl Room {
 
     /// What SDK test suites ask for. Only the asking client is concerned.
     pub(super) fn simulate(&mut self, clock: Clock, seat: Seat, scenario: &SimulateScenario) {
+        if !self.settings.simulate {
+            return;
+        }
         let leaving = match scenario.scenario {
             Some(Scenario::ServerLeave(true)) => {
                 Leaving::told(DisconnectReason::ServerShutdown, Action::Disconnect)
             }
             Some(Scenario::NodeFailure(true)) => Leaving::silent(DisconnectReason::ServerShutdown),
-            Some(Scenario::Migration(true)) => Leaving::told(DisconnectReason::Migration, Action::Reconnect),
+            Some(Scenario::Migration(true)) => {
+                return self.ask_to_resume(clock, seat, DisconnectReason::Migration, Duration::ZERO);
+            }
+            Some(Scenario::DisconnectSignalOnResume(on)) => {
+                return self.simulate_drop(seat, on.then_some(DropSignal::Afterwards));
+            }
+            Some(Scenario::DisconnectSignalOnResumeNoMessages(on)) => {
+                return self.simulate_drop(seat, on.then_some(DropSignal::AtOnce));
+            }
             Some(Scenario::LeaveRequestFullReconnect(true)) => {
                 Leaving::told(DisconnectReason::UnknownReason, Action::Reconnect)
             }
@@ -172,9 +199,7 @@ impl Room {
                 | Scenario::LeaveRequestFullReconnect(false)
                 | Scenario::SpeakerUpdate(_)
                 | Scenario::SwitchCandidateProtocol(_)
-                | Scenario::SubscriberBandwidth(_)
-                | Scenario::DisconnectSignalOnResume(_)
-                | Scenario::DisconnectSignalOnResumeNoMessages(_),
+                | Scenario::SubscriberBandwidth(_),
             )
             | None => return,
         };
@@ -220,6 +245,7 @@ impl Room {
         if !who.is_hidden() {
             let mut info = who.info(Vec::new());
             info.disconnect_reason = leaving.reason as i32;
+            self.departures.push(clock.now, &info);
             if leaving.replaced {
                 self.tell_of_departure(&[info], |level| level < REPLACES_BY_IDENTITY);
             } else if was_publisher {

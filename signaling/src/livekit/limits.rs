@@ -23,6 +23,8 @@ pub struct RoomLimits {
     pub empty_timeout: Duration,
     /// How long a room stays after the last has left.
     pub departure_timeout: Duration,
+    /// How long somebody stays of whom neither socket nor media has been heard.
+    pub resume_timeout: Duration,
 }
 
 impl Default for RoomLimits {
@@ -37,6 +39,8 @@ impl Default for RoomLimits {
             attributes_bytes: 64 << 10,
             empty_timeout: Duration::from_mins(5),
             departure_timeout: Duration::from_secs(20),
+            // Others must see a killed client gone within 20 s.
+            resume_timeout: Duration::from_secs(18),
         }
     }
 }

@@ -5,8 +5,8 @@
 //! into signal messages.
 //!
 //! What a room does is spread by theme over files that each add methods to [`Room`]: `join` and `leave` for
-//! who is there, `announce` for telling the others, `publish` and `subscribe` for tracks, `dynacast` for what of
-//! them is sent, `negotiate` for SDP, `data` for messages, `policy` for what a client bounds itself to, `fallback`
+//! who is there, `resume` for coming back, `announce` for telling the others, `publish` and `subscribe` for tracks,
+//! `dynacast` for what of them is sent, `negotiate` for SDP, `data` for messages, `policy` for what a client bounds itself to, `fallback`
 //! for when not even sound gets through, `status` for speakers, quality and counts, `explain` for people who ask why
 //! somebody gets what it gets.
 
@@ -21,6 +21,7 @@ mod join;
 mod leave;
 mod limits;
 mod metadata;
+mod missed;
 mod negotiate;
 mod output;
 mod packet;
@@ -28,6 +29,7 @@ mod participant;
 mod permission;
 mod policy;
 mod publish;
+mod resume;
 mod room;
 mod sid;
 mod status;

@@ -113,7 +113,8 @@ impl Room {
             tracing::error!("the core offered where the client does");
             return;
         }
-        who.answer_by = Some(clock.now + ANSWER_TIMEOUT);
+        // Who is away is offered anew when it is back.
+        who.answer_by = who.session.map(|_| clock.now + ANSWER_TIMEOUT);
         let offer = self.description("offer", id, sdp, tracks);
         self.send(seat, Response::Offer(offer));
     }

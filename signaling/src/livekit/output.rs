@@ -93,6 +93,11 @@ pub enum Notice {
         /// The track's kind.
         kind: MediaKind,
     },
+    /// Somebody came back on a new socket.
+    Resumed {
+        /// Since the old one was lost; zero if that was not noticed.
+        after: Duration,
+    },
     /// A resume was refused; the client will join anew.
     ResumeRefused,
     /// A client sent a frame that could not be read.

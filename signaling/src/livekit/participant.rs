@@ -74,17 +74,28 @@ impl Link {
     }
 }
 
+/// A simulated accident of a resume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DropSignal {
+    /// The new socket closes before a word was said.
+    AtOnce,
+    /// It closes after all that belongs to a resume was said.
+    Afterwards,
+}
+
 /// A track that is forwarded to a participant.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Subscription {
     pub(super) demand: Demand,
     /// Its client can decode the track, as far as is known.
     pub(super) decodable: bool,
+    /// For lack of bandwidth.
+    pub(super) paused: bool,
 }
 
 impl Subscription {
     pub(super) fn new(demand: Demand) -> Subscription {
-        Subscription { demand, decodable: true }
+        Subscription { demand, decodable: true, paused: false }
     }
 
     /// What is wanted of the track; `None` if none of it is of use.
@@ -140,8 +151,16 @@ pub(super) struct Participant {
 
     /// Removed if not active by then; `None` once it is.
     pub(super) active_by: Option<Instant>,
-    /// Removed then, unless it comes back; `None` while it has a socket.
+    /// What it was told from then on may not have arrived; `None` while it has a socket that a request came over.
+    pub(super) unsure_since: Option<Instant>,
+    /// When its socket was last heard; `None` while it has one.
+    pub(super) away_since: Option<Instant>,
+    /// Its connections that the core has lost, and when each was last heard.
+    pub(super) lost: BTreeMap<PeerId, Instant>,
+    /// Removed then, unless what was lost comes back.
     pub(super) gone_at: Option<Instant>,
+    /// What the next resume runs into.
+    pub(super) simulated: Option<DropSignal>,
     /// Our offer must be answered by then; `None` while none is out.
     pub(super) answer_by: Option<Instant>,
     /// When the next token is due.

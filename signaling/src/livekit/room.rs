@@ -1,6 +1,6 @@
 //! One room: the people in it, their tracks, and who gets what.
 //!
-//! Always: a client's first message is `join` (or the `leave` that refuses a resume); a participant is announced
+//! Always: a client's first message is `join` (of a resume `reconnect`, or the `leave` that refuses it); a participant is announced
 //! before any description that carries its tracks; a track is announced before anybody is subscribed to it; sids
 //! and versions never go back. Every map that a client can grow has a limit in [`RoomLimits`](super::RoomLimits).
 
@@ -16,6 +16,7 @@ use sfu::ids::{PeerId, RoomId, TrackId};
 use turn_config::IceServerList;
 
 use super::limits::RoomLimits;
+use super::missed::{Departures, Replay};
 use super::output::{Clock, Notice, Output, SessionId};
 use super::participant::{Participant, Seat};
 use super::sid;
@@ -35,6 +36,8 @@ pub struct Settings {
     pub region: String,
     /// How large a room may grow.
     pub limits: RoomLimits,
+    /// Do to clients what they ask to have simulated, as test suites of SDKs do. For development.
+    pub simulate: bool,
 }
 
 /// One room's state machine. After every input drain [`Room::poll_output`], then see [`Room::next_timeout`].
@@ -66,6 +69,10 @@ pub struct Room {
     pub(super) changed: BTreeSet<Seat>,
     /// Gone without having published; told with the next announcement.
     pub(super) departed: Vec<ParticipantInfo>,
+    /// For those who are away.
+    pub(super) departures: Departures,
+    /// The same.
+    pub(super) replay: Replay,
     pub(super) announce_at: Option<Instant>,
     pub(super) counts_at: Option<Instant>,
     pub(super) counts_told_at: Option<Instant>,
@@ -138,6 +145,8 @@ impl Room {
             by_track_sid: HashMap::new(),
             changed: BTreeSet::new(),
             departed: Vec::new(),
+            departures: Departures::default(),
+            replay: Replay::default(),
             announce_at: None,
             counts_at: None,
             counts_told_at: None,
@@ -180,6 +189,9 @@ impl Room {
     #[expect(deprecated, reason = "a full match names the deprecated request, too")]
     pub fn frame(&mut self, clock: Clock, session: SessionId, request: SignalRequest) {
         let Some(&seat) = self.by_session.get(&session) else { return };
+        if let Some(who) = self.people.get_mut(&seat) {
+            who.unsure_since = None;
+        }
         // An unknown kind of request, skipped as the protocol asks.
         let Some(message) = request.message else { return };
         match message {
@@ -192,17 +204,16 @@ impl Room {
             Request::TrackSetting(request) => self.update_track_settings(clock, seat, &request),
             Request::Leave(_) => self.client_leaves(clock, seat),
             Request::SubscriptionPermission(list) => self.update_allowance(clock, seat, list),
+            Request::SyncState(state) => self.sync(clock, seat, state),
             Request::Simulate(scenario) => self.simulate(clock, seat, &scenario),
             Request::UpdateMetadata(request) => self.update_metadata(clock, seat, request),
             Request::UpdateAudioTrack(request) => self.update_audio_track(clock, seat, request),
             Request::UpdateVideoTrack(request) => self.update_video_track(clock, seat, &request),
             Request::PublishDataTrackRequest(request) => self.refuse_data_track(seat, request),
-            // Answered by the socket (`pong_for`), of no use here (sync_state belongs to a resume, update_layers
-            // is deprecated), or asking for what has not been built.
+            // Answered by the socket (`pong_for`), of no use here (update_layers is deprecated), or asking for what has not been built.
             Request::UpdateLayers(_)
             | Request::Ping(_)
             | Request::PingReq(_)
-            | Request::SyncState(_)
             | Request::UnpublishDataTrackRequest(_)
             | Request::UpdateDataSubscription(_)
             | Request::StoreDataBlobRequest(_)
@@ -230,7 +241,10 @@ impl Room {
             Event::SubscriptionPaused { peer, track, paused } => {
                 self.subscription_paused(peer, track, paused);
             }
-            Event::Data { peer, label, binary, payload } => self.data_arrived(peer, label, binary, payload),
+            Event::Lost { peer, silence } => self.peer_lost(clock, peer, silence),
+            Event::Data { peer, label, binary, payload } => {
+                self.data_arrived(clock, peer, label, binary, payload);
+            }
             Event::Speakers { room: _, levels } => self.speakers(&levels),
             Event::Quality { peer, quality } => self.quality_arrived(peer, quality),
             Event::Voice { peer, way, fault } => self.voice_changed(clock, peer, way, fault),

@@ -90,6 +90,27 @@ impl Room {
         self.send(seat, Response::SpeakersChanged(changed));
     }
 
+    /// Tells one participant how loud each is whom it hears, those included who are silent.
+    pub(super) fn retell_loudness(&mut self, seat: Seat) {
+        let Some(who) = self.people.get(&seat).filter(|who| !who.policy.background) else { return };
+        let owners = who.subscriptions.keys().filter_map(|id| self.tracks.get(id));
+        let mut heard: BTreeMap<Seat, u8> = owners
+            .filter(|track| track.kind == MediaKind::Audio)
+            .map(|track| (track.owner, self.loudness.get(&track.owner).copied().unwrap_or(0)))
+            .collect();
+        heard.insert(seat, self.loudness.get(&seat).copied().unwrap_or(0));
+        let speakers = heard.iter().filter_map(|(speaker, level)| {
+            let sid = self.people.get(speaker)?.sid.clone();
+            Some(SpeakerInfo { sid, level: f32::from(*level) / 8.0, active: *level > 0 })
+        });
+        let told = SpeakersChanged { speakers: speakers.collect() };
+        heard.retain(|_, level| *level > 0);
+        if let Some(who) = self.people.get_mut(&seat) {
+            who.heard = heard;
+        }
+        self.send(seat, Response::SpeakersChanged(told));
+    }
+
     /// Whether one participant gets a track of another's, of that kind or of any.
     fn is_subscribed(&self, who: &Participant, owner: Seat, kind: Option<MediaKind>) -> bool {
         self.people.get(&owner).is_some_and(|owner| {

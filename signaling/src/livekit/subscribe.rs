@@ -57,10 +57,13 @@ impl Room {
         };
 
         let Some(who) = self.people.get_mut(&seat) else { return };
-        if wants && !allowed {
-            who.denied.insert(id);
-        } else {
-            who.denied.remove(&id);
+        // Who is away is told when it is back.
+        if who.session.is_some() || !wants {
+            if wants && !allowed {
+                who.denied.insert(id);
+            } else {
+                who.denied.remove(&id);
+            }
         }
         match (wants && allowed, has) {
             (true, false) => {
@@ -91,6 +94,17 @@ impl Room {
         }
     }
 
+    pub(super) fn tell_denied(&mut self, seat: Seat, id: TrackId) {
+        let Some(track) = self.tracks.get(&id) else { return };
+        let Some(owner) = self.people.get(&track.owner) else { return };
+        let update = SubscriptionPermissionUpdate {
+            participant_sid: owner.sid.clone(),
+            track_sid: track.info.sid.clone(),
+            allowed: false,
+        };
+        self.send(seat, Response::SubscriptionPermissionUpdate(update));
+    }
+
     /// The same for all tracks.
     pub(super) fn reconcile_all(&mut self, clock: Clock, seat: Seat) {
         let tracks: Vec<TrackId> = self.tracks.keys().copied().collect();
@@ -117,7 +131,7 @@ impl Room {
     }
 
     /// The place for what a participant says of a track; `None` if it has said too much, or names nonsense.
-    fn preference(&mut self, seat: Seat, sid: &str) -> Option<&mut Preference> {
+    pub(super) fn preference(&mut self, seat: Seat, sid: &str) -> Option<&mut Preference> {
         let limit = self.settings.limits.preferences_per_participant;
         let who = self.people.get_mut(&seat)?;
         if !who.preferences.contains_key(sid) && (who.preferences.len() >= limit || !is_sid(sid)) {
@@ -172,25 +186,29 @@ impl Room {
         let limit = self.settings.limits.preferences_per_participant;
         let wanted = demand(request);
         for sid in request.track_sids.iter().take(limit) {
-            let Some(preference) = self.preference(seat, sid) else { continue };
-            preference.demand = Some(wanted);
-            let Some(&id) = self.by_track_sid.get(sid) else {
-                self.await_track(clock.now, seat, sid);
-                continue;
-            };
-            let Some(track) = self.tracks.get(&id) else { continue };
-            let wanted = Demand { screen_share: is_screen_share(track), ..wanted };
-            let Some(who) = self.people.get_mut(&seat) else { return };
-            let peer = who.link.subscriber();
-            if let Some(subscription) = who.subscriptions.get_mut(&id)
-                && subscription.demand != wanted
-            {
-                let before = *subscription;
-                subscription.demand = wanted;
-                let after = *subscription;
-                self.command(Command::Adjust { peer, track: id, demand: wanted });
-                self.demand_changed(clock, id, before.wish(), after.wish());
-            }
+            self.set_demand(clock, seat, sid, wanted);
+        }
+    }
+
+    /// Takes note of what somebody wants of a track, there or not.
+    pub(super) fn set_demand(&mut self, clock: Clock, seat: Seat, sid: &str, wanted: Demand) {
+        let Some(preference) = self.preference(seat, sid) else { return };
+        preference.demand = Some(wanted);
+        let Some(&id) = self.by_track_sid.get(sid) else {
+            return self.await_track(clock.now, seat, sid);
+        };
+        let Some(track) = self.tracks.get(&id) else { return };
+        let wanted = Demand { screen_share: is_screen_share(track), ..wanted };
+        let Some(who) = self.people.get_mut(&seat) else { return };
+        let peer = who.link.subscriber();
+        if let Some(subscription) = who.subscriptions.get_mut(&id)
+            && subscription.demand != wanted
+        {
+            let before = *subscription;
+            subscription.demand = wanted;
+            let after = *subscription;
+            self.command(Command::Adjust { peer, track: id, demand: wanted });
+            self.demand_changed(clock, id, before.wish(), after.wish());
         }
     }
 
@@ -245,15 +263,28 @@ impl Room {
 
     pub(super) fn subscription_paused(&mut self, peer: PeerId, id: TrackId, paused: bool) {
         let Some(seat) = self.subscription_of(peer, id) else { return };
-        let Some(track) = self.tracks.get(&id) else { return };
-        let Some(owner) = self.people.get(&track.owner) else { return };
-        let state = if paused { StreamState::Paused } else { StreamState::Active };
-        let info = StreamStateInfo {
-            participant_sid: owner.sid.clone(),
-            track_sid: track.info.sid.clone(),
-            state: state as i32,
+        let Some(who) = self.people.get_mut(&seat) else { return };
+        if let Some(subscription) = who.subscriptions.get_mut(&id) {
+            subscription.paused = paused;
+        }
+        self.tell_stream_states(seat, &[id]);
+    }
+
+    pub(super) fn tell_stream_states(&mut self, seat: Seat, tracks: &[TrackId]) {
+        let Some(who) = self.people.get(&seat) else { return };
+        let state = |id: &TrackId| {
+            let (track, subscription) = (self.tracks.get(id)?, who.subscriptions.get(id)?);
+            let state = if subscription.paused { StreamState::Paused } else { StreamState::Active };
+            Some(StreamStateInfo {
+                participant_sid: self.people.get(&track.owner)?.sid.clone(),
+                track_sid: track.info.sid.clone(),
+                state: state as i32,
+            })
         };
-        self.send(seat, Response::StreamStateUpdate(StreamStateUpdate { stream_states: vec![info] }));
+        let stream_states: Vec<StreamStateInfo> = tracks.iter().filter_map(state).collect();
+        if !stream_states.is_empty() {
+            self.send(seat, Response::StreamStateUpdate(StreamStateUpdate { stream_states }));
+        }
     }
 
     /// Who is subscribed to the track over that connection; `None` when it no longer is.

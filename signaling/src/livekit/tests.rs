@@ -9,6 +9,7 @@ mod joining;
 mod leaving;
 mod policy;
 mod publishing;
+mod resuming;
 mod script;
 mod status;
 mod subscribing;

@@ -6,6 +6,7 @@ mod remote;
 mod server;
 mod signal;
 mod token;
+mod wire;
 
 pub(crate) mod http;
 pub(crate) mod namespace;
@@ -19,6 +20,7 @@ pub(crate) use remote::{Browser, Sdk, Tab};
 pub(crate) use server::Server;
 pub(crate) use signal::{Signal, join_request};
 pub(crate) use token::{Claims, Token};
+pub(crate) use wire::Wire;
 
 /// Two cores encode and decode for one test at a time, whatever `--test-threads` says. Hold it for the whole test.
 pub(crate) fn alone() -> MutexGuard<'static, ()> {

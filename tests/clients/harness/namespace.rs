@@ -13,12 +13,19 @@ use super::programs;
 /// The chain that loses packets.
 const LOSS: &str = "loss";
 
+/// The network of all first links, with 22 bits below it.
+const FIRST: u32 = u32::from_be_bytes([10, 64, 0, 0]);
+/// The same of second links: RFC 6598, where cellular networks have their clients.
+const SECOND: u32 = u32::from_be_bytes([100, 64, 0, 0]);
+
 /// A namespace with one link to the outside; taken down when dropped.
 pub(crate) struct Namespace {
     name: String,
     outer: String,
     inner: String,
     outside: Ipv4Addr,
+    /// The ends of the second network, when there is one.
+    other: [Ipv4Addr; 2],
 }
 
 impl Namespace {
@@ -30,7 +37,7 @@ impl Namespace {
         assert!(count < 64, "addresses for 64 namespaces");
         remove_left_overs();
         // Four addresses for each link, somewhere in 10.64/10 where this process is alone.
-        let net = u32::from(Ipv4Addr::new(10, 64, 0, 0)) + (process % 16_384) * 256 + count * 4;
+        let net = FIRST + (process % 16_384) * 256 + count * 4;
         let (outside, inside) = (Ipv4Addr::from(net + 1), Ipv4Addr::from(net + 2));
         let namespace = Namespace {
             name: format!("sluice-{process}-{count}"),
@@ -38,6 +45,7 @@ impl Namespace {
             outer: format!("sl{process}o{count}"),
             inner: format!("sl{process}i{count}"),
             outside,
+            other: [net + 1, net + 2].map(|address| Ipv4Addr::from(address - FIRST + SECOND)),
         };
         let Namespace { name, outer, inner, .. } = &namespace;
         ip(&format!("netns add {name}"));
@@ -110,6 +118,20 @@ impl Namespace {
             (self.command(program), table.clone(), self.inner.as_str()),
             (Command::new(program), table, self.outer.as_str()),
         ]
+    }
+
+    /// Leaves one network for another, as a phone does that goes out of the house: a new interface with a new address
+    /// comes up, and the old one goes down.
+    pub(crate) fn switch_network(&self) {
+        let Namespace { name, outer, inner, outside, other: [far, near], .. } = self;
+        let (outer, second) = (outer.replace('o', "p"), inner.replace('i', "j"));
+        ip(&format!("link add {outer} type veth peer name {second} netns {name}"));
+        ip(&format!("addr add {far}/30 dev {outer}"));
+        ip(&format!("link set {outer} up"));
+        ip(&format!("-n {name} addr add {near}/30 dev {second}"));
+        ip(&format!("-n {name} link set {second} up"));
+        ip(&format!("-n {name} link set {inner} down"));
+        ip(&format!("-n {name} route add {outside}/32 via {far} dev {second}"));
     }
 
     /// Cuts the cable: nothing passes, and nobody is told.

@@ -4,8 +4,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::Server;
 use super::remote::Remote;
+use super::{Server, Wire};
 
 /// How a client connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,8 +85,10 @@ pub(crate) struct Stats {
 pub(crate) struct Seen {
     pub(crate) frames: u64,
     pub(crate) width: u32,
-    /// Milliseconds without a new frame, the longest.
+    /// Milliseconds without a new frame, the longest; in Chromium also without sound.
     pub(crate) longest_gap: f64,
+    /// When that ended, in milliseconds since the Unix epoch; from Chromium only.
+    pub(crate) gap_ended: f64,
     /// Every size since the track began, and when it was first seen.
     pub(crate) sizes: Vec<Size>,
     /// Mean colour of the last picture, 0 to 255.
@@ -124,6 +126,14 @@ pub(crate) struct Sent {
     quality_limitation_reason: String,
     /// The sender's estimate of the way to the server, bits per second.
     available_bitrate: f64,
+}
+
+/// Something that happened to a connection.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Happening {
+    /// Milliseconds since the Unix epoch.
+    pub(crate) at: f64,
+    pub(crate) what: String,
 }
 
 /// A data message that arrived.
@@ -174,6 +184,13 @@ impl Participant<'_> {
         self.join_with(server, room, &json!({ "dynacast": true }));
     }
 
+    /// Joins by way of `wire`; media takes its own way.
+    #[track_caller]
+    pub(crate) fn join_over(&self, wire: &Wire, server: &Server, room: &str, mode: Mode) {
+        let options = json!({ "v0": mode == Mode::V0 });
+        self.call::<Value>("join", &json!([wire.url(), server.token(room, &self.name), options]));
+    }
+
     #[track_caller]
     fn join_with(&self, server: &Server, room: &str, options: &Value) {
         self.call::<Value>("join", &json!([server.url(), server.token(room, &self.name), options]));
@@ -222,7 +239,13 @@ impl Participant<'_> {
     /// Begins a new window of measurement.
     #[track_caller]
     pub(crate) fn restart(&self) {
-        self.call::<Value>("restart", &json!([]));
+        self.restart_at();
+    }
+
+    /// The same; gives when, in milliseconds since the Unix epoch.
+    #[track_caller]
+    pub(crate) fn restart_at(&self) -> f64 {
+        self.call("restart", &json!([]))
     }
 
     /// Asks for a layer: `LOW`, `MEDIUM` or `HIGH`. Gives when, in milliseconds since the Unix epoch.
@@ -271,6 +294,30 @@ impl Participant<'_> {
     #[track_caller]
     pub(crate) fn close(self) {
         self.remote.request(json!({ "op": "close", "name": self.name })).expect("a tab");
+    }
+
+    /// The same with the time of each, in milliseconds since the Unix epoch; in Chromium only.
+    #[track_caller]
+    pub(crate) fn history(&self) -> Vec<Happening> {
+        self.call("history", &json!([]))
+    }
+
+    /// The sid that the server gave it.
+    #[track_caller]
+    pub(crate) fn sid(&self) -> String {
+        self.call("sid", &json!([]))
+    }
+
+    /// Who left, as it was told.
+    #[track_caller]
+    pub(crate) fn departures(&self) -> Vec<String> {
+        self.call("departures", &json!([]))
+    }
+
+    /// Has livekit-client do or ask for one of its scenarios, such as `signal-reconnect`.
+    #[track_caller]
+    pub(crate) fn simulate(&self, scenario: &str) {
+        self.call::<Value>("simulate", &json!([scenario]));
     }
 
     #[track_caller]

@@ -85,6 +85,20 @@ fn silence_freezes_then_stops_video_and_news_resumes() {
 }
 
 #[test]
+fn a_new_path_ends_the_silence_of_the_old_one() {
+    let mut now = clock::start();
+    let mut controller = Controller::new(now, Config::default());
+    run(&mut controller, &mut now, ms(2000), true);
+    run(&mut controller, &mut now, ms(2000), false);
+    assert_eq!(controller.pacing(now).hold, Some(OUTAGE_KEEPALIVE));
+    controller.on_path_change(now);
+    assert_eq!(controller.pacing(now).hold, None, "media flows at once");
+    assert!(controller.allocation_due(now) && !controller.snapshot().silent);
+    run(&mut controller, &mut now, ms(2000), false);
+    assert_eq!(controller.pacing(now).hold, Some(OUTAGE_KEEPALIVE), "it may be dead, too");
+}
+
+#[test]
 fn a_client_that_never_reports_is_neither_silenced_nor_starved() {
     let mut now = clock::start();
     let mut controller = Controller::new(now, Config::default());

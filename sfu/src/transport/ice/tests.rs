@@ -313,7 +313,8 @@ fn a_restart_keeps_the_old_path_until_the_new_one_is_there() {
     deliver(&mut ice, now, path(2), &renewed.nominate());
     assert_eq!(ice.selected(), Some(path(2)));
     let retired = IceEvent::UfragRetired(client.server_ufrag.clone());
-    assert_eq!(events(&mut ice), [IceEvent::Selected(path(2)), retired]);
+    let given_up = IceEvent::PathForgotten(path(1));
+    assert_eq!(events(&mut ice), [IceEvent::Selected(path(2)), given_up, retired]);
     assert_eq!(ice.local_ufrags().collect::<Vec<_>>(), [renewed.server_ufrag.as_str()]);
     let mut reply = Vec::new();
     let outcome = ice.handle_stun(now, path(1), &client.nominate(), &mut reply);
@@ -347,7 +348,11 @@ fn restarts_that_come_to_nothing_leave_nothing() {
     assert_eq!(ice.local_ufrags().count(), 2);
     assert_eq!(ice.selected(), Some(path(1)));
     assert_eq!(deliver(&mut ice, now, path(1), &client.nominate()), IceOutcome::Answered);
-    assert_eq!(events(&mut ice).len(), 20, "one selection, 19 fragments retired");
+    let events = events(&mut ice);
+    let count = |what: fn(&&IceEvent) -> bool| events.iter().filter(what).count();
+    assert_eq!(count(|event| matches!(event, IceEvent::Selected(_))), 1);
+    assert_eq!(count(|event| matches!(event, IceEvent::UfragRetired(_))), 19);
+    assert_eq!(count(|event| matches!(event, IceEvent::PathForgotten(_))), 19);
 }
 
 #[test]
@@ -368,9 +373,12 @@ fn consent_lasts_its_time_from_the_last_signed_request() {
     assert_eq!(ice.selected(), Some(path(1)));
     ice.handle_timeout(now + CONSENT_TIMEOUT);
     assert_eq!(ice.selected(), None);
-    assert_eq!(events(&mut ice), [IceEvent::ConsentExpired]);
+    assert_eq!(events(&mut ice), [IceEvent::PathForgotten(path(1)), IceEvent::ConsentExpired]);
     assert_eq!(ice.next_timeout(), None);
     assert!(!ice.admit(path(1), 1000));
+
+    deliver(&mut ice, now + CONSENT_TIMEOUT, path(2), &client.nominate());
+    assert_eq!(events(&mut ice), [IceEvent::Selected(path(2))], "a client that was away is back");
 }
 
 #[test]

@@ -1,14 +1,15 @@
 //! Nothing that clients send, and nothing the core says at the wrong time, breaks a room.
 
 use livekit_protocol::{
-    LeaveRequest, MuteTrackRequest, SubscriptionPermission, SyncState, TrickleRequest,
-    UpdateParticipantMetadata, UpdateSubscription, UpdateTrackSettings,
+    DataChannelReceiveState, LeaveRequest, MuteTrackRequest, SubscriptionPermission, SyncState,
+    TrickleRequest, UpdateParticipantMetadata, UpdateSubscription, UpdateTrackSettings,
 };
 use proptest::prelude::*;
 use sfu::command::{LinkQuality, PeerEnd, SpeakerLevel, TrackMedia, VoiceFault, Way};
 
 use super::script::*;
 use super::*;
+use crate::livekit::connect::Resume;
 use crate::livekit::dynacast::Reach;
 use crate::livekit::frame::{self, Encoding};
 
@@ -20,6 +21,7 @@ enum Step {
     Frame { who: usize, bytes: Vec<u8> },
     Core { event: u8, who: usize, value: u8, bytes: Vec<u8> },
     Close { who: usize },
+    Resume { who: usize, dual: bool },
     Wait { ms: u32 },
 }
 
@@ -32,6 +34,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (0u8..16, 0usize..8, any::<u8>(), any::<Vec<u8>>())
             .prop_map(|(event, who, value, bytes)| Step::Core { event, who, value, bytes }),
         1 => (0usize..8).prop_map(|who| Step::Close { who }),
+        2 => (0usize..8, any::<bool>()).prop_map(|(who, dual)| Step::Resume { who, dual }),
         1 => (0u32..30_000).prop_map(|ms| Step::Wait { ms }),
     ]
 }
@@ -72,7 +75,19 @@ fn request(script: &Script, kind: u8, value: u8, text: String) -> Request {
             ..Default::default()
         }),
         11 => Request::UpdateMetadata(UpdateParticipantMetadata { name: text, ..Default::default() }),
-        12 => Request::SyncState(SyncState::default()),
+        12 => Request::SyncState(SyncState {
+            subscription: Some(UpdateSubscription {
+                track_sids: sids.clone(),
+                subscribe: flag,
+                participant_tracks: vec![],
+            }),
+            track_sids_disabled: sids,
+            datachannel_receive_states: vec![DataChannelReceiveState {
+                publisher_sid: text,
+                last_seq: value.into(),
+            }],
+            ..SyncState::default()
+        }),
         _ => Request::Ping(i64::from(value)),
     }
 }
@@ -141,6 +156,7 @@ fn event(script: &Script, kind: u8, who: usize, value: u8, bytes: Vec<u8>) -> Ev
                 layers: vec![(None, None)],
             },
         },
+        15 => Event::Lost { peer, silence: Duration::from_secs(u64::from(value)) },
         _ => Event::Data {
             peer,
             label: ["_reliable", "_lossy", "x"][who % 3].into(),
@@ -160,6 +176,8 @@ fn check(script: &Script) {
     assert_eq!(room.tracks.len(), room.by_track_sid.len());
     assert!(room.tracks.len() <= 2 * room.people.len());
     for who in room.people.values() {
+        assert_eq!(who.away_since.is_some(), who.session.is_none());
+        assert!(who.lost.keys().all(|peer| who.link.peers().any(|own| own == *peer)));
         for id in who.subscriptions.keys() {
             let track = &room.tracks[id];
             assert!(track.is_published() && track.owner != who.seat);
@@ -232,6 +250,14 @@ proptest! {
                 Step::Close { who } => {
                     if let Some(session) = pick(who) {
                         script.close_socket(session);
+                    }
+                }
+                Step::Resume { who, dual } => {
+                    let name = format!("p{}", who % 4);
+                    let back = if dual { v0(&name) } else { admission(&name) };
+                    let resume = Some(Resume { participant_sid: String::new(), reason: 0 });
+                    if let Ok(session) = script.try_join(Admission { resume, ..back }) {
+                        sessions.push(session);
                     }
                 }
                 Step::Wait { ms } => script.advance(Duration::from_millis(u64::from(ms))),

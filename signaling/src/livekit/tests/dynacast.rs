@@ -129,7 +129,8 @@ fn the_most_demanding_decides_and_is_missed_when_gone() {
     call.script.request(dave, Request::Leave(LeaveRequest::default()));
     assert_eq!(call.told_after(5), [MEDIUM], "a phone upright");
     call.script.close_socket(carol);
-    assert_eq!(call.told_after(9), [] as [Vec<_>; 0], "she may come back");
+    call.script.lose(carol);
+    assert_eq!(call.told_after(17), [] as [Vec<_>; 0], "she may come back");
     assert_eq!(call.told_after(6), [LOW]);
     call.script.request(bob, Request::Leave(LeaveRequest::default()));
     assert_eq!(call.told_after(5), [NONE]);

@@ -57,21 +57,32 @@ fn a_publishers_leave_is_told_without_delay() {
 fn a_killed_client_is_gone_within_twenty_seconds() {
     let (mut script, alice, bob) = two();
     script.close_socket(alice);
-    script.advance(Duration::from_secs(8));
+    script.advance(Duration::from_secs(15));
+    script.lose(alice);
+    script.advance(Duration::from_secs(2));
     assert_eq!(departure(&mut script, bob), None, "it may come back");
-    script.advance(Duration::from_secs(4));
+    script.advance(Duration::from_millis(1500));
     assert_eq!(departure(&mut script, bob), Some(DisconnectReason::SignalClose));
+}
 
-    let (mut script, alice, bob) = two();
-    script.close_socket(alice);
-    let peer = script.publisher(alice);
-    script.media(Event::Ended { peer, reason: PeerEnd::ConsentExpired });
-    script.advance(Duration::from_secs(1));
-    assert_eq!(
-        departure(&mut script, bob),
-        Some(DisconnectReason::ConnectionTimeout),
-        "whichever says so first"
-    );
+#[test]
+fn a_client_whose_cable_is_cut_is_gone_within_twenty_seconds() {
+    for socket_first in [true, false] {
+        let (mut script, alice, bob) = two();
+        script.advance(Duration::from_secs(14));
+        if socket_first {
+            script.room.socket_closed(script.clock, alice, Duration::from_secs(15));
+        }
+        script.advance(Duration::from_secs(1));
+        script.lose(alice);
+        if !socket_first {
+            script.close_socket(alice);
+        }
+        script.advance(Duration::from_millis(2500));
+        assert_eq!(departure(&mut script, bob), None);
+        script.advance(Duration::from_secs(1));
+        assert_eq!(departure(&mut script, bob), Some(DisconnectReason::SignalClose), "{socket_first}");
+    }
 }
 
 #[test]

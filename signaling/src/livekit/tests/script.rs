@@ -15,7 +15,7 @@ use sfu::command::{Command, Event, MediaKind, NegotiationRole, RemoteSection};
 use sfu::ids::{Mid, PeerId, Rid, TrackId};
 
 use crate::access::{Claims, Keys};
-use crate::livekit::connect::{Admission, Mode};
+use crate::livekit::connect::{Admission, Mode, Resume};
 use crate::livekit::explain::Report;
 use crate::livekit::{Clock, JoinError, Notice, Output, Room, SessionId, Settings};
 
@@ -77,7 +77,7 @@ pub(super) fn v0(identity: &str) -> Admission {
 
 pub(super) fn settings() -> Settings {
     let keys: Keys = [("devkey".to_owned(), "secret".to_owned())].into_iter().collect();
-    Settings { keys, node_id: "ND_test".into(), region: "here".into(), ..Settings::default() }
+    Settings { keys, node_id: "ND_test".into(), region: "here".into(), simulate: true, ..Settings::default() }
 }
 
 pub(super) fn offer(id: u32) -> SessionDescription {
@@ -161,7 +161,10 @@ impl Script {
                     let message = response.message.expect("an empty response");
                     if !self.inbox.contains_key(&session) {
                         assert!(
-                            matches!(message, Response::Join(_) | Response::Leave(_)),
+                            matches!(
+                                message,
+                                Response::Join(_) | Response::Reconnect(_) | Response::Leave(_)
+                            ),
                             "first: {message:?}"
                         );
                     }
@@ -269,7 +272,7 @@ impl Script {
     }
 
     pub(super) fn close_socket(&mut self, session: SessionId) {
-        self.room.socket_closed(self.clock, session);
+        self.room.socket_closed(self.clock, session, Duration::ZERO);
         self.drain();
     }
 
@@ -281,6 +284,25 @@ impl Script {
     pub(super) fn bad_frame(&mut self, session: SessionId) {
         self.room.bad_frame(self.clock, session, crate::livekit::frame::FrameError::Protobuf);
         self.drain();
+    }
+
+    /// Resumes on a new socket, which then has the connections of the old one.
+    pub(super) fn resume(&mut self, old: SessionId, admission: Admission) -> SessionId {
+        let seat = self.room.by_identity[&admission.identity];
+        let participant_sid = self.room.people[&seat].sid.clone();
+        let resume = Some(Resume { participant_sid, reason: 1 });
+        let session = self.join(Admission { resume, ..admission });
+        self.peers.insert(session, self.peers[&old]);
+        session
+    }
+
+    /// The core hears nothing on any connection of a session's for as long as consent lasts.
+    pub(super) fn lose(&mut self, session: SessionId) {
+        let mut peers = vec![self.publisher(session), self.subscriber(session)];
+        peers.dedup();
+        for peer in peers {
+            self.media(Event::Lost { peer, silence: Duration::from_secs(15) });
+        }
     }
 
     /// What a session was sent since the last look.
@@ -346,6 +368,7 @@ pub(super) fn names(messages: &[Response]) -> Vec<&'static str> {
         .iter()
         .map(|message| match message {
             Response::Join(_) => "join",
+            Response::Reconnect(_) => "reconnect",
             Response::Answer(_) => "answer",
             Response::Offer(_) => "offer",
             Response::Update(_) => "update",
