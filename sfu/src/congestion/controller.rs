@@ -455,7 +455,7 @@ impl Controller {
         let evidence = Evidence {
             envelope,
             sending: self.rate.sending(now),
-            delivered: self.rate.measure(WINDOW).map_or(Bitrate::ZERO, |measured| measured.delivered),
+            measured: self.rate.measure(WINDOW),
             last_cut: self.target.last_cut(),
             rtt: self.rtt,
         };
