@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
+use super::rate::Measured;
 use super::twcc::Acked;
 use crate::units::Bitrate;
 
-/// Sending less than this share of what was sent before the cut must have emptied a queue of ours…
+/// Sending less than this share of what arrived at the cut must have emptied a queue of ours…
 const YIELDED: f64 = 0.7;
 /// …after this long…
 const PATIENCE: Duration = Duration::from_millis(1500);
@@ -21,6 +22,8 @@ const PATIENCE: Duration = Duration::from_millis(1500);
 const DELIVERS_ALL: f64 = 0.92;
 /// …and this much of it still stands.
 const STANDS: Duration = Duration::from_millis(25);
+/// Where less than this share of what is sent arrives, the path is full of it.
+const STARVED: f64 = 0.7;
 /// The queue is gone, if for this long.
 const EMPTY: Duration = Duration::from_millis(12);
 const GONE: Duration = Duration::from_secs(2);
@@ -32,10 +35,17 @@ const WEIGHTS: [f64; 8] = [1.0, 1.0, 1.0, 1.0, 0.8, 0.6, 0.4, 0.2];
 /// Packet of a TCP flow.
 const SEGMENT_BITS: f64 = 1500.0 * 8.0;
 
+/// A queue that we were cut for.
+#[derive(Clone, Copy, Debug)]
+struct Suspect {
+    before: Bitrate,          // what the path carried for us then
+    yielded: Option<Instant>, // since when we send clearly less
+}
+
 /// See the module's page.
 #[derive(Debug, Default)]
 pub struct Contest {
-    suspect: Option<(Instant, Bitrate)>, // since a cut, and what was sent before it
+    suspect: Option<Suspect>,
     contested: bool,
     empty_since: Option<Instant>,
     intervals: SmallVec<[f64; 9]>, // packets between loss events, newest first
@@ -50,8 +60,8 @@ pub struct Evidence {
     pub envelope: Duration,
     /// What is being sent.
     pub sending: Bitrate,
-    /// What arrives of it.
-    pub delivered: Bitrate,
+    /// What arrived, and at which rate the same was sent.
+    pub measured: Option<Measured>,
     /// When the target was last cut.
     pub last_cut: Option<Instant>,
     /// Round trip.
@@ -62,7 +72,8 @@ impl Contest {
     /// The packets of one report, and what came of it.
     pub fn on_acked(&mut self, now: Instant, acked: &[Acked], evidence: Evidence) {
         self.count_losses(now, acked, evidence.rtt);
-        let Evidence { envelope, sending, delivered, .. } = evidence;
+        let Evidence { envelope, sending, .. } = evidence;
+        let Some(Measured { delivered, sent }) = evidence.measured else { return };
         if envelope < EMPTY {
             self.suspect = None;
             let since = *self.empty_since.get_or_insert(now);
@@ -70,20 +81,23 @@ impl Contest {
         } else {
             self.empty_since = None;
         }
-        self.contested &= envelope < LONGEST;
+        let starved = delivered < sent.scale(STARVED);
+        self.contested &= envelope < LONGEST && !starved;
         if envelope < STANDS {
             return;
         }
-        if self.suspect.is_none() && evidence.last_cut == Some(now) {
-            self.suspect = Some((now, sending));
+        if evidence.last_cut == Some(now) {
+            self.suspect.get_or_insert(Suspect { before: delivered, yielded: None });
         }
-        if let Some((since, before)) = self.suspect
-            && now.saturating_duration_since(since) >= PATIENCE
-            && sending < before.scale(YIELDED)
-            && delivered >= sending.scale(DELIVERS_ALL)
-        {
-            self.contested = true;
+        let Some(suspect) = &mut self.suspect else { return };
+        if starved {
+            // The path has become narrower yet: all begins anew.
+            *suspect = Suspect { before: suspect.before.min(delivered), yielded: None };
         }
+        let yields = sending < suspect.before.scale(YIELDED);
+        suspect.yielded = suspect.yielded.or(Some(now)).filter(|_| yields);
+        let long = suspect.yielded.is_some_and(|since| now.saturating_duration_since(since) >= PATIENCE);
+        self.contested |= long && delivered >= sent.scale(DELIVERS_ALL);
     }
 
     /// The rate of a TCP flow there; `None` while the queue is held to be ours, zero before anything is lost.

@@ -532,7 +532,7 @@ impl Controller {
         let evidence = Evidence {
             envelope,
             sending: self.rate.sending(now),
-            delivered: self.rate.measured().map_or(Bitrate::ZERO, |measured| measured.delivered),
+            measured: self.rate.measured(),
             last_cut: self.target.last_cut(),
             rtt: self.rtt,
         };

@@ -121,12 +121,6 @@ impl PacketCache {
         self.entry(seq).is_some()
     }
 
-    /// Bytes that it has room for.
-    #[cfg(feature = "null-cipher")]
-    pub(crate) fn capacity(&self) -> usize {
-        self.bytes.len()
-    }
-
     fn entry(&self, seq: SeqNo) -> Option<&Entry> {
         let entry = self.entries[slot(seq)].as_ref()?;
         let overwritten = self.written - entry.start > self.bytes.len() as u64;

@@ -203,12 +203,6 @@ impl SentLog {
         self.packets.get_mut(self.latest?.extend(wire).value())
     }
 
-    /// Places for packets.
-    #[cfg(feature = "null-cipher")]
-    pub(crate) fn span(&self) -> u64 {
-        self.packets.span()
-    }
-
     /// The last packets sent, newest first: what a probe can be made of.
     pub fn recent(&self) -> impl Iterator<Item = &Sent> {
         let latest = self.latest.map_or(0, SeqNo::value);

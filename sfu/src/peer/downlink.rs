@@ -178,11 +178,10 @@ impl Downlink {
         Some(gone)
     }
 
-    /// Elements in all that grows with traffic.
+    /// Elements in all queues and maps.
     #[cfg(feature = "null-cipher")]
     pub(crate) fn held(&self) -> usize {
-        let sent = self.iter().map(|subscription| subscription.sent.span() as usize).sum::<usize>();
-        self.subscriptions.len() + self.by_ssrc.len() + self.pacer.queued() + sent
+        self.subscriptions.len() + self.by_ssrc.len() + self.pacer.queued()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Subscription> {

@@ -29,7 +29,7 @@ fn reports(contest: &mut Contest, from: u64, to: u64, envelope: u64, kbps: u64, 
         let evidence = Evidence {
             envelope: Duration::from_millis(envelope),
             sending: rate,
-            delivered: rate,
+            measured: Some(Measured { delivered: rate, sent: rate }),
             last_cut: Some(at(cut)),
             rtt: RTT,
         };
@@ -67,6 +67,27 @@ fn one_that_stays_is_somebody_elses_until_it_is_gone() {
     reports(&mut contest, 60_000, 61_500, 5, 600, 1000, 40);
     assert!(contest.fair_share(RTT).is_some(), "a TCP flow that has just lost something");
     reports(&mut contest, 61_500, 62_500, 5, 600, 1000, 40);
+    assert_eq!(contest.fair_share(RTT), None);
+}
+
+#[test]
+fn a_path_that_became_narrow_is_full_of_what_is_ours() {
+    let mut contest = Contest::default();
+    reports(&mut contest, 1000, 1100, 80, 2000, 1000, 40);
+    // It carries 300 kbit/s now, and for a while more than that is sent.
+    let evidence = |sending, delivered| Evidence {
+        envelope: Duration::from_millis(150),
+        sending: Bitrate::kbps(sending),
+        measured: Some(Measured { delivered: Bitrate::kbps(delivered), sent: Bitrate::kbps(sending) }),
+        last_cut: None,
+        rtt: RTT,
+    };
+    for ms in (1100..2000).step_by(100) {
+        contest.on_acked(at(ms), &[], evidence(500, 300));
+    }
+    for ms in (2000..20_000).step_by(100) {
+        contest.on_acked(at(ms), &[], evidence(290, 300));
+    }
     assert_eq!(contest.fair_share(RTT), None);
 }
 

@@ -129,7 +129,7 @@ fn long(scene: &Scene) -> Score {
         }
     }
     let most = |held: &[usize]| held.iter().copied().max().unwrap_or(0).max(1) as f64;
-    // Rings double until they have met their stream's highest rate: not counted as growth is the first third.
+    // Queues come and go with the links, so it is told only whether they go beyond what they were.
     let third = held.len() / 3;
     let growth = (most(&held[2 * third..]) / most(&held[third..2 * third]) - 1.0).max(0.0) * 100.0;
     if scene.told {
@@ -138,7 +138,7 @@ fn long(scene: &Scene) -> Score {
     Score::default()
         .never("stuck layers", stuck)
         .never("seconds without picture or notice", untold)
-        .most("growth of containers, last third", Unit::Percent, 10.0, growth)
+        .most("growth of queues and maps, last third", Unit::Percent, 50.0, growth)
         .note("audio concealed, all", Unit::Percent, Played::sum(played.into_iter()).missed() * 100.0)
         .note("frozen or paused, the worst camera", Unit::Percent, frozen)
 }
