@@ -124,7 +124,8 @@ impl Liar {
         let rate = |bytes: &[u64]| Bitrate::of(DataSize::bytes(bytes.iter().sum()), ms(300));
         let most = self.sent.windows(6.min(self.sent.len())).map(rate).max().unwrap_or(Bitrate::ZERO);
         let start = Config::default().start;
-        let bound = (most.scale(2.0) + Bitrate::kbps(10)).max(start).max(self.probed);
+        // What arrives at either end of a window counts for it.
+        let bound = (most.scale(2.1) + Bitrate::kbps(10)).max(start).max(self.probed);
         let target = self.controller.target();
         assert!(target <= bound, "{target} of {bound}, demand {demand}");
         assert!(target >= Config::default().min);
