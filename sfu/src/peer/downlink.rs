@@ -38,7 +38,8 @@ const IP_UDP: usize = 28;
 /// Subscriptions of one client at most, that of the pacer's slots.
 pub(crate) const MAX_SUBSCRIPTIONS: usize = 1024;
 
-/// With so many videos or more the recent speakers' go first where not all fit, and the main speaker…
+/// With so many videos or more the recent speakers' go first where not all fit, and the main speaker, as well as who has
+/// been given priority, …
 const CROWD: usize = 25;
 /// …is seen in a middle size before others are seen at all.
 const MAIN_SPEAKER: u8 = 1;
@@ -769,7 +770,11 @@ impl Asked {
             (Priority::Visible, Standing::Listener(rank)) if crowd => rank,
             _ => 0,
         };
-        let main = crowd && self.priority == Priority::Speaker && self.standing == Standing::Main;
+        let main = match self.priority {
+            Priority::Pinned => crowd,
+            Priority::Speaker => crowd && self.standing == Standing::Main,
+            Priority::Screen | Priority::Visible | Priority::Hidden => false,
+        };
         let middle = |step: &&Step| main && step.layer.spatial == MAIN_SPEAKER;
         let base = self.steps.iter().find(middle).map_or(LayerId::default(), |step| step.layer);
         congestion::Track {

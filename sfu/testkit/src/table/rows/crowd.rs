@@ -22,12 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) fn rows() -> [Row; 3] {
     let row = |name, about, play| Row { name, about, known: None, play, heavy: false };
     [
-        Row {
-            known: Some(
-                "everybody's lowest layer goes before the speaker's second, and small pictures come and go",
-            ),
-            ..row("crowd", "1.5 Mbit/s, 60 ms; 25 cameras and microphones", crowd)
-        },
+        row("crowd", "1.5 Mbit/s, 60 ms; 25 cameras and microphones", crowd),
         row("80k", "80 kbit/s, 80 ms", narrow),
         Row {
             heavy: true,

@@ -19,9 +19,7 @@ pub(super) fn rows() -> [Row; 2] {
     let row = |name, about, play| Row { name, about, known: None, play, heavy: false };
     [
         Row {
-            known: Some(
-                "reordered packets are resent at once, loss in bursts is now and then blamed on the rate",
-            ),
+            known: Some("loss in bursts is now and then blamed on the rate"),
             ..row(
                 "bursts",
                 "4 Mbit/s, 80 ms; bursts of 3 lose 5 %, jitter of 60 ms, 3 % out of order by up to 15 ms, 2 % twice",
