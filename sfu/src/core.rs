@@ -363,6 +363,7 @@ impl Sfu {
                     peer.downlink.controller.on_path_change(now);
                     self.by_path.insert(path, index);
                     self.allocate(now, index);
+                    self.refresh_pictures(now, index);
                 }
                 ConnectionEvent::Lost(silence) => {
                     self.stats.count_end(PeerEnd::ConsentExpired);

@@ -11,8 +11,8 @@ use webrtc::data_channel::{DataChannel, DataChannelEvent, RTCDataChannelInit};
 use webrtc::media_stream::track_remote::{TrackRemote, TrackRemoteEvent};
 use webrtc::peer_connection::{
     MediaEngine, PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCPeerConnectionState,
-    Registry, Slot, configure_nack, configure_rtcp_reports, configure_simulcast_extension_headers,
-    configure_twcc,
+    Registry, SettingEngineBuilder, Slot, configure_nack, configure_rtcp_reports,
+    configure_simulcast_extension_headers, configure_twcc,
 };
 use webrtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit};
 
@@ -87,9 +87,12 @@ pub(crate) async fn connection(target: SignalTarget, hooks: Hooks) -> Arc<dyn Pe
     let registry = configure_twcc(registry, &mut media).expect("feedback");
     let tap = Tap::new(hooks.journal.clone(), hooks.losses, hooks.keyframes);
     let registry = configure_rtcp_reports(registry).with(Slot::Custom(TAP), tap);
+    // An ICE restart takes new ports, as after a change of network.
+    let settings = SettingEngineBuilder::new().with_discard_local_candidates_during_ice_restart(true).build();
     let connection = PeerConnectionBuilder::new()
         .with_media_engine(media)
         .with_interceptor_registry(registry)
+        .with_setting_engine(settings)
         .with_handler(Arc::new(Observer { target, journal: hooks.journal }))
         .with_udp_addrs(vec!["127.0.0.1:0"])
         .build();

@@ -4,10 +4,10 @@ use livekit_protocol::DataPacket;
 use livekit_protocol::participant_info::State;
 use livekit_protocol::signal_response::Message as ToClient;
 
-use super::client::{Client, in_both_modes, start_server};
+use super::client::{Client, Mode, in_both_modes, start_server};
 use super::journal::Journal;
 use super::peer::RELIABLE;
-use super::source::{microphone, opus_number};
+use super::source::{PLAIN, camera, keyframe_size, microphone, opus_number};
 
 #[tokio::test]
 async fn a_client_resumes_over_new_ports_and_is_missed_by_nobody() {
@@ -53,4 +53,22 @@ async fn a_client_resumes_over_new_ports_and_is_missed_by_nobody() {
         server.stop().await;
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_new_path_of_either_side_brings_a_keyframe() {
+    // In v0 the crate keeps its ports when it is the server that restarts.
+    let server = start_server().await;
+    let (mut alice, mut bob) = Client::two(&server, Mode::V1).await;
+    let _camera = camera(&mut alice, PLAIN).await;
+    let shown = |journal: &Journal| journal.media.iter().filter_map(keyframe_size).count();
+    bob.until("a picture", |journal| (shown(journal) > 0).then_some(())).await;
+
+    let before = bob.read(shown);
+    bob.resume(&server).await;
+    bob.until("a keyframe for a viewer", |journal| (shown(journal) > before).then_some(())).await;
+    let before = bob.read(shown);
+    alice.resume(&server).await;
+    bob.until("a keyframe of a publisher", |journal| (shown(journal) > before).then_some(())).await;
+    server.stop().await;
 }

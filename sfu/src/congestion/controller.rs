@@ -302,6 +302,7 @@ impl Controller {
     /// The path changed (ICE restart, new address): what was learned is void, and so is the silence of the old one.
     pub fn on_path_change(&mut self, now: Instant) {
         self.end_silence(now);
+        self.log.pardon();
         self.unanswered = None;
         self.prober.abort(now);
         self.prober.restart();

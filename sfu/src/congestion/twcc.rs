@@ -189,6 +189,18 @@ impl SentLog {
         }
     }
 
+    /// What has no answer yet went over a path that is no more: it is not missed, though it counts if it arrived.
+    pub fn pardon(&mut self) {
+        for number in self.first..self.next.value() {
+            if let Some(entry) = self.entry_mut(number)
+                && matches!(entry.fate, Fate::Unknown | Fate::Missing(..))
+            {
+                entry.fate = Fate::Untold;
+            }
+        }
+        self.first = self.next.value();
+    }
+
     /// Bytes of what the last reports went past without having it: lost, most likely.
     pub fn missing(&self) -> DataSize {
         let missing = |number: u64| {

@@ -2,12 +2,15 @@
 
 use std::time::Instant;
 
+use smallvec::SmallVec;
+
 use super::{REST, Sfu};
 use crate::command::{Event, LinkQuality, MediaKind, Path, TrackMedia, Way};
 use crate::forward::keyframe::Request;
-use crate::ids::Ssrc;
+use crate::ids::{LayerId, Ssrc};
 use crate::peer::QUALITY_INTERVAL;
 use crate::peer::downlink::{Change, Offered};
+use crate::peer::subscription::Subscription;
 use crate::peer::uplink::{PayloadKind, Stream};
 use crate::stats::{DropReason, KeyframeRefusal};
 use crate::track::Ingested;
@@ -251,11 +254,45 @@ impl Sfu {
         }
         let Some(layer) = subscription.layer().or(subscription.selector.target()) else { return };
         let track = subscription.track;
-        let encoding = match self.tracks[track].as_ref().map(|track| track.layout) {
+        self.want_keyframe(now, track, self.encoding_of(track, layer));
+    }
+
+    fn encoding_of(&self, track: usize, layer: LayerId) -> u8 {
+        match self.tracks[track].as_ref().map(|track| track.layout) {
             Some(crate::forward::select::Layout::Simulcast) => layer.spatial,
             _ => 0,
-        };
-        self.want_keyframe(now, track, encoding);
+        }
+    }
+
+    /// A peer has another path, and on the old one packets were lost in both directions. A receiver that waits for them
+    /// may wait for seconds (libwebrtc: 3 s) before it asks for a keyframe.
+    pub(super) fn refresh_pictures(&mut self, now: Instant, index: usize) {
+        let Some(peer) = self.peers[index].as_deref() else { return };
+        // The first path has none before it.
+        let flowed = peer.downlink.sent_media || peer.uplink.packets > 0;
+        if !flowed || !peer.connection.is_up() {
+            return;
+        }
+        let shown = |subscription: &Subscription| Some((subscription.track, subscription.layer()?));
+        let mut wanted: SmallVec<[(usize, u8); 8]> = peer
+            .downlink
+            .iter()
+            .filter(|subscription| subscription.kind == MediaKind::Video)
+            .filter_map(shown)
+            .map(|(track, layer)| (track, self.encoding_of(track, layer)))
+            .collect();
+        let own = peer.uplink.tracks.iter().filter_map(|at| Some((*at, self.tracks[*at].as_ref()?)));
+        for (at, track) in own.filter(|(_, track)| track.kind == MediaKind::Video) {
+            let sent = track.encodings.iter().enumerate().filter(|(_, encoding)| encoding.ssrc.is_some());
+            wanted.extend(sent.map(|(encoding, _)| (at, encoding as u8)));
+        }
+        for (index, encoding) in wanted {
+            let Some(track) = self.tracks.get_mut(index).and_then(Option::as_mut) else { continue };
+            let owner = track.owner;
+            let Some(encoding) = track.encodings.get_mut(usize::from(encoding)) else { continue };
+            encoding.gate.need();
+            self.send_keyframe_request(now, index, owner);
+        }
     }
 
     /// Asks the publisher for a keyframe, unless one is on its way.

@@ -99,6 +99,35 @@ fn a_new_path_ends_the_silence_of_the_old_one() {
 }
 
 #[test]
+fn what_an_old_path_lost_is_no_judgement_of_the_new_one() {
+    for changes in [true, false] {
+        let mut now = clock::start();
+        let mut controller = Controller::new(now, Config::default());
+        let mut recorder = FeedbackRecorder::new(now);
+        let mut worst = 0.0_f64;
+        for step in 0..200 {
+            // 600 ms of the old path's packets are lost.
+            let lost = (100..130).contains(&step);
+            if step == 130 && changes {
+                controller.on_path_change(now);
+            }
+            let number = controller.on_sent(now, DataSize::bytes(1000), PacketClass::Video, None);
+            let mut buf = [0; 1200];
+            if !lost {
+                recorder.on_received(now, number, 1000);
+                if let Some(len) = recorder.write(now, &mut buf, Ssrc(1), Ssrc(2)) {
+                    controller.on_feedback(now, &buf[12..len]).expect("an honest report");
+                }
+            }
+            controller.handle_timeout(now);
+            worst = worst.max(controller.snapshot().loss);
+            now += ms(20);
+        }
+        assert_eq!(worst < 0.01, changes, "{worst}");
+    }
+}
+
+#[test]
 fn a_client_that_never_reports_is_neither_silenced_nor_starved() {
     let mut now = clock::start();
     let mut controller = Controller::new(now, Config::default());
