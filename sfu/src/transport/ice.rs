@@ -135,7 +135,8 @@ pub struct IceLite {
     paths: Paths,
     nominated: Option<(Path, u32)>,
     selected: Option<Path>,
-    /// Where the latest datagram came from that was not STUN, as long as nothing is selected.
+    /// Where the latest datagram came from that was not STUN, as long as nothing is selected, or nothing that was checked
+    /// with the credentials of a restart.
     data_from: Option<Path>,
     handshake: SentTo,
     checks: u64,
@@ -326,7 +327,7 @@ impl IceLite {
         if let Some(budget) = &mut state.budget {
             budget.received(bytes);
         }
-        if self.selected.is_none() {
+        if self.selected.is_none() || (self.previous.is_some() && state.generation == self.current.number) {
             self.data_from = Some(path);
             self.settle();
         }
@@ -376,16 +377,16 @@ impl IceLite {
 
     /// Selects the nominated path once it is validated.
     ///
-    /// Until the first nomination, the path that the client sends DTLS over counts as nominated: libwebrtc nominates
-    /// toward a lite agent only in the check after the one that made the path writable, up to half a second
-    /// after its first DTLS datagram.
+    /// Until the first nomination, and after a restart until the first with its credentials, the path that the client
+    /// sends DTLS or media over counts as nominated: libwebrtc nominates toward a lite agent only in the check after
+    /// the one that made the path writable, half a second after its first DTLS datagram, and three seconds after its
+    /// media went over to another network.
     fn settle(&mut self) {
         let number = self.current.number;
-        let Some((path, by)) = self.nominated.or_else(|| self.data_from.map(|path| (path, number))) else {
-            return;
-        };
+        let nominated = self.nominated.filter(|(_, by)| self.data_from.is_none() || *by == number);
+        let Some(path) = nominated.map(|(path, _)| path).or(self.data_from) else { return };
         let Some(state) = self.paths.get(path).filter(|state| state.validated()) else { return };
-        let by = if self.nominated.is_some() { by } else { state.generation };
+        let by = nominated.map_or(state.generation, |(_, by)| by);
         if self.selected != Some(path) {
             self.selected = Some(path);
             self.data_from = None;

@@ -323,6 +323,31 @@ fn a_restart_keeps_the_old_path_until_the_new_one_is_there() {
 }
 
 #[test]
+fn after_a_restart_media_follows_the_clients_before_it_nominates() {
+    let (mut ice, mut client, mut rng) = agent();
+    let now = start();
+    deliver(&mut ice, now, path(1), &client.nominate());
+    deliver(&mut ice, now, path(2), &client.ping());
+    assert!(ice.admit(path(2), 100));
+    assert_eq!(ice.selected(), Some(path(1)), "without a restart only a nomination counts");
+    events(&mut ice);
+
+    ice.restart(&mut rng);
+    let mut renewed = Client::of(&mut ice, "newer");
+    assert!(ice.admit(path(2), 100));
+    assert_eq!(ice.selected(), Some(path(1)), "that path was checked with the old credentials");
+    deliver_spoofed(&mut ice, now, path(3), &renewed.ping());
+    assert!(ice.admit(path(3), 100));
+    assert_eq!(ice.selected(), Some(path(1)), "nobody has shown to be there");
+    deliver(&mut ice, now, path(4), &renewed.ping());
+    assert_eq!(ice.selected(), Some(path(1)));
+    assert!(ice.admit(path(4), 100));
+    assert_eq!(ice.selected(), Some(path(4)));
+    assert!(events(&mut ice).contains(&IceEvent::Selected(path(4))));
+    assert!(!ice.admit(path(1), 100), "the old path is given up");
+}
+
+#[test]
 fn a_restart_over_the_same_address_needs_no_new_proof() {
     let (mut ice, mut client, mut rng) = agent();
     let now = start();
