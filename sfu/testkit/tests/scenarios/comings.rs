@@ -63,9 +63,8 @@ fn layers_follow_demand() {
         // From the first second on the viewer's link has carried no more than the smallest picture.
         let viewer = call.subscribe(publisher, good(), low);
         call.run_for(seconds(1));
-        // For how long how much is left, and how soon all is back. At first the path must be tried out. An encoder that
-        // is asked anew takes 200 ms and a frame, its pacing 80.
-        for (left, length, soon) in [(1, 5, 2000), (0, 5, 350), (1, 60, 350), (0, 60, 350)] {
+        // For how long how much is left, and how soon all is back. At first the path must be tried out.
+        for (left, length, soon) in [(1, 5, 2000), (0, 5, 300), (1, 60, 300), (0, 60, 300)] {
             call.adjust(viewer, if left == 0 { nothing } else { low });
             for rid in &["q", "h", "f"][left..] {
                 call.set_layer(publisher, rid, false);
