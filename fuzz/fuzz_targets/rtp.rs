@@ -28,7 +28,7 @@ fuzz_target!(|packet: &[u8]| {
         ssrc: header.ssrc,
     };
     let (head, rest) = out.split_first_chunk_mut::<FIXED_HEADER>().expect("there is room");
-    fixed.write(head, !elements.is_empty(), false);
+    fixed.write(head, !elements.is_empty());
     let len = FIXED_HEADER + extension::write(rest, &elements).expect("there is room for what was read");
     let again = RtpHeader::parse(&out[..len]).expect("what we write is RTP");
     assert_eq!((again.marker, again.payload_type), (header.marker, header.payload_type));

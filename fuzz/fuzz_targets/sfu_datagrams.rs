@@ -202,7 +202,7 @@ impl Call {
         }
         let mut packet = [0; 1500];
         let (head, rest) = packet.split_first_chunk_mut::<FIXED_HEADER>().expect("a long array");
-        fixed.write(head, true, false);
+        fixed.write(head, true);
         let start = FIXED_HEADER + extension::write(rest, &elements).expect("there is room");
         let payload = input.bytes();
         packet[start..start + payload.len()].copy_from_slice(payload);

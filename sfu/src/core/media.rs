@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use super::{REST, Sfu};
 use crate::command::{Event, LinkQuality, MediaKind, Path, TrackMedia, Way};
-use crate::forward::keyframe::Request;
+use crate::forward::keyframe::{KeyframeGate, Request};
 use crate::ids::{LayerId, Ssrc};
 use crate::peer::QUALITY_INTERVAL;
 use crate::peer::downlink::{Change, Offered};
@@ -286,21 +286,21 @@ impl Sfu {
             let sent = track.encodings.iter().enumerate().filter(|(_, encoding)| encoding.ssrc.is_some());
             wanted.extend(sent.map(|(encoding, _)| (at, encoding as u8)));
         }
-        for (index, encoding) in wanted {
-            let Some(track) = self.tracks.get_mut(index).and_then(Option::as_mut) else { continue };
-            let owner = track.owner;
-            let Some(encoding) = track.encodings.get_mut(usize::from(encoding)) else { continue };
-            encoding.gate.need();
-            self.send_keyframe_request(now, index, owner);
+        for (track, encoding) in wanted {
+            self.ask_gate(now, track, encoding, KeyframeGate::need);
         }
     }
 
     /// Asks the publisher for a keyframe, unless one is on its way.
     fn want_keyframe(&mut self, now: Instant, index: usize, encoding: u8) {
+        self.ask_gate(now, index, encoding, |gate| gate.want(now));
+    }
+
+    fn ask_gate(&mut self, now: Instant, index: usize, encoding: u8, ask: impl FnOnce(&mut KeyframeGate)) {
         let Some(track) = self.tracks.get_mut(index).and_then(Option::as_mut) else { return };
         let owner = track.owner;
         let Some(encoding) = track.encodings.get_mut(usize::from(encoding)) else { return };
-        encoding.gate.want(now);
+        ask(&mut encoding.gate);
         self.send_keyframe_request(now, index, owner);
     }
 

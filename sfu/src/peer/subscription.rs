@@ -15,7 +15,7 @@ use crate::track::{Ingested, Track};
 use crate::units::{NtpTime, RtpTime};
 use crate::wire::description::Codec;
 use crate::wire::extension::{self, ExtensionKind, ExtensionMap};
-use crate::wire::rtp::{FIXED_HEADER, FixedHeader};
+use crate::wire::rtp::{self, FIXED_HEADER, FixedHeader};
 use crate::wire::{red, vp8};
 
 /// Two frames shown as one would upset decoders: a switch moves the clock by this at least.
@@ -264,7 +264,7 @@ impl Subscription {
             timestamp: numbers.timestamp,
             ssrc: self.ssrc,
         };
-        let start = write_header(out, &header, format, Some(packet), stamp, false)?;
+        let start = write_header(out, &header, format, Some(packet), stamp)?;
         let body = out.get_mut(start..)?;
         let len = if redundant {
             red::write(body, earlier.blocks(), format.payload_type, packet.payload)?
@@ -297,7 +297,7 @@ impl Subscription {
             timestamp: numbers.timestamp,
             ssrc: self.rtx_ssrc,
         };
-        let start = write_header(out, &header, format, Some(packet), stamp, false)?;
+        let start = write_header(out, &header, format, Some(packet), stamp)?;
         let end = start + 2 + packet.payload.len();
         let body = out.get_mut(start..end)?;
         body[..2].copy_from_slice(&numbers.seq.wire().to_be_bytes());
@@ -339,12 +339,9 @@ impl Subscription {
             timestamp: self.rewriter.latest_timestamp(),
             ssrc,
         };
-        let start = write_header(out, &header, self.format.as_ref()?, None, stamp, true)?;
+        let start = write_header(out, &header, self.format.as_ref()?, None, stamp)?;
         let end = start + usize::from(padding);
-        let bytes = out.get_mut(start..end)?;
-        bytes.fill(0);
-        bytes[usize::from(padding) - 1] = padding;
-        Some(end)
+        (rtp::pad(out, start, end) == end).then_some(end)
     }
 
     /// The media time for a sender report of `ntp`; `None` before the first packet.
@@ -374,7 +371,6 @@ fn write_header(
     format: &SendFormat,
     packet: Option<&CachedPacket<'_>>,
     stamp: Stamp,
-    padding: bool,
 ) -> Option<usize> {
     let transport_cc = stamp.transport_cc.unwrap_or(0).to_be_bytes();
     let send_time = extension::abs_send_time(stamp.ntp);
@@ -402,7 +398,7 @@ fn write_header(
         }
     }
     let (fixed, rest) = out.split_first_chunk_mut::<FIXED_HEADER>()?;
-    header.write(fixed, count > 0, padding);
+    header.write(fixed, count > 0);
     Some(FIXED_HEADER + extension::write(rest, &elements[..count])?)
 }
 

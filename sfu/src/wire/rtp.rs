@@ -104,9 +104,9 @@ pub struct FixedHeader {
 }
 
 impl FixedHeader {
-    /// Writes the 12 bytes, without CSRCs; `extension` and `padding` are the X and P bits.
-    pub fn write(&self, out: &mut [u8; FIXED_HEADER], extension: bool, padding: bool) {
-        out[0] = 0x80 | if extension { 0x10 } else { 0 } | if padding { 0x20 } else { 0 };
+    /// Writes the 12 bytes, without CSRCs; `extension` is the X bit. The P bit is [`pad`]'s to set.
+    pub fn write(&self, out: &mut [u8; FIXED_HEADER], extension: bool) {
+        out[0] = 0x80 | if extension { 0x10 } else { 0 };
         out[1] = (u8::from(self.marker) << 7) | (self.payload_type & 0x7f);
         out[2..4].copy_from_slice(&self.sequence_number.to_be_bytes());
         out[4..8].copy_from_slice(&self.timestamp.0.to_be_bytes());
@@ -191,7 +191,7 @@ mod tests {
             ssrc: Ssrc(42),
         };
         let mut out = [0; FIXED_HEADER];
-        fixed.write(&mut out, false, false);
+        fixed.write(&mut out, false);
         let header = RtpHeader::parse(&out).unwrap();
         assert_eq!((header.marker, header.payload_type, header.sequence_number), (true, 111, 65_535));
         assert_eq!((header.timestamp, header.ssrc, header.header_len), (fixed.timestamp, fixed.ssrc, 12));
@@ -214,7 +214,7 @@ mod tests {
             timestamp: RtpTime(2),
             ssrc: Ssrc(3),
         }
-        .write(packet.first_chunk_mut().unwrap(), false, false);
+        .write(packet.first_chunk_mut().unwrap(), false);
         for (len, expected) in [(40, 40), (39, 40), (41, 41), (295, 295), (296, 40), (301, 40)] {
             let mut packet = packet;
             assert_eq!(pad(&mut packet, 40, len), expected);
