@@ -3,8 +3,8 @@
 //! Datagrams are read in batches and given to the core; what it wants sent goes out in as few system calls as can be.
 //! Rooms, which are tokio tasks, reach a worker through one bounded queue and an eventfd; each room gets its events
 //! through a bounded queue of its own.
-//! The first datagram after a pause wakes the worker. While more come it is not woken for each: it looks at its
-//! sockets at the core's ticks, when video may leave, and all that came meanwhile costs one wake-up and few calls.
+//! While little comes, datagrams wake the worker. When they would wake it too often it looks at its sockets at the
+//! core's ticks instead, when video may leave, and all that came meanwhile costs one wake-up and few calls.
 //! The kernel notes when a datagram came, so that nobody takes the wait for the network's.
 //!
 //! Always: the loop blocks on epoll alone. A room that does not take its events cannot hold up the others: above
@@ -40,8 +40,12 @@ const EVENT_RESERVE: usize = EVENT_QUEUE / 4;
 const COMMANDS_A_TURN: usize = 256;
 /// Batches read from one socket before the other work is looked at again.
 const BATCHES_A_TURN: usize = 8;
-/// Looks without a datagram after which the worker waits to be woken again.
-const EMPTY_LOOKS: u8 = 3;
+/// Time over which it is seen how often datagrams come.
+const BUSY_WINDOW: Duration = Duration::from_millis(100);
+/// So many turns with datagrams within it, of the 20 that ticks make, and they wake the worker no more…
+const BUSY: u32 = 15;
+/// …until there are fewer than this.
+const QUIET: u32 = 12;
 /// How often counts are copied out.
 const STATS_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -193,7 +197,7 @@ impl Worker {
                 shared,
                 stats_at: now + STATS_INTERVAL,
                 told: now,
-                looks: 0,
+                traffic: Traffic::since(now),
                 unread: false,
                 stopping: false,
             };
@@ -238,6 +242,30 @@ struct Pollers {
     doorbell: Poller,
 }
 
+/// How often datagrams come.
+struct Traffic {
+    /// So often that the sockets are looked at unasked.
+    busy: bool,
+    window: Instant, // its begin
+    turns: u32,      // within it, with datagrams
+}
+
+impl Traffic {
+    const fn since(now: Instant) -> Traffic {
+        Traffic { busy: false, window: now, turns: 0 }
+    }
+
+    /// The sockets were read; `some`: there was something.
+    fn turn(&mut self, now: Instant, some: bool) {
+        if now.saturating_duration_since(self.window) >= BUSY_WINDOW {
+            self.busy &= self.turns >= QUIET;
+            (self.window, self.turns) = (now, 0);
+        }
+        self.turns += u32::from(some);
+        self.busy |= self.turns >= BUSY;
+    }
+}
+
 /// The state of a worker's thread.
 struct Loop<C> {
     core: C,
@@ -253,8 +281,7 @@ struct Loop<C> {
     stats_at: Instant,
     /// The latest time that the core knows of.
     told: Instant,
-    /// How many more times the sockets are looked at unasked; 0: a datagram wakes us.
-    looks: u8,
+    traffic: Traffic,
     /// There was more to read than one turn may.
     unread: bool,
     stopping: bool,
@@ -266,16 +293,14 @@ impl<C: MediaCore> Loop<C> {
         while !self.stopping {
             let deadline = self.core.next_timeout().map_or(self.stats_at, |at| at.min(self.stats_at));
             let now = Instant::now();
-            let (poller, wake) = match self.looks {
-                0 => (&mut pollers.all, deadline),
-                _ => (&mut pollers.doorbell, self.next_look(now, deadline)),
-            };
+            let wake = self.next_turn(now, deadline);
+            let poller = if self.traffic.busy { &mut pollers.doorbell } else { &mut pollers.all };
             poller.wait(&mut ready, Some(wake.saturating_duration_since(now)))?;
             let now = Instant::now();
             if let Some(late) = now.checked_duration_since(wake) {
                 self.stats.lag.observe(late.as_secs_f64());
             }
-            let mut look = self.looks > 0;
+            let mut look = self.traffic.busy;
             for token in ready.tokens() {
                 if token == DOORBELL {
                     self.take_messages(now);
@@ -285,7 +310,7 @@ impl<C: MediaCore> Loop<C> {
             }
             if look {
                 let some = self.take_datagrams()?;
-                self.looks = if some { EMPTY_LOOKS } else { self.looks.saturating_sub(1) };
+                self.traffic.turn(now, some);
             }
             let now = Instant::now();
             if self.core.next_timeout().is_some_and(|at| at <= now) {
@@ -325,14 +350,15 @@ impl<C: MediaCore> Loop<C> {
         self.doorbell.ring();
     }
 
-    /// When to look at the sockets again unasked: at the next tick, or when the core has something to do, at a tick
-    /// as well, so that what many peers want at about the same time is one wake-up.
-    fn next_look(&self, now: Instant, deadline: Instant) -> Instant {
+    /// When to wake unasked: when the core has something to do, at a tick, so that what many peers want at about the same
+    /// time is one wake-up; and, if sockets are busy, to look at them.
+    fn next_turn(&self, now: Instant, deadline: Instant) -> Instant {
         if self.unread {
             return now;
         }
         let ticks = self.core.ticks();
-        ticks.after(now, TICK).min(ticks.from(deadline, FAST_TICK))
+        let due = ticks.from(deadline, FAST_TICK);
+        if self.traffic.busy { due.min(ticks.after(now, TICK)) } else { due }
     }
 
     /// Reads all sockets. Says whether there was something.
