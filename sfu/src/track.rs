@@ -454,7 +454,11 @@ impl Track {
         let mut reshaped = false;
         for at in 0..self.encodings.len() {
             let flows = self.flows(now, &self.encodings[at]);
-            reshaped |= std::mem::replace(&mut self.encodings[at].flowed, flows) != flows;
+            let encoding = &mut self.encodings[at];
+            if encoding.flowed && !flows {
+                encoding.gate.give_up();
+            }
+            reshaped |= std::mem::replace(&mut encoding.flowed, flows) != flows;
         }
         reshaped
     }

@@ -66,6 +66,13 @@ impl KeyframeGate {
         }
     }
 
+    /// The encoding stopped: who waited for it is served from another, and it begins again with a keyframe.
+    pub fn give_up(&mut self) {
+        self.wanted = false;
+        self.upgrade_at = None;
+        self.unanswered = 0;
+    }
+
     /// A keyframe began.
     pub fn handle_keyframe(&mut self, now: Instant) {
         self.wanted = false;
@@ -188,6 +195,18 @@ mod tests {
     use super::*;
 
     const RTT: Duration = Duration::from_millis(50);
+
+    #[test]
+    fn an_encoding_that_stopped_is_not_asked() {
+        let start = crate::test_time();
+        let mut gate = KeyframeGate::default();
+        gate.want(start);
+        assert!(gate.poll(start, RTT));
+        gate.give_up();
+        assert_eq!(gate.due(RTT), None);
+        gate.need();
+        assert!(gate.due(RTT).is_some(), "who waits for it later is heard");
+    }
 
     #[test]
     fn two_hundred_subscribers_cause_one_request_and_silence_repeats_it() {
