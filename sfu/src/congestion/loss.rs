@@ -2,7 +2,8 @@
 //!
 //! Loss that is always there (a bad radio) becomes the inherent loss `p0` and slows nothing. Loss beyond it
 //! means congestion if a queue stands; without a queue it is put to the test: send less for a moment, and
-//! see whether it falls (a policer, a tiny buffer) or not (the radio got worse).
+//! see whether it falls (a policer, a tiny buffer) or not (the radio got worse). What loss is compared with is measured
+//! after it drew attention: of observations that were chosen for being high, the next ones are lower by chance alone.
 //! Always: counted by transport-wide numbers of our own path, never by receiver reports, which contain the
 //! publisher's losses.
 //! Not here: the target itself ([`super::target`]).
@@ -24,8 +25,11 @@ const FOLLOW_DOWN: f64 = 0.05;
 const MARGIN: f64 = 0.02;
 /// Below this, unexplained loss is not worth a test, which costs a step of quality.
 const WORTH_A_TEST: f64 = 0.10;
-/// So many observations in a row must exceed.
+/// So many observations in a row must exceed…
 const SUSTAINED: u32 = 3;
+/// …and the mean of so many after them, by this.
+const COMPARED: u32 = 2;
+const STILL: f64 = 0.04;
 /// A queue this long makes excess loss congestion.
 const CONGESTED_ENVELOPE: Duration = Duration::from_millis(40);
 /// Below this envelope loss is inherent.
@@ -34,8 +38,12 @@ const CALM_ENVELOPE: Duration = Duration::from_millis(15);
 const TEST: Duration = Duration::from_millis(600);
 /// Fewest packets of a test: at 20 % loss, 60 of them tell it from 12 % most of the time.
 const TEST_PACKETS: u32 = 60;
-/// Loss must fall to this share for the test to blame the rate.
+/// Loss must fall to this share for the test to blame the rate…
 const BLAMED: f64 = 0.6;
+/// …and between these shares of it chance is ruled out first, by this many packets.
+const PLAIN: f64 = 0.25;
+const PLAINLY_NOT: f64 = 0.8;
+const SURE_PACKETS: u32 = 180;
 /// Pause between tests, and after one that cleared the rate.
 const BETWEEN_TESTS: Duration = Duration::from_secs(5);
 const AFTER_CLEARED: Duration = Duration::from_mins(1);
@@ -67,6 +75,19 @@ struct Test {
     total: u32,
 }
 
+impl Test {
+    fn ratio(&self) -> f64 {
+        f64::from(self.lost) / f64::from(self.total.max(1))
+    }
+
+    /// Whether it is the rate's fault, once that is known.
+    fn result(&self) -> Option<bool> {
+        let share = self.ratio() / self.before;
+        let certain = share <= PLAIN || share >= PLAINLY_NOT || self.total >= SURE_PACKETS;
+        certain.then_some(share <= BLAMED)
+    }
+}
+
 /// Loss observer of one transport.
 #[derive(Debug)]
 pub struct LossObserver {
@@ -77,7 +98,7 @@ pub struct LossObserver {
     ratio: f64,
     inherent: f64,
     exceeding: u32,
-    exceeding_sum: f64, // of their ratios
+    compared: f64, // sum of the ratios after the first [`SUSTAINED`] that exceed
     test: Option<Test>,
     no_test_before: Option<Instant>,
 }
@@ -99,7 +120,7 @@ impl LossObserver {
             ratio: 0.0,
             inherent: INHERENT,
             exceeding: 0,
-            exceeding_sum: 0.0,
+            compared: 0.0,
             test: None,
             no_test_before: None,
         }
@@ -155,8 +176,9 @@ impl LossObserver {
         if let Some(test) = self.test
             && now >= test.until
             && test.total >= TEST_PACKETS
+            && let Some(blamed) = test.result()
         {
-            return self.judge(now, test);
+            return self.judge(now, test, blamed);
         }
         let since = *self.since.get_or_insert(now);
         if now.saturating_duration_since(since) < OBSERVATION || self.packets < MIN_PACKETS {
@@ -178,16 +200,19 @@ impl LossObserver {
     ) -> LossVerdict {
         let deviation = (self.inherent * (1.0 - self.inherent) / packets).sqrt();
         let excess = self.ratio - self.inherent - MARGIN.max(2.0 * deviation);
-        if excess <= 0.0 || self.ratio < WORTH_A_TEST {
-            (self.exceeding, self.exceeding_sum) = (0, 0.0);
-            if envelope < CALM_ENVELOPE {
-                let follow = if self.ratio > self.inherent { FOLLOW_UP } else { FOLLOW_DOWN };
-                self.inherent += follow * (self.ratio - self.inherent);
-                self.inherent = self.inherent.clamp(0.0, INHERENT_MAX);
-            }
-        } else {
+        let exceeds = excess > 0.0 && self.ratio >= WORTH_A_TEST;
+        if self.exceeding >= SUSTAINED {
             self.exceeding += 1;
-            self.exceeding_sum += self.ratio;
+            self.compared += self.ratio;
+        } else if exceeds {
+            self.exceeding += 1;
+        } else {
+            self.exceeding = 0;
+        }
+        if !exceeds && envelope < CALM_ENVELOPE {
+            let follow = if self.ratio > self.inherent { FOLLOW_UP } else { FOLLOW_DOWN };
+            self.inherent += follow * (self.ratio - self.inherent);
+            self.inherent = self.inherent.clamp(0.0, INHERENT_MAX);
         }
         if excess > 0.0 && envelope >= CONGESTED_ENVELOPE {
             self.test = None;
@@ -197,29 +222,39 @@ impl LossObserver {
             return LossVerdict::Fine;
         }
         if self.ratio > OUTRAGEOUS {
-            self.exceeding = 0;
+            self.forget();
             return LossVerdict::Congestion;
+        }
+        if self.exceeding < SUSTAINED + COMPARED {
+            return LossVerdict::Fine;
+        }
+        let before = self.compared / f64::from(COMPARED);
+        self.forget();
+        if before < self.inherent + MARGIN.max(STILL) {
+            return LossVerdict::Fine;
         }
         if !may_test || self.no_test_before.is_some_and(|at| now < at) {
             return LossVerdict::Fine;
         }
         let counts_from = now + Duration::from_millis(100);
         let until = counts_from + TEST + rtt;
-        let before = self.exceeding_sum / f64::from(self.exceeding);
         self.test = Some(Test { counts_from, until, before, lost: 0, total: 0 });
         LossVerdict::TestBegins
     }
 
-    fn judge(&mut self, now: Instant, test: Test) -> LossVerdict {
+    fn forget(&mut self) {
+        (self.exceeding, self.compared) = (0, 0.0);
+    }
+
+    fn judge(&mut self, now: Instant, test: Test, blamed: bool) -> LossVerdict {
         self.test = None;
-        (self.exceeding, self.exceeding_sum) = (0, 0.0);
-        let during = f64::from(test.lost) / f64::from(test.total.max(1));
-        if during <= test.before * BLAMED {
+        self.forget();
+        if blamed {
             self.no_test_before = Some(now + BETWEEN_TESTS);
             return LossVerdict::TestBlamesRate;
         }
         self.no_test_before = Some(now + AFTER_CLEARED);
-        self.inherent = self.inherent.max(test.before.midpoint(during)).min(INHERENT_MAX);
+        self.inherent = self.inherent.max(test.before.midpoint(test.ratio())).min(INHERENT_MAX);
         LossVerdict::TestClearsRate
     }
 }

@@ -55,6 +55,20 @@ fn much_random_loss_costs_one_test() {
     }
 }
 
+/// A burst that draws attention and is over when it is looked at is not worth a test.
+#[test]
+fn loss_that_is_gone_before_it_is_measured_begins_no_test() {
+    for seed in 0..5 {
+        let mut observer = LossObserver::new();
+        let mut step = 0;
+        let verdicts = run(&mut observer, 60, Duration::ZERO, seed, |_| {
+            step += 1;
+            if step % 100 < 9 { 0.15 } else { 0.02 }
+        });
+        assert!(verdicts.is_empty(), "seed {seed}: {verdicts:?}");
+    }
+}
+
 #[test]
 fn loss_that_follows_the_rate_is_blamed_on_it() {
     let mut observer = LossObserver::new();
