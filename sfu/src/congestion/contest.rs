@@ -2,7 +2,8 @@
 //!
 //! A queue of ours goes when we send clearly less. One that stays then is filled by others, who do not yield to delay: who
 //! does would be starved. So it is no longer obeyed, and the target does not fall below the rate of a TCP flow with our
-//! losses (RFC 5348 §3.1), nor rise by itself beyond it.
+//! losses (RFC 5348 §3.1), nor rise by itself beyond it. As the losses of the few packets we send say little, what the
+//! path carried before we gave way bounds it too.
 //! Always: what it says is undone when the queue is seen empty, or longer than others would let it become.
 //! Not here: the target itself ([`super::target`]).
 
@@ -47,6 +48,7 @@ struct Suspect {
 pub struct Contest {
     suspect: Option<Suspect>,
     contested: bool,
+    carried: Bitrate, // before we gave way
     empty_since: Option<Instant>,
     intervals: SmallVec<[f64; 9]>, // packets between loss events, newest first
     packets: u64,                  // since the last event
@@ -97,7 +99,10 @@ impl Contest {
         let yields = sending < suspect.before.scale(YIELDED);
         suspect.yielded = suspect.yielded.or(Some(now)).filter(|_| yields);
         let long = suspect.yielded.is_some_and(|since| now.saturating_duration_since(since) >= PATIENCE);
-        self.contested |= long && delivered >= sent.scale(DELIVERS_ALL);
+        if long && delivered >= sent.scale(DELIVERS_ALL) {
+            self.contested = true;
+            self.carried = suspect.before;
+        }
     }
 
     /// The rate of a TCP flow there; `None` while the queue is held to be ours, zero before anything is lost.
@@ -118,7 +123,8 @@ impl Contest {
         let with_open = mean(&mut std::iter::once(self.packets as f64).chain(self.intervals.iter().copied()));
         let events = 1.0 / closed.max(with_open).max(1.0);
         let rtt = rtt.as_secs_f64().max(0.01);
-        Some(Bitrate::bps((SEGMENT_BITS / (rtt * (2.0 * events / 3.0).sqrt())) as u64))
+        let flow = Bitrate::bps((SEGMENT_BITS / (rtt * (2.0 * events / 3.0).sqrt())) as u64);
+        Some(flow.min(self.carried))
     }
 
     fn count_losses(&mut self, now: Instant, acked: &[Acked], rtt: Duration) {
