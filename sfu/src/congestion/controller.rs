@@ -565,6 +565,7 @@ impl Controller {
         }
         if self.target.last_cut() != cut {
             self.loss.end_test();
+            self.delay.on_cut();
             self.rate.disprove(now);
         }
     }

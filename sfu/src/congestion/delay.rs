@@ -4,6 +4,7 @@
 //! first of a run meets the queue of the past, the last one also its own siblings. Of the groups' delays
 //! the lower envelope counts: jitter lifts some packets, a queue lifts all. The trend is GCC's (least
 //! squares, adaptive threshold; draft-ietf-rmcat-gcc-02 §5.4), and means nothing without the envelope.
+//! Where delays swing without our doing, only what is beyond that is a queue.
 //! Always: a single late packet changes no state; probe clusters give no sample; memory is fixed.
 //! Not here: what is done about it ([`super::target`]).
 
@@ -42,6 +43,14 @@ const OUTLIER: f64 = 15.0;
 const OVER_FOR: Duration = Duration::from_millis(10);
 /// No queue below this envelope, whatever the trend.
 const RISING_ENVELOPE: i64 = 15_000;
+/// Delays that are up for a while and come down below this, without that we sent less, are the path's own swing…
+const SWUNG_BACK: i64 = 25_000;
+/// …believed up to this, and forgotten by half in some 30 such swings or seconds.
+const SWING_MAX: i64 = 60_000;
+const SWING_FORGOTTEN: i64 = 40;
+/// No queue below this share of the swing, and no cliff below so much of it, in percent.
+const RISING_SWING: i64 = 60;
+const CLIFF_SWING: i64 = 120;
 /// A queue that stands: this envelope for this long.
 const STANDING_ENVELOPE: i64 = 60_000;
 const STANDING_FOR: Duration = Duration::from_millis(500);
@@ -105,6 +114,8 @@ pub struct DelayDetector {
     standing_since: Option<Arrival>,
     updated: Option<Arrival>,
     jitter: i64,
+    peak: Option<i64>, // of the delays since the last low one; `None`: we had a part in it
+    swing: i64,
     state: Queue,
 }
 
@@ -130,6 +141,8 @@ impl DelayDetector {
             standing_since: None,
             updated: None,
             jitter: 0,
+            peak: None,
+            swing: 0,
             state: Queue::Normal,
         }
     }
@@ -175,7 +188,8 @@ impl DelayDetector {
     /// this is a cliff.
     pub fn all_late(&self) -> bool {
         let base = self.base_delay();
-        let late = |&&(_, delay): &&(Arrival, i64)| delay - base > CLIFF_DELAY;
+        let limit = CLIFF_DELAY.max(self.swing * CLIFF_SWING / 100);
+        let late = |&&(_, delay): &&(Arrival, i64)| delay - base > limit;
         let last = self.groups.iter().rev().take(CLIFF_GROUPS);
         let (newest, oldest) = (self.groups.back(), self.groups.iter().rev().nth(CLIFF_GROUPS - 1));
         let falling = newest.zip(oldest).is_none_or(|(newest, oldest)| newest.1 + 5_000 < oldest.1);
@@ -192,6 +206,23 @@ impl DelayDetector {
         self.least = now.unwrap_or(i64::MAX);
         self.envelope = self.find_envelope();
         self.forget_trend();
+    }
+
+    /// We send less: what delays do next is our doing.
+    pub fn on_cut(&mut self) {
+        self.peak = None;
+    }
+
+    fn update_swing(&mut self, delay: i64) {
+        match &mut self.peak {
+            Some(peak) if delay >= SWUNG_BACK => *peak = delay.max(*peak),
+            Some(peak) if *peak > SWUNG_BACK => {
+                let peak = std::mem::take(peak).min(SWING_MAX);
+                self.swing = peak.max(self.swing - self.swing / SWING_FORGOTTEN);
+            }
+            None if delay < SWUNG_BACK => self.peak = Some(0),
+            Some(_) | None => {}
+        }
     }
 
     fn add(&mut self, sent: Instant, arrival: Arrival, delay: i64, usable: bool) {
@@ -229,6 +260,7 @@ impl DelayDetector {
         }
         self.groups.push_back((group.arrival, group.delay));
         self.update_base(group);
+        self.update_swing(group.delay - self.base_delay());
         self.envelope = self.find_envelope();
         self.update_trend(group);
         self.update_state(group.arrival);
@@ -238,6 +270,7 @@ impl DelayDetector {
         let second = group.first_sent.saturating_duration_since(self.origin).as_secs();
         let passed = second.saturating_sub(self.base_at).min(BASE_SECONDS as u64);
         for step in 0..passed {
+            self.swing -= self.swing / SWING_FORGOTTEN;
             self.base[((second - step) % BASE_SECONDS as u64) as usize] = i64::MAX;
         }
         self.base_at = self.base_at.max(second);
@@ -308,7 +341,7 @@ impl DelayDetector {
             self.standing_since = None;
         }
         let standing = self.standing_since.is_some_and(|since| arrival.since(since) >= STANDING_FOR);
-        self.state = if rising && envelope >= RISING_ENVELOPE {
+        self.state = if rising && envelope >= RISING_ENVELOPE.max(self.swing * RISING_SWING / 100) {
             Queue::Rising
         } else if standing {
             Queue::Standing

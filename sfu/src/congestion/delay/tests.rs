@@ -68,6 +68,35 @@ fn a_queue_that_stays_stands_and_one_that_goes_does_not() {
     assert_eq!(states.last(), Some(&Queue::Normal));
 }
 
+/// What climbs within half a second and falls at once, again and again, is how the path swings; a queue beyond that is seen.
+#[test]
+fn a_path_that_swings_is_no_queue_and_what_exceeds_its_swing_is() {
+    let mut path = Path::new();
+    let swing = |i: usize| 30.0 + (i % 50) as f64 * 1.1;
+    path.run(500, 10, swing);
+    let states = path.run(1000, 10, swing);
+    assert!(!states.contains(&Queue::Rising), "{:?}", path.detector.swing);
+    assert!(!path.detector.all_late());
+    path.run(49, 10, |_| 85.0);
+    assert!(!path.detector.all_late(), "as late as it is wont to be");
+    path.run(10, 10, |i| 110.0 + i as f64);
+    assert!(path.detector.all_late());
+}
+
+#[test]
+fn delays_that_end_because_we_send_less_are_no_swing() {
+    let mut path = Path::new();
+    for _ in 0..20 {
+        path.run(50, 10, |_| 30.0);
+        path.run(20, 10, |i| 30.0 + i as f64 * 3.0);
+        path.detector.on_cut();
+    }
+    assert_eq!(path.detector.swing, 0);
+    path.run(50, 10, |_| 30.0);
+    path.run(5, 10, |_| 85.0);
+    assert!(path.detector.all_late(), "a cliff as on the first day");
+}
+
 #[test]
 fn runs_of_alternating_length_are_no_queue() {
     // 1 Mbit/s: 8 packets of 1200 bytes take 77 ms; the fastest of a run meets an empty link.
