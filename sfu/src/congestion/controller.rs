@@ -346,7 +346,9 @@ impl Controller {
     /// What the pacer must obey now.
     pub fn pacing(&self, now: Instant) -> Pacing {
         let target = self.target();
-        let cut = self.target.last_cut().is_some_and(|at| now.saturating_duration_since(at) < RESTRAINED);
+        let cut = self.target.last_cut().is_some_and(|at| now.saturating_duration_since(at) < RESTRAINED)
+            || (matches!(self.delay.state(), Queue::Rising | Queue::Standing)
+                && self.contest.fair_share(self.rtt).is_none());
         let lossy = self.loss.ratio().max(self.loss.inherent()) > BURSTS_LOST;
         let rate = if cut { target } else { target.scale(PACE) };
         let burst = self.rate.proven(now).min(target.scale(PACE_KEYFRAME));

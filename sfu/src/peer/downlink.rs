@@ -715,19 +715,21 @@ impl Downlink {
         };
         let subscription = self.subscriptions.iter_mut().flatten().find(usable)?;
         let track = tracks.get(subscription.track)?.as_deref()?;
-        // Large packets probe best: small ones would need too many.
-        let least = (size.as_bytes() as usize / 2).saturating_sub(IP_UDP);
+        // Large packets probe best: small ones would need too many. But what only keeps reports coming must be small, or it
+        // fills the queue that video waits for to drain.
+        let most = (size.as_bytes() as usize).saturating_sub(IP_UDP);
+        let fits = most / 2..=most;
         let skip = self.probe_at;
         let candidate = subscription.sent.recent().skip(skip).take(32).enumerate().find_map(|(at, sent)| {
             let packet = track.encodings.get(usize::from(sent.encoding))?.cache.get(sent.source)?;
-            (packet.payload.len() >= least).then_some((at, *sent, packet))
+            fits.contains(&packet.payload.len()).then_some((at, *sent, packet))
         });
         let plain = if let Some((at, sent, packet)) = candidate {
             self.probe_at = (skip + at + 1) % 128;
             subscription.write_retransmission(out, &packet, &sent.numbers, sent.marker, stamp)?
         } else {
             self.probe_at = 0;
-            subscription.write_padding(out, stamp)?
+            subscription.write_padding(out, size.as_bytes() as usize, stamp)?
         };
         let len = connection.protect_rtp(out, plain)?;
         self.record(now, len, PacketClass::Padding, cluster, true);

@@ -309,11 +309,15 @@ impl Subscription {
         Some(end)
     }
 
-    /// Writes a packet of padding alone on the retransmission stream, which receivers count but do not show.
-    pub(crate) fn write_padding(&mut self, out: &mut [u8], stamp: Stamp) -> Option<usize> {
-        const PADDING: u8 = 224;
+    /// Writes a packet of padding alone on the retransmission stream, which receivers count but do not show: of `most`
+    /// bytes on the wire, or less.
+    pub(crate) fn write_padding(&mut self, out: &mut [u8], most: usize, stamp: Stamp) -> Option<usize> {
+        /// Headers of IP, UDP and RTP with its extensions, and the tag.
+        const AROUND: usize = 80;
+        const PADDING: usize = 224;
         let payload_type = self.format.as_ref()?.rtx_payload_type?;
-        let len = self.write_empty(out, (payload_type, self.rtx_ssrc, self.rtx_next), PADDING, stamp)?;
+        let padding = most.saturating_sub(AROUND).clamp(1, PADDING) as u8;
+        let len = self.write_empty(out, (payload_type, self.rtx_ssrc, self.rtx_next), padding, stamp)?;
         self.rtx_next = self.rtx_next.plus(1);
         Some(len)
     }
@@ -434,9 +438,12 @@ mod tests {
         });
         let stamp = Stamp { transport_cc: Some(1), ntp: NtpTime::default() };
         let mut out = [0; 1500];
-        let len = subscription.write_padding(&mut out, stamp).expect("there is a format to write in");
+        let len = subscription.write_padding(&mut out, 1200, stamp).expect("there is a format to write in");
         let header = RtpHeader::parse(&out[..len]).expect("we wrote it");
         assert_eq!((header.payload_type, header.ssrc), (97, subscription.rtx_ssrc));
         assert!(header.payload().is_empty(), "nothing but padding");
+        // What keeps reports coming on a path that is full.
+        let small = subscription.write_padding(&mut out, 100, stamp).expect("there is a format to write in");
+        assert!(small < 70 && small < len, "{small}");
     }
 }
