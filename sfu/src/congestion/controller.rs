@@ -314,11 +314,15 @@ impl Controller {
 
     /// Never more than `max` from now on; `frugal`: no probes, which cost bytes.
     pub fn limit(&mut self, now: Instant, max: Bitrate, frugal: bool) {
+        let freed = max > self.config.max || (self.frugal && !frugal);
         self.config.max = max;
         self.target.set_max(now, max);
         self.frugal = frugal;
         if frugal {
             self.prober.abort(now);
+        } else if freed {
+            // What the path carries was not asked meanwhile: find out as after a join.
+            self.prober.restart();
         }
         self.allocated = None;
     }

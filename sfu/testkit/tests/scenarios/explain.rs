@@ -46,7 +46,7 @@ fn explain() {
         call.run_for(seconds(6));
 
         // Nobody's bandwidth, though the estimate says "a little": each fact is its own.
-        call.limit(viewer, DownlinkPolicy { max: Some(Bitrate::kbps(400)), ..Default::default() });
+        call.limit(viewer, DownlinkPolicy { max: Some(Bitrate::kbps(330)), ..Default::default() });
         call.run_for(seconds(12));
         expect(&mut call, "bounded by the client", (Some(320), Why::ClientLimit));
         call.mute(publisher, true);
