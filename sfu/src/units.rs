@@ -91,6 +91,12 @@ impl DataSize {
     pub const fn as_bytes(self) -> u64 {
         self.0
     }
+
+    /// Half of it, rounded down.
+    #[must_use]
+    pub const fn half(self) -> DataSize {
+        DataSize(self.0 / 2)
+    }
 }
 
 impl Add for DataSize {

@@ -11,7 +11,7 @@ use rtc::rtp_transceiver::rtp_sender::{
 use rtc::shared::marshal::Unmarshal as _;
 use sfu::ids::{Mid, Rid, Ssrc};
 use sfu::units::Bitrate;
-use sfu_testkit::camera::{Camera, CameraConfig, CameraLayer};
+use sfu_testkit::camera::{Camera, CameraConfig, CameraLayer, PACING};
 use sfu_testkit::rtp::{ExtensionIds, Vp8};
 use tokio::task::JoinHandle;
 use webrtc::media_stream::MediaStreamTrack;
@@ -157,6 +157,7 @@ pub(crate) async fn camera(client: &mut Client, encodings: Encodings) -> Source 
         rtx_payload_type: RTX_PAYLOAD_TYPE,
         fps: 30,
         temporal_layers: 1,
+        pacing: Some(PACING),
         extensions,
     };
     let mut keyframes = client.keyframes.take().expect("one camera a client");

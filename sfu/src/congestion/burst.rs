@@ -103,7 +103,10 @@ impl BurstMeter {
         let fits = Bitrate::of(timed, spread.max(RESOLUTION)).size_in(TICK);
         if fits < run.size {
             self.most = self.most.min(fits.max(PACKET));
-        } else if run.size + run.size >= self.most && !self.lost.is_some_and(|at| run.sent < at + AFTER_LOSS) {
+            return;
+        }
+        let large = run.size + run.size >= self.most;
+        if large && self.lost.is_none_or(|at| run.sent >= at + AFTER_LOSS) {
             self.most = (self.most + PACKET).min(MOST);
         }
     }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::PacketClass;
 use super::allocate::{self, Allocation, Track, UP_MARGIN};
+use super::burst::BurstMeter;
 use super::contest::{Contest, Evidence};
 use super::delay::{DelayDetector, Queue};
 use super::loss::{LossObserver, LossVerdict};
@@ -154,6 +155,7 @@ pub struct Controller {
     acked: Vec<Acked>, // reused
     rate: RateMeter,
     delay: DelayDetector,
+    burst: BurstMeter,
     reorder: ReorderMeter,
     loss: LossObserver,
     contest: Contest,
@@ -185,6 +187,7 @@ impl Controller {
             acked: Vec::new(),
             rate: RateMeter::new(now),
             delay: DelayDetector::new(now),
+            burst: BurstMeter::default(),
             reorder: ReorderMeter::default(),
             loss: LossObserver::new(),
             contest: Contest::default(),
@@ -307,6 +310,7 @@ impl Controller {
         self.prober.abort(now);
         self.prober.restart();
         self.delay = DelayDetector::new(now);
+        self.burst = BurstMeter::default();
         self.loss = LossObserver::new();
         self.contest = Contest::default();
         self.rate.disprove(now);
@@ -365,6 +369,7 @@ impl Controller {
             rate,
             keyframe_rate: rate.max(burst),
             catch_up_rate: rate.max(target.scale(if cut || lossy { PACE } else { CATCH_UP })),
+            burst: if cut || lossy { DataSize::ZERO } else { self.burst.most() },
             hold,
             probe: self.prober.plan().filter(|_| hold.is_none()),
         }
@@ -527,6 +532,7 @@ impl Controller {
             }
         }
         self.delay.on_acked(acked);
+        self.burst.on_acked(acked);
         self.reorder.on_acked(now, acked);
         let envelope = self.delay.envelope();
         self.rate.on_acked(now, acked, envelope < CALM);

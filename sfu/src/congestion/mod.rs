@@ -1,7 +1,7 @@
 //! How much fits through one subscriber's transport, and who gets it.
 //!
 //! [`Controller`] is the whole of it for one transport: it numbers what leaves ([`twcc`]), turns feedback
-//! into facts ([`rate`], [`delay`], [`loss`], [`contest`]), the facts into one target ([`target`]), asks for probes where
+//! into facts ([`rate`], [`delay`], [`loss`], [`contest`], [`burst`]), the facts into one target ([`target`]), asks for probes where
 //! the target is too small for what is wanted ([`probe`]) and divides the target over the tracks
 //! ([`allocate`]). [`pacer`] decides what leaves next; [`feedback`] is the other direction, the reports that
 //! we write for publishers. [`voice`] says when not even sound gets through; [`explain`] tells people how it came out.
@@ -12,6 +12,7 @@
 //! than the two transport-wide feedback directions (`wire`).
 
 pub mod allocate;
+pub mod burst;
 pub mod contest;
 pub mod controller;
 pub mod delay;

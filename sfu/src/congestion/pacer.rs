@@ -6,7 +6,8 @@
 //! From one tick to the next ([`Ticks`]) video leaves once.
 //! Always: audio waits for nothing; every packet enqueued is sent, dropped or still queued
 //! ([`Pacer::counters`]); video is dropped in whole frames (one that is begun is cut off at most where a keyframe
-//! follows), and of those the base temporal layer only together with everything up to the next keyframe; idle time earns no credit beyond one tick.
+//! follows), and of those the base temporal layer only together with everything up to the next keyframe; idle time earns
+//! no credit beyond two ticks, or the burst that the path bears.
 //! Not here: the rate ([`super::target`]), the padding's bytes (the caller makes them), retransmission rules.
 
 use std::collections::VecDeque;
@@ -81,6 +82,8 @@ pub struct Pacing {
     pub keyframe_rate: Bitrate,
     /// The most, to work off a queue.
     pub catch_up_rate: Bitrate,
+    /// What may leave at once after a time in which less was sent, however long that takes at the rate.
+    pub burst: DataSize,
     /// `Some`: no video leaves, and a small padding packet whenever nothing left for this long.
     pub hold: Option<Duration>,
     /// The probe to carry out; the same value again continues it, `None` ends it.
@@ -476,7 +479,8 @@ impl<T: Copy> Pacer<T> {
         let earned = signed(rate.size_in(elapsed.min(Duration::from_secs(1))));
         // Two ticks, so that a late timer costs no rate; the run itself stays within MAX_RUN.
         let least = self.probe.as_ref().map_or(ONE_PACKET, |probe| signed(probe.plan.packet));
-        let cap = signed(rate.size_in(self.tick() * 2)).clamp(least.min(MAX_RUN), MAX_RUN);
+        let burst = if self.probe.is_some() { 0 } else { signed(self.pacing.burst) };
+        let cap = signed(rate.size_in(self.tick() * 2)).max(burst).clamp(least.min(MAX_RUN), MAX_RUN);
         // A credit below one byte would be lost to rounding: leave the clock until there is one.
         if earned > 0 {
             self.budget = (self.budget + earned).min(cap);

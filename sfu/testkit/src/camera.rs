@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use sfu::ids::{Mid, Rid, Ssrc};
-use sfu::units::{Bitrate, RtpTime};
+use sfu::units::{Bitrate, DataSize, RtpTime};
 
 use crate::rtp::{ExtensionIds, RtpPacket, Vp8, red};
 
@@ -18,8 +18,8 @@ const MAX_PAYLOAD: usize = 1130;
 const KEYFRAME_WEIGHT: f64 = 6.0;
 /// Standard deviation of the logarithm of frame sizes.
 const SIZE_SIGMA: f64 = 0.3;
-/// The camera's own pacing, as a multiple of the layer's rate.
-const PACING: f64 = 2.5;
+/// Pacing of a camera that takes care of shallow buffers.
+pub const PACING: f64 = 2.5;
 /// Packets kept for retransmission per layer.
 const HISTORY: usize = 1024;
 
@@ -53,6 +53,8 @@ pub struct CameraConfig {
     pub fps: u32,
     /// Temporal layers, 1 to 3.
     pub temporal_layers: u8,
+    /// Rate at which a frame's packets leave, as a multiple of the layer's; `None`: all at once, as browsers send.
+    pub pacing: Option<f64>,
     /// Ids of header extensions.
     pub extensions: ExtensionIds,
 }
@@ -79,6 +81,7 @@ impl CameraConfig {
             rtx_payload_type: 97,
             fps: 30,
             temporal_layers: 3,
+            pacing: Some(PACING),
             extensions,
         }
     }
@@ -264,8 +267,8 @@ impl Camera {
         let mean = encoder.layer.rate.as_bps() as f64 / 8.0 / f64::from(self.config.fps);
         let size = (mean * weight * (SIZE_SIGMA * normal(&mut self.rng)).exp()) as usize;
         let count = size.div_ceil(MAX_PAYLOAD).max(1);
-        let spacing =
-            encoder.layer.rate.scale(PACING).time_for(sfu::units::DataSize::bytes(MAX_PAYLOAD as u64));
+        let packet = DataSize::bytes(MAX_PAYLOAD as u64);
+        let spacing = self.config.pacing.and_then(|pace| encoder.layer.rate.scale(pace).time_for(packet));
         let mut due = encoder.free_at.map_or(at, |free| free.max(at));
         for part in 0..count {
             let vp8 = Vp8 {

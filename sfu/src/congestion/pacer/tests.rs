@@ -9,7 +9,7 @@ fn ms(ms: u64) -> Duration {
 
 fn pacing(kbps: u64) -> Pacing {
     let rate = Bitrate::kbps(kbps);
-    Pacing { rate, keyframe_rate: rate, catch_up_rate: rate, hold: None, probe: None }
+    Pacing { rate, keyframe_rate: rate, catch_up_rate: rate, burst: DataSize::ZERO, hold: None, probe: None }
 }
 
 fn frame(number: u32, keyframe: bool, temporal: u8) -> Frame {
@@ -88,6 +88,31 @@ fn idleness_earns_no_burst() {
     }
     let left = run(&mut pacer, later, later + ms(20));
     assert!(left.len() <= 4, "{}", left.len());
+}
+
+#[test]
+fn a_frame_leaves_at_once_where_the_path_bears_it_and_not_more_in_the_mean() {
+    let start = clock::start();
+    let burst = DataSize::bytes(8 * 1200);
+    let mut pacer = Pacer::new(start, Ticks::since(start), Pacing { burst, ..pacing(1500) });
+    let mut sent = Vec::new();
+    for number in 0..30 {
+        let now = start + ms(33 * u64::from(number) + 33);
+        for packet in 0..5 {
+            video(&mut pacer, now, number * 8 + packet, frame(number, false, 0));
+        }
+        sent.extend(run(&mut pacer, now, now + ms(32)));
+    }
+    // 5 * 1200 bytes each 33 ms are 1.45 Mbit/s: all of it leaves, each frame whole.
+    assert_eq!(sent.len(), 150);
+    assert!(sent.chunks(5).all(|frame| frame.iter().all(|(at, _)| *at == frame[0].0)), "{sent:?}");
+    // Twice as much does not.
+    for packet in 0..300 {
+        video(&mut pacer, start + ms(1100), 1000 + packet, frame(100 + packet / 10, false, 0));
+    }
+    let left = run(&mut pacer, start + ms(1100), start + ms(1300));
+    let bytes = left.len() as u64 * 1200;
+    assert!(bytes <= 1_500_000 / 8 / 5 + burst.as_bytes() + 1200, "{bytes}");
 }
 
 #[test]
