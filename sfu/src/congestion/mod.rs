@@ -25,6 +25,7 @@ pub mod reorder;
 pub mod target;
 pub mod twcc;
 pub mod voice;
+mod wire_clock;
 
 pub use allocate::{Allocation, Choice, PerTrack, Priority, Step, Track, ceiling_for};
 pub use controller::{Config, Controller, FeedbackKind};
