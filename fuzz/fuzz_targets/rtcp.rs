@@ -24,7 +24,7 @@ fuzz_target!(|compound: &[u8]| {
             Packet::Pli(media) => writer.pli(Ssrc(1), media),
             Packet::Fir(mut entries) => entries.all(|media| writer.fir(Ssrc(1), media, 1)),
             Packet::Remb(bits) => writer.remb(Ssrc(1), bits, &[]),
-            Packet::TransportCc(_) | Packet::Other(_) => true,
+            Packet::TransportCc(_) | Packet::Ccfb(_) | Packet::Other(_) => true,
         };
         // A BYE or FIR of many streams becomes one each, which takes more room.
         assert!(written || matches!(packet, Packet::Bye(_) | Packet::Fir(_)));

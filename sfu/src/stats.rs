@@ -131,7 +131,7 @@ impl KeyframeRefusal {
     }
 }
 
-/// Why a transport-wide report, or what it says of one packet, was not believed. A closed list: it labels a metric.
+/// Why a report for congestion control, or what it says of one packet, was not believed. A closed list: it labels a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(usize)]
 pub enum FeedbackRefusal {
@@ -141,7 +141,7 @@ pub enum FeedbackRefusal {
     NotSent,
     /// A report whose time is seconds away from what the one before it lets expect. It is read: clocks are set, too.
     ClockJump,
-    /// A packet that was reported as received before. Honest clients do that, a little.
+    /// A packet that was reported as received before. Honest clients do that, a little; reports by stream may overlap.
     Repeated,
     /// A packet sent so long ago that it is forgotten or says nothing.
     Old,
@@ -259,7 +259,7 @@ pub struct Stats {
     pub nacks: (u64, u64),
     /// Of those that receivers asked for, what was not resent, by [`NackRefusal`].
     pub nacks_refused: [u64; NackRefusal::ALL.len()],
-    /// Transport-wide reports that were not believed, in whole or in part.
+    /// Reports for congestion control that were not believed, in whole or in part.
     pub feedback_refused: FeedbackRefusals,
     /// Keyframe requests (PLI and FIR) received and sent.
     pub plis: (u64, u64),

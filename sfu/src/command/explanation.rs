@@ -1,6 +1,7 @@
 //! What one connection gets and why, as [`Event::Explained`](super::Event::Explained) tells it.
 
 use super::{DownlinkPolicy, MediaKind};
+use crate::congestion::FeedbackKind;
 use crate::congestion::controller::{Budget, Snapshot};
 use crate::congestion::explain::{Recent, Why};
 use crate::ids::{LayerId, TrackId};
@@ -13,6 +14,8 @@ pub struct Explanation {
     pub connected: bool,
     /// How much fits, and how that is known.
     pub estimate: Snapshot,
+    /// By which reports.
+    pub feedback: FeedbackKind,
     /// What is made of it.
     pub budget: Budget,
     /// What the client bounded itself to.

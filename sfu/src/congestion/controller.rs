@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::PacketClass;
 use super::allocate::{self, Allocation, Track, UP_MARGIN};
 use super::burst::BurstMeter;
+use super::ccfb::{CcfbError, Streams};
 use super::contest::{Contest, Evidence};
 use super::delay::{DelayDetector, Queue};
 use super::loss::{LossObserver, LossVerdict};
@@ -23,8 +24,8 @@ use super::target::{CALM, Cause, Estimator, Facts, TEST};
 use super::twcc::{Acked, SentLog, TwccError};
 use crate::forward::repair;
 use crate::forward::sent::Reported;
-use crate::ids::LayerId;
-use crate::stats::FeedbackRefusals;
+use crate::ids::{LayerId, Ssrc};
+use crate::stats::{FeedbackRefusal, FeedbackRefusals};
 use crate::units::{Bitrate, DataSize};
 
 /// Round trip before any is known.
@@ -62,13 +63,26 @@ const RESTRAINED: Duration = Duration::from_secs(2);
 const RTX_MIN: f64 = 0.02;
 const RTX_MAX: f64 = 0.25;
 
-/// How the subscriber reports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How the subscriber reports; the best last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FeedbackKind {
-    /// Transport-wide feedback was negotiated.
-    TransportWide,
     /// REMB and receiver reports only.
     ReceiverSide,
+    /// Feedback by stream was negotiated (RFC 8888).
+    PerStream,
+    /// Transport-wide feedback was negotiated.
+    TransportWide,
+}
+
+impl FeedbackKind {
+    /// As `a=rtcp-fb` has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FeedbackKind::TransportWide => "transport-cc",
+            FeedbackKind::PerStream => "ccfb",
+            FeedbackKind::ReceiverSide => "goog-remb",
+        }
+    }
 }
 
 /// Bounds of one controller.
@@ -152,6 +166,7 @@ enum Silence {
 pub struct Controller {
     config: Config,
     log: SentLog,
+    streams: Streams,
     acked: Vec<Acked>, // reused
     rate: RateMeter,
     delay: DelayDetector,
@@ -184,6 +199,7 @@ impl Controller {
         Controller {
             config,
             log: SentLog::new(),
+            streams: Streams::default(),
             acked: Vec::new(),
             rate: RateMeter::new(now),
             delay: DelayDetector::new(now),
@@ -229,6 +245,13 @@ impl Controller {
         self.log.on_sent(now, size, class, cluster)
     }
 
+    /// Names the packet that [`Controller::on_sent`] records next, for reports by stream: its SSRC and sequence number.
+    pub fn name_next(&mut self, now: Instant, packet: (Ssrc, u16)) {
+        if self.config.feedback == FeedbackKind::PerStream {
+            self.streams.on_sent(now, packet, &self.log);
+        }
+    }
+
     /// The number that the next [`Controller::on_sent`] will return: a packet is built before it is known to leave.
     pub fn peek_number(&self) -> u16 {
         self.log.next_number()
@@ -244,9 +267,28 @@ impl Controller {
     /// # Errors
     /// As [`SentLog::on_feedback`]; nothing changed then.
     pub fn on_feedback(&mut self, now: Instant, fci: &[u8]) -> Result<(), TwccError> {
+        if self.config.feedback == FeedbackKind::PerStream {
+            self.log.refuse(FeedbackRefusal::NotSent); // no number was on the wire
+            return Err(TwccError::NotSent);
+        }
         let mut acked = std::mem::take(&mut self.acked);
         let result = self.log.on_feedback(now, fci, &mut acked);
         if result.is_ok() {
+            self.on_acked(now, &acked);
+        }
+        self.acked = acked;
+        result
+    }
+
+    /// Takes one packet of feedback by stream: what follows its sender's SSRC.
+    ///
+    /// # Errors
+    /// As [`Streams::on_report`]; nothing changed then.
+    pub fn on_stream_feedback(&mut self, now: Instant, body: &[u8]) -> Result<(), CcfbError> {
+        let mut acked = std::mem::take(&mut self.acked);
+        let result = self.streams.on_report(now, &mut self.log, body, &mut acked);
+        // Unlike a transport-wide one it may come though nothing arrived: silence goes on then.
+        if !acked.is_empty() {
             self.on_acked(now, &acked);
         }
         self.acked = acked;
@@ -261,6 +303,11 @@ impl Controller {
     /// What the last report resolved, for retransmission rules: valid until the next report.
     pub fn last_acked(&self) -> &[Acked] {
         &self.acked
+    }
+
+    /// How the subscriber reports, as far as was negotiated and seen.
+    pub fn feedback(&self, now: Instant) -> FeedbackKind {
+        if self.receiver_side(now) { FeedbackKind::ReceiverSide } else { self.config.feedback }
     }
 
     /// What the reports say of a packet, by its transport-wide number.

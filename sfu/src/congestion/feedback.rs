@@ -5,7 +5,7 @@
 //! Always: reports follow each other without a gap in numbers, so that the publisher learns of every loss; a
 //! packet that comes late is reported again with its neighbours; memory and report size are bounded
 //! whatever numbers arrive.
-//! Not here: reading reports ([`super::twcc`]), NACK (`uplink`).
+//! Not here: reading reports ([`super::twcc`]), those by stream ([`super::ccfb`]), NACK (`uplink`).
 
 use std::time::{Duration, Instant};
 
@@ -18,13 +18,13 @@ const SPAN: u64 = 4096;
 /// A packet this much older than the newest is not worth a report.
 const LATE: i64 = SPAN as i64 / 2;
 /// Time between reports.
-const INTERVAL: Duration = Duration::from_millis(50);
+pub(super) const INTERVAL: Duration = Duration::from_millis(50);
 /// The same at less than [`SLOW_BYTES`] per [`INTERVAL`].
-const SLOW_INTERVAL: Duration = Duration::from_millis(100);
+pub(super) const SLOW_INTERVAL: Duration = Duration::from_millis(100);
 /// 300 kbit/s.
-const SLOW_BYTES: u64 = 300_000 / 8 / 20;
+pub(super) const SLOW_BYTES: u64 = 300_000 / 8 / 20;
 /// A jump of more numbers than this is reported at once: it may be loss.
-const GAP: i64 = 10;
+pub(super) const GAP: i64 = 10;
 /// RTCP header and the two SSRCs (RFC 4585 §6.1), then the fixed part of the report.
 const HEADER: usize = 12 + 8;
 /// Symbols of a vector chunk with two bits each (§3.1.4).

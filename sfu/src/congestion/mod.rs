@@ -1,6 +1,6 @@
 //! How much fits through one subscriber's transport, and who gets it.
 //!
-//! [`Controller`] is the whole of it for one transport: it numbers what leaves ([`twcc`]), turns feedback
+//! [`Controller`] is the whole of it for one transport: it numbers what leaves ([`twcc`], [`ccfb`]), turns feedback
 //! into facts ([`rate`], [`delay`], [`loss`], [`contest`], [`burst`]), the facts into one target ([`target`]), asks for probes where
 //! the target is too small for what is wanted ([`probe`]) and divides the target over the tracks
 //! ([`allocate`]). [`pacer`] decides what leaves next; [`feedback`] is the other direction, the reports that
@@ -9,10 +9,11 @@
 //! is not lowered because little was sent; feedback costs no more than its length; nothing here opens a
 //! socket, reads a clock or knows another subscriber.
 //! Not here: switching at keyframes (`forward`), the retransmission buffer (`forward`), packet formats other
-//! than the two transport-wide feedback directions (`wire`).
+//! than feedback in its two directions (`wire`).
 
 pub mod allocate;
 pub mod burst;
+pub mod ccfb;
 pub mod contest;
 pub mod controller;
 pub mod delay;
@@ -26,8 +27,10 @@ pub mod reorder;
 pub mod target;
 pub mod twcc;
 pub mod voice;
+mod wire_clock;
 
 pub use allocate::{Allocation, Choice, PerTrack, Priority, Step, Track, ceiling_for};
+pub use ccfb::StreamRecorder;
 pub use controller::{Config, Controller, FeedbackKind};
 pub use feedback::FeedbackRecorder;
 pub use pacer::{Departure, Enqueued, Frame, Pacer, PacerEvent, Pacing, TrackSlot};

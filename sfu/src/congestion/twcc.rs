@@ -16,6 +16,7 @@ pub(super) use self::report::DELTA_US;
 pub use self::report::{Received, TwccError, TwccReport, parse};
 use super::PacketClass;
 use super::probe::ClusterId;
+use super::wire_clock::WireClock;
 use crate::forward::sent::Reported;
 use crate::history::{Extent, History, Remembered};
 use crate::ids::SeqNo;
@@ -23,7 +24,7 @@ use crate::stats::{FeedbackRefusal, FeedbackRefusals};
 use crate::units::DataSize;
 
 /// Feedback on older packets says nothing about now.
-const MAX_AGE: Duration = Duration::from_secs(5);
+pub(super) const MAX_AGE: Duration = Duration::from_secs(5);
 /// Packets remembered at most.
 const LOG_LEN: usize = 8192;
 /// At its most, 5 s at 15 Mbit/s.
@@ -32,12 +33,6 @@ const EXTENT: Extent = Extent { least: 256, most: LOG_LEN, time: MAX_AGE };
 const LOSS_REPORTS: u32 = 2;
 /// …or this much time: before, it may be reordering.
 const LOSS_AGE: Duration = Duration::from_millis(250);
-/// A report's time this far from what is expected is of another clock, or a lie. In ticks of the reference time: 3 s.
-const CLOCK_JUMP: i64 = 47;
-/// Reference times beyond this, of either sign, are counted anew: no sum of them may overflow. 2000 years.
-const REFERENCE_MOST: i64 = 1 << 40;
-/// Microseconds per tick of the reference time (§3.1).
-const REFERENCE_US: i64 = 64_000;
 
 /// When a packet arrived, on the receiver's own clock: only differences mean something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -119,8 +114,8 @@ pub struct SentLog {
     highest: u64, // one past the highest number reported as received
     covered: u64, // one past the highest number that a report was about
     reports: u32,
-    report_count: Option<u8>,          // of the newest report
-    reference: Option<(i64, Instant)>, // of the last report, unwrapped, in units of 64 ms; when it came
+    report_count: Option<u8>, // of the newest report
+    clock: WireClock,
     refused: FeedbackRefusals,
 }
 
@@ -142,7 +137,7 @@ impl SentLog {
             covered: next.value(),
             reports: 0,
             report_count: None,
-            reference: None,
+            clock: WireClock::reference_time(),
             refused: FeedbackRefusals::default(),
         }
     }
@@ -150,6 +145,11 @@ impl SentLog {
     /// The number that [`SentLog::on_sent`] will give.
     pub fn next_number(&self) -> u16 {
         self.next.wire()
+    }
+
+    /// The same, without the wrap.
+    pub(super) fn next(&self) -> u64 {
+        self.next.value()
     }
 
     /// Records a packet that leaves at `now` and returns its transport-wide number. Stamp all packets of one
@@ -223,20 +223,44 @@ impl SentLog {
             self.refuse(FeedbackRefusal::NotSent);
             return Err(TwccError::NotSent);
         }
-        let reference = self.unwrap_reference(now, report.reference);
-        self.reports = self.reports.wrapping_add(1);
+        let reference = self.clock.unwrap(now, report.reference);
+        if reference.jumped {
+            self.refuse(FeedbackRefusal::ClockJump);
+        }
+        self.begin_report();
         self.cover(&report, base);
         for (offset, time) in report.received() {
-            let number = base + u64::from(offset);
-            let arrival = Arrival(reference * REFERENCE_US + time);
-            match self.received(now, number, arrival) {
-                Ok(acked) => sink.push(acked),
-                Err(reason) => self.refuse(reason),
-            }
+            let arrival = Arrival(reference.micros + time);
+            self.receive(now, base + u64::from(offset), Some(arrival), sink);
         }
+        self.conclude(now, sink);
+        Ok(())
+    }
+
+    /// One more report is read.
+    pub(super) fn begin_report(&mut self) {
+        self.reports = self.reports.wrapping_add(1);
+    }
+
+    /// The report tells that a packet came: unless that is no news it goes into `sink`, or nowhere if nobody knows when.
+    pub(super) fn receive(
+        &mut self,
+        now: Instant,
+        number: u64,
+        arrival: Option<Arrival>,
+        sink: &mut Vec<Acked>,
+    ) {
+        match self.received(now, number, arrival) {
+            Ok(acked) if arrival.is_some() => sink.push(acked),
+            Ok(_) => {}
+            Err(reason) => self.refuse(reason),
+        }
+    }
+
+    /// Nothing more is in the report.
+    pub(super) fn conclude(&mut self, now: Instant, sink: &mut Vec<Acked>) {
         sink.sort_unstable_by_key(|acked| (acked.arrival, acked.number));
         self.settle_losses(now, sink);
-        Ok(())
     }
 
     /// Notes what the report is about, and what a report before it would have been about that did not come.
@@ -246,16 +270,26 @@ impl SentLog {
             self.report_count = Some(report.feedback_count);
         }
         if step > 1 {
-            for number in self.covered.max(self.first)..base {
-                if let Some(entry) = self.entry_mut(number).filter(|entry| entry.fate == Fate::Unknown) {
-                    entry.fate = Fate::Untold;
-                }
-            }
+            self.leave_untold(self.covered, base);
         }
         self.covered = self.covered.max(base + u64::from(report.count));
     }
 
-    fn received(&mut self, now: Instant, number: u64, arrival: Arrival) -> Result<Acked, FeedbackRefusal> {
+    /// A report on the numbers from `first` to before `end` did not come: they are not missed.
+    pub(super) fn leave_untold(&mut self, first: u64, end: u64) {
+        for number in first.max(self.first)..end.min(self.next.value()) {
+            if let Some(entry) = self.entry_mut(number).filter(|entry| entry.fate == Fate::Unknown) {
+                entry.fate = Fate::Untold;
+            }
+        }
+    }
+
+    fn received(
+        &mut self,
+        now: Instant,
+        number: u64,
+        arrival: Option<Arrival>,
+    ) -> Result<Acked, FeedbackRefusal> {
         let entry = self.entry_mut(number).ok_or(FeedbackRefusal::Old)?;
         if now.saturating_duration_since(entry.sent) > MAX_AGE {
             return Err(FeedbackRefusal::Old);
@@ -265,7 +299,7 @@ impl SentLog {
         }
         let late = entry.fate == Fate::Lost;
         entry.fate = Fate::Received;
-        let acked = acked(entry, Some(arrival), late);
+        let acked = acked(entry, arrival, late);
         self.highest = self.highest.max(number + 1);
         Ok(acked)
     }
@@ -298,24 +332,8 @@ impl SentLog {
         }
     }
 
-    /// The reference time nearest to what the last one and our clock let expect: it wraps after 12 days.
-    fn unwrap_reference(&mut self, now: Instant, wire: u32) -> i64 {
-        let mut reference = i64::from(wire);
-        if let Some((last, at)) = self.reference {
-            let expected = last + now.saturating_duration_since(at).as_micros() as i64 / REFERENCE_US;
-            let step = i64::from((wire.wrapping_sub(expected as u32) << 8) as i32 >> 8);
-            if step.abs() > CLOCK_JUMP {
-                self.refuse(FeedbackRefusal::ClockJump);
-            }
-            if (expected + step).abs() < REFERENCE_MOST {
-                reference = expected + step;
-            }
-        }
-        self.reference = Some((reference, now));
-        reference
-    }
-
-    fn refuse(&mut self, reason: FeedbackRefusal) {
+    /// Counts what is not believed.
+    pub(super) fn refuse(&mut self, reason: FeedbackRefusal) {
         self.refused[reason as usize] += 1;
     }
 

@@ -44,11 +44,10 @@ impl Sfu {
             }
             None => Extensions::default(),
         };
-        if let Some(number) = extensions.transport_cc {
-            peer.uplink.feedback.on_received(now, number, on_wire);
-            if let Some(at) = peer.uplink.feedback.next_timeout() {
-                self.timers.at_latest(index, at.max(now + REST));
-            }
+        if peer.uplink.feedback.on_received(now, &header, extensions.transport_cc, on_wire)
+            && let Some(at) = peer.uplink.feedback.next_timeout()
+        {
+            self.timers.at_latest(index, at.max(now + REST));
         }
         peer.uplink.packets += 1;
         let (stream, kind, new) = peer.uplink.route(&header, &extensions, &self.tracks)?;
@@ -226,10 +225,11 @@ impl Sfu {
                 }
                 Ok(Packet::TransportCc(fci)) => {
                     peer.downlink.handle_transport_feedback(now, fci, &mut self.stats);
-                    if peer.downlink.controller.allocation_due(now) {
-                        self.allocate(now, index);
-                    }
-                    self.mark_dirty(index);
+                    self.follow_report(now, index);
+                }
+                Ok(Packet::Ccfb(body)) => {
+                    peer.downlink.handle_stream_feedback(now, body, &mut self.stats);
+                    self.follow_report(now, index);
                 }
                 Ok(Packet::Bye(_) | Packet::Other(_)) => {}
                 Err(_) => self.stats.drop(DropReason::Malformed),
@@ -238,6 +238,15 @@ impl Sfu {
         if let Some(at) = self.peers[index].as_ref().and_then(|peer| peer.downlink.next_timeout()) {
             self.timers.at_latest(index, at.max(now + REST));
         }
+    }
+
+    /// A subscriber's report was read: it may get something else now.
+    fn follow_report(&mut self, now: Instant, index: usize) {
+        let peer = self.peers[index].as_ref();
+        if peer.is_some_and(|peer| peer.downlink.controller.allocation_due(now)) {
+            self.allocate(now, index);
+        }
+        self.mark_dirty(index);
     }
 
     fn handle_keyframe_request(&mut self, now: Instant, index: usize, media: Ssrc) {
@@ -331,7 +340,14 @@ impl Sfu {
 
     fn send_keyframe_request(&mut self, now: Instant, index: usize, owner: usize) {
         if let Some(peer) = self.peers[owner].as_mut() {
-            peer.send_feedback(now, &mut self.tracks, &mut self.egress, &mut self.stats, &mut self.lost);
+            peer.send_feedback(
+                now,
+                &mut self.tracks,
+                &self.wall,
+                &mut self.egress,
+                &mut self.stats,
+                &mut self.lost,
+            );
             let at = self.tracks[index].as_ref().and_then(|track| track.next_timeout(peer.rtt()));
             if let Some(at) = at {
                 self.timers.at_latest(owner, at.max(now + REST));
@@ -398,7 +414,14 @@ impl Sfu {
     pub(super) fn service_media(&mut self, now: Instant, index: usize) {
         let Some(peer) = self.peers[index].as_mut() else { return };
         if peer.connection.is_up() {
-            peer.send_feedback(now, &mut self.tracks, &mut self.egress, &mut self.stats, &mut self.lost);
+            peer.send_feedback(
+                now,
+                &mut self.tracks,
+                &self.wall,
+                &mut self.egress,
+                &mut self.stats,
+                &mut self.lost,
+            );
             peer.downlink.handle_timeout(now, &mut self.stats);
             if peer.report_due <= now {
                 self.report(now, index);

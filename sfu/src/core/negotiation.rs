@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use super::Sfu;
 use crate::command::{Event, MediaKind, NegotiationRole, PublishHint, RemoteSection};
-use crate::congestion::FeedbackKind;
 use crate::ids::PeerId;
 use crate::peer::subscription::SendFormat;
 use crate::sdp::{Accepted, LocalTransport, SendTrack, Setup};
@@ -133,12 +132,12 @@ impl Sfu {
             peer.connection.set_max_message_size(data.max_message_size);
         }
         peer.connection.agree(now, credentials, fingerprint, role, &self.dtls, &mut self.egress);
-        peer.uplink.agree(&accepted.sections);
+        peer.uplink.agree(now, &accepted.sections);
         peer.agreement.settle();
 
         // What was placed before and is no longer has no format; what is now gets one.
         let mut bound = Vec::new();
-        let mut transport_cc = None;
+        let mut feedback = None;
         for slot in 0..peer.downlink.subscriptions.len() {
             let Some(subscription) = peer.downlink.get_mut(slot as u16) else { continue };
             let found = accepted.sections.iter().find_map(|section| {
@@ -147,16 +146,15 @@ impl Sfu {
             });
             subscription.unsupported = accepted.unsupported.contains(&subscription.track_id);
             if let Some(format) = &found {
-                transport_cc = Some(transport_cc.unwrap_or(false) | format.transport_cc);
+                feedback = feedback.max(Some(format.feedback));
                 if !std::mem::replace(&mut subscription.announced, true) {
                     bound.push(subscription.track_id);
                 }
             }
             subscription.format = found;
         }
-        if let Some(transport_cc) = transport_cc {
-            let kind = if transport_cc { FeedbackKind::TransportWide } else { FeedbackKind::ReceiverSide };
-            peer.downlink.set_feedback(now, kind);
+        if let Some(feedback) = feedback {
+            peer.downlink.set_feedback(now, feedback);
         }
 
         let sections = accepted

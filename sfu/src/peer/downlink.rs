@@ -200,7 +200,7 @@ impl Downlink {
         self.get_mut(slot)
     }
 
-    /// Whether the client reports on what it gets packet by packet.
+    /// How the client reports on what it gets.
     pub(crate) fn set_feedback(&mut self, now: Instant, kind: FeedbackKind) {
         if self.feedback != kind {
             self.feedback = kind;
@@ -390,9 +390,19 @@ impl Downlink {
 
     /// A transport-wide report. One that cannot be read changes nothing; the next comes soon.
     pub(crate) fn handle_transport_feedback(&mut self, now: Instant, fci: &[u8], stats: &mut Stats) {
-        let read = self.controller.on_feedback(now, fci);
+        let read = self.controller.on_feedback(now, fci).is_ok();
+        self.handle_acked(now, read, stats);
+    }
+
+    /// The same by stream.
+    pub(crate) fn handle_stream_feedback(&mut self, now: Instant, body: &[u8], stats: &mut Stats) {
+        let read = self.controller.on_stream_feedback(now, body).is_ok();
+        self.handle_acked(now, read, stats);
+    }
+
+    fn handle_acked(&mut self, now: Instant, read: bool, stats: &mut Stats) {
         stats.refuse_feedback(self.controller.take_refused());
-        if read.is_ok() {
+        if read {
             let path = self.controller.repair_path();
             self.repairs.handle_report(now, &path, |copy| self.controller.reported(copy));
             self.release_repairs(now, stats);
@@ -643,7 +653,7 @@ impl Downlink {
         }
         let track = tracks.get(subscription.track)?.as_deref()?;
         let encoding = track.encodings.get(usize::from(item.encoding))?;
-        let numbered = subscription.format.as_ref()?.transport_cc;
+        let numbered = subscription.format.as_ref()?.numbered();
         let next = numbered.then(|| self.controller.peek_number());
         let stamp = Stamp { transport_cc: next, ntp };
         let plain = match item.what {
@@ -692,7 +702,7 @@ impl Downlink {
         let len = connection.protect_rtp(out, plain)?;
         stats.sent.of(kind).count(len);
         self.sent_media = true;
-        self.record(now, len, class, cluster, numbered);
+        self.record(now, &out[..len], class, cluster, numbered);
         Some(len)
     }
 
@@ -711,7 +721,7 @@ impl Downlink {
         let stamp = Stamp { transport_cc: Some(self.controller.peek_number()), ntp };
         let usable = |s: &&mut Box<Subscription>| {
             s.kind == MediaKind::Video
-                && s.format.as_ref().is_some_and(|f| f.transport_cc && f.rtx_payload_type.is_some())
+                && s.format.as_ref().is_some_and(|f| f.numbered() && f.rtx_payload_type.is_some())
         };
         let subscription = self.subscriptions.iter_mut().flatten().find(usable)?;
         let track = tracks.get(subscription.track)?.as_deref()?;
@@ -732,23 +742,26 @@ impl Downlink {
             subscription.write_padding(out, size.as_bytes() as usize, stamp)?
         };
         let len = connection.protect_rtp(out, plain)?;
-        self.record(now, len, PacketClass::Padding, cluster, true);
+        self.record(now, &out[..len], PacketClass::Padding, cluster, true);
         Some(len)
     }
 
     fn record(
         &mut self,
         now: Instant,
-        len: usize,
+        packet: &[u8],
         class: PacketClass,
         cluster: Option<congestion::ClusterId>,
         numbered: bool,
     ) {
-        let size = DataSize::bytes((len + IP_UDP) as u64);
+        let size = DataSize::bytes((packet.len() + IP_UDP) as u64);
         if matches!(class, PacketClass::Audio | PacketClass::Video) {
             self.repairs.earn(size);
         }
         if numbered {
+            if let Some(name) = rtp::name(packet) {
+                self.controller.name_next(now, name);
+            }
             self.controller.on_sent(now, size, class, cluster);
         } else {
             self.controller.on_sent_unnumbered(now, size);

@@ -38,11 +38,12 @@ fn send_rtcp(
 }
 
 impl Peer {
-    /// NACKs and keyframe requests to the publisher, and transport-wide feedback, as far as they are due.
+    /// NACKs and keyframe requests to the publisher, and what arrived of it, as far as they are due.
     pub(crate) fn send_feedback(
         &mut self,
         now: Instant,
         tracks: &mut [Option<Box<Track>>],
+        wall: &WallClock,
         egress: &mut Egress,
         stats: &mut Stats,
         lost: &mut Vec<u16>,
@@ -76,15 +77,15 @@ impl Peer {
                 }
             }
         }
-        self.send_transport_feedback(now, egress, stats);
+        self.report_arrivals(now, wall, egress, stats);
     }
 
-    fn send_transport_feedback(&mut self, now: Instant, egress: &mut Egress, stats: &mut Stats) {
+    fn report_arrivals(&mut self, now: Instant, wall: &WallClock, egress: &mut Egress, stats: &mut Stats) {
         let Some(path) = self.connection.path() else { return };
+        let names = (self.ssrc, self.uplink.media_ssrc);
         loop {
             let out = egress.space();
-            let written =
-                self.uplink.feedback.write(now, &mut out[..LIMIT], self.ssrc, self.uplink.media_ssrc);
+            let written = self.uplink.feedback.write(now, &mut out[..LIMIT], names, wall);
             let Some(plain) = written else { return };
             if let Some(len) = self.connection.protect_rtcp(out, plain) {
                 stats.rtcp.1.count(len);

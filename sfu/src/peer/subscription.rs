@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::command::{Demand, MediaKind};
+use crate::congestion::FeedbackKind;
 use crate::forward::cache::{CachedPacket, PacketCache};
 use crate::forward::keyframe::RequestLimit;
 use crate::forward::redundancy::Earlier;
@@ -29,27 +30,39 @@ pub(crate) struct SendFormat {
     pub(crate) rtx_payload_type: Option<u8>,
     pub(crate) red_payload_type: Option<u8>,
     pub(crate) extensions: ExtensionMap,
-    pub(crate) transport_cc: bool,
+    pub(crate) feedback: FeedbackKind,
 }
 
 impl SendFormat {
     pub(crate) fn new(mid: Mid, section: &SendSection) -> Self {
         let mut extensions = ExtensionMap::default();
-        for (id, uri) in &section.extensions {
-            if let Some(kind) = ExtensionKind::from_uri(uri) {
-                extensions.insert(*id, kind);
+        let kinds = section.extensions.iter().map(|(id, uri)| (*id, ExtensionKind::from_uri(uri)));
+        let transport_cc = section.feedback.has(Feedback::TransportCc);
+        for (id, kind) in kinds.filter_map(|(id, kind)| Some((id, kind?))) {
+            if kind != ExtensionKind::TransportCc || transport_cc {
+                extensions.insert(id, kind);
             }
         }
-        let transport_cc = extensions.id_of(ExtensionKind::TransportCc).is_some()
-            && section.feedback.has(Feedback::TransportCc);
+        let feedback = if extensions.id_of(ExtensionKind::TransportCc).is_some() {
+            FeedbackKind::TransportWide
+        } else if section.feedback.has(Feedback::Ccfb) {
+            FeedbackKind::PerStream
+        } else {
+            FeedbackKind::ReceiverSide
+        };
         SendFormat {
             mid,
             payload_type: section.pt,
             rtx_payload_type: section.rtx_pt,
             red_payload_type: section.red_pt,
             extensions,
-            transport_cc,
+            feedback,
         }
+    }
+
+    /// Whether the client says of each packet what became of it, so that they are numbered.
+    pub(crate) fn numbered(&self) -> bool {
+        self.feedback != FeedbackKind::ReceiverSide
     }
 }
 
@@ -434,7 +447,7 @@ mod tests {
             rtx_payload_type: Some(97),
             red_payload_type: None,
             extensions: ExtensionMap::default(),
-            transport_cc: true,
+            feedback: FeedbackKind::TransportWide,
         });
         let stamp = Stamp { transport_cc: Some(1), ntp: NtpTime::default() };
         let mut out = [0; 1500];

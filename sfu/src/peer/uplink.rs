@@ -1,13 +1,15 @@
 //! What a client sends: which of its streams is which encoding of which track.
 
+mod recorder;
+
 use std::collections::HashMap;
 use std::time::Instant;
 
+use self::recorder::Recorder;
 use crate::command::MediaKind;
-use crate::congestion::FeedbackRecorder;
 use crate::congestion::voice::{Conditions, Voice};
 use crate::ids::{Mid, Ssrc};
-use crate::sdp::{ReceiveSection, Section};
+use crate::sdp::{Feedback, ReceiveSection, Section};
 use crate::stats::DropReason;
 use crate::track::Track;
 use crate::units::NtpTime;
@@ -62,7 +64,7 @@ pub(crate) struct Uplink {
     pub(crate) extensions: ExtensionMap,
     pub(crate) sections: Vec<UplinkSection>,
     pub(crate) streams: HashMap<Ssrc, Stream>,
-    pub(crate) feedback: FeedbackRecorder,
+    pub(crate) feedback: Recorder,
     /// Tracks published here.
     pub(crate) tracks: Vec<usize>,
     /// The client's wall clock behind ours, in microseconds, by the fastest of its sender reports.
@@ -82,7 +84,7 @@ impl Uplink {
             extensions: ExtensionMap::default(),
             sections: Vec::new(),
             streams: HashMap::new(),
-            feedback: FeedbackRecorder::new(now),
+            feedback: Recorder::new(now),
             tracks: Vec::new(),
             clock_offset: None,
             media_ssrc: Ssrc(0),
@@ -106,7 +108,7 @@ impl Uplink {
     }
 
     /// Takes over the sections of a new description; those of the same mid keep their track.
-    pub(crate) fn agree(&mut self, sections: &[Section]) {
+    pub(crate) fn agree(&mut self, now: Instant, sections: &[Section]) {
         let mut old = std::mem::take(&mut self.sections);
         for section in sections {
             let Some(receive) = &section.receive else { continue };
@@ -118,6 +120,11 @@ impl Uplink {
             let track = old.iter_mut().find(|s| s.mid == section.mid).and_then(|s| s.track.take());
             let receive = receive.clone();
             self.sections.push(UplinkSection { mid: section.mid, kind: section.kind, receive, track });
+        }
+        let mut payloads = self.sections.iter().flat_map(|section| &section.receive.payloads);
+        let per_stream = payloads.any(|payload| payload.feedback.has(Feedback::Ccfb));
+        if !self.sections.is_empty() {
+            self.feedback.agree(now, per_stream);
         }
         // Streams are kept, under their section's new index: clients stop telling mid and rid once a stream was
         // reported on (libwebrtc does).

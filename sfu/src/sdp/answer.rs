@@ -85,6 +85,7 @@ pub(super) fn answer(
             prefer(media, codec);
         }
     }
+    choose_reports(remote, used);
     let remote = &*remote;
     let (placements, unplaced, unsupported) = place(lines, remote, used, &old, send);
 
@@ -194,6 +195,20 @@ fn prefer(media: &mut Media, codec: Codec) {
         .map(|p| p.pt)
         .collect();
     media.payloads.sort_by_key(|p| !wanted.contains(&p.apt.unwrap_or(p.pt)));
+}
+
+/// One kind of reports for the whole transport, since there is one estimate: where transport-wide ones are offered, `ack
+/// ccfb` is not taken.
+fn choose_reports(remote: &mut Remote, used: &[bool]) {
+    let transport_wide = |media: &Media| {
+        media.extensions.iter().any(|e| e.uri == extension::TRANSPORT_CC)
+            && media.payloads.iter().any(|p| p.format.is_some() && p.feedback.has(Feedback::TransportCc))
+    };
+    if remote.media.iter().zip(used).any(|(media, used)| *used && transport_wide(media)) {
+        for payload in remote.media.iter_mut().flat_map(|media| &mut media.payloads) {
+            payload.feedback = payload.feedback.without(Feedback::Ccfb);
+        }
+    }
 }
 
 /// Stereo as soon as one track wants it, DTX only while none of them objects.

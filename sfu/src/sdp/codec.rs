@@ -20,10 +20,15 @@ pub enum Feedback {
     Remb = 8,
     /// `transport-cc`: arrival times of all packets of the transport.
     TransportCc = 16,
+    /// `ack ccfb`: the same by stream (RFC 8888 §6). Of the whole section, never of one payload type.
+    Ccfb = 32,
 }
 
 impl Feedback {
-    pub(super) const ALL: [Feedback; 5] =
+    pub(super) const ALL: [Feedback; 6] =
+        [Feedback::Remb, Feedback::TransportCc, Feedback::Fir, Feedback::Nack, Feedback::Pli, Feedback::Ccfb];
+    /// What stands behind a payload type.
+    pub(super) const OF_PAYLOADS: [Feedback; 5] =
         [Feedback::Remb, Feedback::TransportCc, Feedback::Fir, Feedback::Nack, Feedback::Pli];
 
     /// As in `a=rtcp-fb`, after the payload type.
@@ -34,6 +39,7 @@ impl Feedback {
             Feedback::Fir => "ccm fir",
             Feedback::Remb => "goog-remb",
             Feedback::TransportCc => "transport-cc",
+            Feedback::Ccfb => "ack ccfb",
         }
     }
 }
@@ -52,6 +58,12 @@ impl FeedbackSet {
     #[must_use]
     pub const fn with(self, feedback: Feedback) -> FeedbackSet {
         FeedbackSet(self.0 | feedback as u8)
+    }
+
+    /// This set with `feedback` not in it.
+    #[must_use]
+    pub(super) const fn without(self, feedback: Feedback) -> FeedbackSet {
+        FeedbackSet(self.0 & !(feedback as u8))
     }
 
     /// What both sets have.

@@ -265,10 +265,13 @@ impl Lines {
 }
 
 impl OwnPayload {
-    /// What we can make use of. Audio is resent only where RED does not already protect it.
+    /// What we can make use of. Audio is resent only where RED does not already protect it. `ack ccfb` is not
+    /// offered beside `transport-cc`: libwebrtc, where it knows both, answers `ack ccfb` alone.
     fn feedback(&self, kind: MediaKind) -> FeedbackSet {
         match kind {
-            MediaKind::Video => Feedback::ALL.into_iter().fold(FeedbackSet::default(), FeedbackSet::with),
+            MediaKind::Video => {
+                Feedback::OF_PAYLOADS.into_iter().fold(FeedbackSet::default(), FeedbackSet::with)
+            }
             MediaKind::Audio if self.red_pt.is_some() => FeedbackSet::default().with(Feedback::TransportCc),
             MediaKind::Audio => FeedbackSet::default().with(Feedback::TransportCc).with(Feedback::Nack),
         }

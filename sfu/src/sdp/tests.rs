@@ -2,6 +2,7 @@
 
 mod offerer;
 mod offers;
+mod reports;
 mod untrusted;
 
 use self::offers::{Client, Style, audio, data, sections, video};
@@ -158,7 +159,7 @@ fn tracks_are_placed_under_the_numbers_of_the_offer() {
     assert!(video.extensions.contains(&(4, extension::MID)));
     assert!(video.extensions.contains(&(3, extension::TRANSPORT_CC)));
     assert!(video.extensions.iter().all(|(_, uri)| *uri != extension::RID));
-    assert!(Feedback::ALL.into_iter().all(|fb| video.feedback.has(fb)));
+    assert!(Feedback::OF_PAYLOADS.into_iter().all(|fb| video.feedback.has(fb)));
     let audio = accepted.sections[0].send.as_ref().expect("a track");
     assert_eq!((audio.pt, audio.rtx_pt, audio.red_pt), (111, None, Some(63)));
     assert!(audio.feedback.has(Feedback::TransportCc) && !audio.feedback.has(Feedback::Nack));

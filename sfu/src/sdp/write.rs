@@ -154,12 +154,15 @@ impl Session<'_> {
         for payload in &section.payloads {
             let pt = payload.pt;
             attributes.value("rtpmap", format!("{pt} {}", payload.encoding));
-            for feedback in Feedback::ALL.into_iter().filter(|fb| payload.feedback.has(*fb)) {
+            for feedback in Feedback::OF_PAYLOADS.into_iter().filter(|fb| payload.feedback.has(*fb)) {
                 attributes.value("rtcp-fb", format!("{pt} {}", feedback.as_str()));
             }
             if !payload.fmtp.is_empty() {
                 attributes.value("fmtp", format!("{pt} {}", payload.fmtp));
             }
+        }
+        if section.payloads.iter().any(|payload| payload.feedback.has(Feedback::Ccfb)) {
+            attributes.value("rtcp-fb", format!("* {}", Feedback::Ccfb.as_str()));
         }
         for rid in section.rids {
             attributes.value("rid", format!("{rid} recv"));

@@ -1,7 +1,7 @@
-//! RTCP (RFC 3550 §6, RFC 4585 §6, RFC 5104 §4.3.1, draft-alvestrand-rmcat-remb-03): compound packets are
+//! RTCP (RFC 3550 §6, RFC 4585 §6, RFC 5104 §4.3.1, RFC 8888, draft-alvestrand-rmcat-remb-03): compound packets are
 //! walked without allocation; a sub-packet whose body is bad is an error of its own and does not hide the rest.
 //!
-//! The payload of transport-wide feedback is read by `congestion::twcc`.
+//! The payloads of feedback for congestion control are read by `congestion::twcc` and `congestion::ccfb`.
 #![expect(
     clippy::copy_iterator,
     reason = "a list is a slice with a position; whoever copies it reads it again"
@@ -30,6 +30,8 @@ pub const PT_PSFB: u8 = 206;
 pub const FMT_NACK: u8 = 1;
 /// Feedback format of transport-wide congestion control.
 pub const FMT_TRANSPORT_CC: u8 = 15;
+/// Feedback format of congestion control feedback by stream (RFC 8888 §3.1).
+pub const FMT_CCFB: u8 = 11;
 /// Feedback format of FIR.
 pub const FMT_FIR: u8 = 4;
 /// Feedback format of application layer feedback, under which REMB goes.
@@ -97,6 +99,8 @@ pub enum Packet<'a> {
     Remb(u64),
     /// Transport-wide feedback: its payload behind the two SSRCs.
     TransportCc(&'a [u8]),
+    /// Congestion control feedback by stream: all behind the SSRC of its sender, since there is no other.
+    Ccfb(&'a [u8]),
     /// Nothing that we act on.
     Other(u8),
 }
@@ -156,6 +160,7 @@ fn parse(packet: &[u8]) -> Result<Packet<'_>, RtcpError> {
             match (kind, count) {
                 (PT_RTPFB, FMT_NACK) => Ok(Packet::Nack(media, Nacks { rest, base: 0, mask: 0 })),
                 (PT_RTPFB, FMT_TRANSPORT_CC) => Ok(Packet::TransportCc(rest)),
+                (PT_RTPFB, FMT_CCFB) => Ok(Packet::Ccfb(&body[4..])),
                 (PT_PSFB, FMT_NACK) => Ok(Packet::Pli(media)),
                 (PT_PSFB, FMT_FIR) => Ok(Packet::Fir(FirEntries(rest))),
                 (PT_PSFB, FMT_AFB) if rest.starts_with(b"REMB") => {

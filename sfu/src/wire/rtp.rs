@@ -114,6 +114,13 @@ impl FixedHeader {
     }
 }
 
+/// SSRC and sequence number of a packet; they are not encrypted. `None` if it ends before.
+pub fn name(packet: &[u8]) -> Option<(Ssrc, u16)> {
+    let (fixed, _) = packet.split_first_chunk::<FIXED_HEADER>()?;
+    let ssrc = u32::from_be_bytes([fixed[8], fixed[9], fixed[10], fixed[11]]);
+    Some((Ssrc(ssrc), u16::from_be_bytes([fixed[2], fixed[3]])))
+}
+
 /// Lengthens a packet without padding to `len` bytes by padding (RFC 3550 §5.1), if that takes 255 bytes at most and
 /// `packet` has them. Returns the length it has then; `plain` before.
 pub fn pad(packet: &mut [u8], plain: usize, len: usize) -> usize {

@@ -1,6 +1,6 @@
 //! A scripted receiver: what a browser would show, and what it would report.
 //!
-//! It asks for missing packets (NACK) and for keyframes (PLI), writes transport-wide feedback, and decodes what libwebrtc
+//! It asks for missing packets (NACK) and for keyframes (PLI), writes feedback for congestion control, and decodes what libwebrtc
 //! would decode ([`video`]), shown or played when it would be ([`playout`]).
 //! Always: memory is bounded; nothing it is sent makes it panic.
 
@@ -9,8 +9,9 @@ mod video;
 
 use std::time::{Duration, Instant};
 
-use sfu::congestion::FeedbackRecorder;
+use sfu::congestion::{FeedbackRecorder, StreamRecorder};
 use sfu::ids::{SeqNo, Ssrc};
+use sfu::units::WallClock;
 
 use self::video::Video;
 use crate::rtp::{ExtensionIds, RtpPacket, red};
@@ -103,13 +104,21 @@ struct Audio {
     stats: AudioStats,
 }
 
+/// What arrived, in the form of its reports.
+#[derive(Debug)]
+enum Recorder {
+    TransportWide(FeedbackRecorder),
+    PerStream(StreamRecorder, WallClock),
+}
+
 /// A receiving client.
 #[derive(Debug)]
 pub struct Receiver {
     start: Instant,
     ssrc: Ssrc,
     extensions: ExtensionIds,
-    recorder: FeedbackRecorder,
+    recorder: Recorder,
+    reported: u64,
     videos: Vec<Video>,
     audios: Vec<Audio>,
     redundancy: Option<u8>,
@@ -118,16 +127,27 @@ pub struct Receiver {
 impl Receiver {
     /// A client that reports as `ssrc`.
     pub fn new(start: Instant, ssrc: Ssrc, extensions: ExtensionIds) -> Receiver {
-        let recorder = FeedbackRecorder::new(start);
+        let recorder = Recorder::TransportWide(FeedbackRecorder::new(start));
         Receiver {
             start,
             ssrc,
             extensions,
             recorder,
+            reported: 0,
             videos: Vec::new(),
             audios: Vec::new(),
             redundancy: None,
         }
+    }
+
+    /// It reports by stream (RFC 8888) from now on.
+    pub fn report_by_stream(&mut self, wall: WallClock) {
+        self.recorder = Recorder::PerStream(StreamRecorder::default(), wall);
+    }
+
+    /// Bytes of feedback for congestion control so far.
+    pub fn reported(&self) -> u64 {
+        self.reported
     }
 
     /// Audio of this payload type carries earlier packets, of 20 ms each.
@@ -160,8 +180,14 @@ impl Receiver {
     /// An RTP packet arrived, decrypted. Anything else is ignored.
     pub fn handle_rtp(&mut self, now: Instant, bytes: &[u8]) {
         let Some(packet) = RtpPacket::read(bytes, &self.extensions) else { return };
-        if let Some(number) = packet.transport_number {
-            self.recorder.on_received(now, number, bytes.len());
+        match (&mut self.recorder, packet.transport_number) {
+            (Recorder::TransportWide(recorder), Some(number)) => {
+                recorder.on_received(now, number, bytes.len());
+            }
+            (Recorder::TransportWide(_), None) => {}
+            (Recorder::PerStream(recorder, _), _) => {
+                recorder.on_received(now, packet.ssrc, packet.sequence, bytes.len());
+            }
         }
         let ssrc = packet.ssrc;
         let of = |video: &&mut Video| video.stream.ssrc == ssrc || video.stream.rtx == Some(ssrc);
@@ -174,10 +200,14 @@ impl Receiver {
     /// When `poll_rtcp` may have something.
     pub fn next_timeout(&self) -> Option<Instant> {
         let videos = self.videos.iter().filter_map(Video::next_timeout);
-        videos.chain(self.recorder.next_timeout()).min()
+        let report = match &self.recorder {
+            Recorder::TransportWide(recorder) => recorder.next_timeout(),
+            Recorder::PerStream(recorder, _) => recorder.next_timeout(),
+        };
+        videos.chain(report).min()
     }
 
-    /// The next RTCP packet due: NACK, PLI or transport-wide feedback. Call until `None`.
+    /// The next RTCP packet due: NACK, PLI or feedback for congestion control. Call until `None`.
     pub fn poll_rtcp(&mut self, now: Instant) -> Option<Vec<u8>> {
         let (ssrc, start) = (self.ssrc, self.start);
         for video in &mut self.videos {
@@ -188,7 +218,11 @@ impl Receiver {
         }
         let mut buf = [0; 1200];
         let media = self.videos.first().map_or(Ssrc(0), |video| video.stream.ssrc);
-        let len = self.recorder.write(now, &mut buf, ssrc, media)?;
+        let len = match &mut self.recorder {
+            Recorder::TransportWide(recorder) => recorder.write(now, &mut buf, ssrc, media),
+            Recorder::PerStream(recorder, wall) => recorder.write(now, &mut buf, ssrc, wall.ntp(now)),
+        }?;
+        self.reported += len as u64;
         Some(buf[..len].to_vec())
     }
 

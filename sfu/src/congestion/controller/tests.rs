@@ -49,6 +49,43 @@ fn run(controller: &mut Controller, now: &mut Instant, time: Duration, reports: 
     }
 }
 
+/// A receiver may well report that nothing came (RFC 8888 §3.1).
+#[test]
+fn a_report_by_stream_without_news_ends_no_silence() {
+    let mut now = clock::start();
+    let config = Config { feedback: FeedbackKind::PerStream, ..Config::default() };
+    let mut controller = Controller::new(now, config);
+    let wall = crate::units::WallClock { instant: now, unix: Duration::from_secs(1_700_000_000) };
+    let mut recorder = crate::congestion::StreamRecorder::default();
+    for packet in 0..200_u16 {
+        let arrives = packet < 100;
+        controller.name_next(now, (Ssrc(1), packet));
+        controller.on_sent(now, DataSize::bytes(250), PacketClass::Audio, None);
+        if arrives {
+            recorder.on_received(now, Ssrc(1), packet, 250);
+        }
+        let mut buf = [0; 1200];
+        let written = recorder.write(now, &mut buf, Ssrc(1), wall.ntp(now));
+        let report = match written {
+            Some(len) => buf[8..len].to_vec(),
+            None if arrives => Vec::new(),
+            None => {
+                let time = wall.ntp(now).middle().to_be_bytes();
+                [&[0, 0, 0, 1][..], &100_u16.to_be_bytes(), &[0, 0], &time].concat()
+            }
+        };
+        if !report.is_empty() {
+            controller.on_stream_feedback(now, &report).expect("an honest report");
+        }
+        controller.handle_timeout(now);
+        assert_eq!(controller.feedback(now), FeedbackKind::PerStream);
+        assert!(!arrives || !controller.snapshot().silent, "packet {packet}");
+        now += ms(20);
+    }
+    assert!(controller.outage(), "two seconds without an arrival");
+    assert_eq!(controller.take_refused(), [0; 5]);
+}
+
 #[test]
 fn unmet_demand_asks_for_a_probe_at_once() {
     let now = clock::start();

@@ -129,23 +129,20 @@ fn numbers_and_reference_times_wrap() {
 }
 
 #[test]
-fn a_clock_that_leaps_is_noticed_and_overflows_nothing() {
+fn a_clock_that_leaps_is_noticed() {
     let mut now = clock::start();
     let mut log = SentLog::new();
     let mut sink = Vec::new();
     let mut wire = 5_u32;
-    // As far ahead as can be told from going back, 20 million times: more than 2^63 us.
-    log.reference = Some((REFERENCE_MOST - (1 << 24), now));
-    for round in 0..8_u64 {
+    for _ in 0..8 {
         let base = log.next_number();
         send(&mut log, now, 1);
         log.on_feedback(now, &report(base, 1, wire, &[0x2001], &[0]), &mut sink).expect("valid");
-        let arrival = sink[0].arrival.expect("received").as_micros();
-        assert!(arrival.abs() <= REFERENCE_MOST * REFERENCE_US, "round {round}: {arrival}");
+        assert_eq!(sink.len(), 1, "it is believed all the same");
         wire = (wire + 0x7f_ffff) & 0xff_ffff;
         now += Duration::from_millis(64);
     }
-    assert!(log.take_refused()[FeedbackRefusal::ClockJump as usize] >= 7);
+    assert_eq!(log.take_refused()[FeedbackRefusal::ClockJump as usize], 7);
 
     // Honest ones are late or early by less, also after long silence.
     let mut log = SentLog::new();

@@ -43,6 +43,7 @@ impl Downlink {
         };
         Explanation {
             connected,
+            feedback: self.controller.feedback(now),
             budget: self.controller.budget(),
             policy: self.policy,
             redundancy: self.redundancy.get(),

@@ -121,6 +121,14 @@ fn remb_keeps_eighteen_bits() {
     assert_eq!(read(&bytes), [Ok(Packet::Remb(0))]);
 }
 
+/// RFC 8888 §3.1: where other feedback names its stream, the first block begins.
+#[test]
+fn feedback_by_stream_has_no_ssrc_of_its_own() {
+    let bytes = [0x8b, PT_RTPFB, 0, 5, 0, 0, 0, 1, 0, 0, 0, 2, 0, 9, 0, 2, 0x80, 1, 0x80, 0, 1, 2, 3, 4];
+    assert_eq!(read(&bytes), [Ok(Packet::Ccfb(&bytes[8..]))]);
+    assert_eq!(read(&[0x8b, PT_RTPFB, 0, 1, 0, 0, 0, 1]), [Err(RtcpError::Body(PT_RTPFB))]);
+}
+
 #[test]
 fn padding_is_taken_off_and_must_fit() {
     let bytes = [0xaf, PT_RTPFB, 0, 5, 0, 0, 0, 1, 0, 0, 0, 2, 9, 9, 9, 9, 9, 9, 9, 9, 9, 0, 0, 3];

@@ -25,6 +25,7 @@ use sfu::units::{DataSize, WallClock};
 pub use self::host::{Host, Stalls};
 pub use self::hostile::{Attack, Forgery};
 pub use self::publisher::{Published, Publisher};
+pub use self::sdp::Reports;
 pub use self::server::Server;
 pub use self::subscriber::{Heard, Seen, Subscriber};
 use crate::camera::{Camera, CameraConfig, Microphone};
@@ -210,11 +211,21 @@ impl Call {
         camera: fn(u32, &str, ExtensionIds) -> CameraConfig,
         access: Access,
     ) -> PublisherId {
+        self.publish_with(camera, access, Reports::TransportWide)
+    }
+
+    /// The same for a client that takes such reports on what it sends.
+    pub fn publish_with(
+        &mut self,
+        camera: fn(u32, &str, ExtensionIds) -> CameraConfig,
+        access: Access,
+        reports: Reports,
+    ) -> PublisherId {
         let (peer, address) = self.join(NegotiationRole::Answerer);
         let first = u32::from(self.next) * 1000;
-        let config = camera(first, sdp::VIDEO.0, sdp::EXTENSIONS);
+        let config = camera(first, sdp::VIDEO.0, reports.extensions());
         let rids: Vec<_> = config.layers.iter().filter_map(|layer| layer.rid).collect();
-        self.command(Command::Offer { peer, id: 1, sdp: sdp::offer(&rids), hints: Vec::new() });
+        self.command(Command::Offer { peer, id: 1, sdp: sdp::offer(&rids, reports), hints: Vec::new() });
         self.expect_event(|event| match event {
             Event::Answer { peer: of, .. } => (*of == peer).then_some(()),
             Event::DescriptionRefused { reason, .. } => panic!("{reason}"),
@@ -238,7 +249,7 @@ impl Call {
         let mut microphone = Microphone::new(now, Ssrc(first + 100), mid, payload_type, self.net.seed());
         microphone.set_speaking(true);
         let wall = WallClock { instant: self.start, unix: server::EPOCH };
-        let node = Publisher::new(now, camera, microphone, (address, SERVER), wall);
+        let node = Publisher::new(now, (camera, microphone), (address, SERVER), wall, reports);
         let node = self.net.add(&[address], node);
         let id = PublisherId { node, peer, audio: tracks[0].1, video: tracks[1].1 };
         self.publishers.push((node, id));
@@ -255,18 +266,54 @@ impl Call {
     /// The same for several publishers, with what is wanted of each camera.
     pub fn subscribe_all(&mut self, publishers: &[(PublisherId, Demand)], access: Access) -> SubscriberId {
         let (peer, address) = self.join(NegotiationRole::Offerer);
-        let tracks = || publishers.iter().flat_map(|(p, demand)| [(p.audio, *demand), (p.video, *demand)]);
-        for (track, demand) in tracks() {
-            let (stream_id, label) = (format!("PA_{}|", track.0 / 10), label(track));
-            self.command(Command::Subscribe { peer, track, stream_id, label, demand });
-        }
+        self.want(peer, publishers);
         let (id, offer) = self.expect_event(|event| match event {
             Event::Offer { peer: of, id, sdp, .. } => (*of == peer).then(|| (*id, sdp.clone())),
             _ => None,
         });
         let answer = sdp::answer(&offer);
         self.command(Command::Answer { peer, id, sdp: answer.sdp.clone() });
-        for (track, _) in tracks() {
+        self.receive(publishers, &access, (peer, address), answer, Reports::TransportWide)
+    }
+
+    /// The same for a client that offers, as all do that have one connection for both directions, and that reports so.
+    pub fn subscribe_by_offer(
+        &mut self,
+        publishers: &[(PublisherId, Demand)],
+        access: Access,
+        reports: Reports,
+    ) -> SubscriberId {
+        let (peer, address) = self.join(NegotiationRole::Answerer);
+        self.want(peer, publishers);
+        let sdp = sdp::offer_to_receive(publishers.len(), reports);
+        self.command(Command::Offer { peer, id: 1, sdp, hints: Vec::new() });
+        let answer = self.expect_event(|event| match event {
+            Event::Answer { peer: of, sdp, .. } => (*of == peer).then(|| sdp::answer(sdp)),
+            Event::DescriptionRefused { reason, .. } => panic!("{reason}"),
+            _ => None,
+        });
+        self.receive(publishers, &access, (peer, address), answer, reports)
+    }
+
+    fn want(&mut self, peer: PeerId, publishers: &[(PublisherId, Demand)]) {
+        for (track, demand) in
+            publishers.iter().flat_map(|(p, demand)| [(p.audio, demand), (p.video, demand)])
+        {
+            let (stream_id, label) = (format!("PA_{}|", track.0 / 10), label(track));
+            self.command(Command::Subscribe { peer, track, stream_id, label, demand: *demand });
+        }
+    }
+
+    /// A subscriber has agreed on its tracks: its media may come.
+    fn receive(
+        &mut self,
+        publishers: &[(PublisherId, Demand)],
+        access: &Access,
+        (peer, address): (PeerId, SocketAddr),
+        answer: sdp::Answer,
+        reports: Reports,
+    ) -> SubscriberId {
+        for track in publishers.iter().flat_map(|(publisher, _)| [publisher.audio, publisher.video]) {
             self.expect_event(|event| match event {
                 Event::SubscriptionBound { peer: of, track: it } => {
                     (*of == peer && *it == track).then_some(())
@@ -276,7 +323,7 @@ impl Call {
             });
         }
         let now = self.net.now();
-        let node = Subscriber::new(self.start, now, answer, (address, SERVER));
+        let node = Subscriber::new(self.start, now, answer, (address, SERVER), reports);
         let node = Call::host(&mut self.net, self.machines, node);
         let node = self.net.add(&[address], node);
         self.net.set_link(self.server, node, access.down);

@@ -1,17 +1,17 @@
 //! A client that sends: camera and microphone, answers to NACK and PLI, sender reports.
 //!
-//! Its encoders keep their rates: what it reads of transport-wide feedback is counted, not obeyed.
+//! Its encoders keep their rates: what it reads of feedback for congestion control is counted, not obeyed.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use sfu::congestion::twcc;
+use sfu::congestion::{ccfb, twcc};
 use sfu::ids::{Rid, Ssrc};
 use sfu::units::WallClock;
 use sfu::wire::rtcp::{self, Packet, SenderInfo, Writer};
 
-use super::sdp::{EXTENSIONS, RED};
+use super::sdp::{RED, Reports};
 use crate::camera::{Camera, Microphone};
 use crate::net::{Node, Transmit};
 use crate::rtp::RtpPacket;
@@ -32,6 +32,8 @@ pub struct Published {
     pub resent: u64,
     /// Packets that transport-wide feedback says arrived, and did not.
     pub reported: (u64, u64),
+    /// The same of feedback by stream.
+    pub reported_by_stream: (u64, u64),
 }
 
 /// See the module's page.
@@ -47,15 +49,16 @@ pub struct Publisher {
     sent: BTreeMap<Ssrc, (u32, u32)>,
     outbox: VecDeque<Vec<u8>>,
     published: Published,
+    reports: Reports,
 }
 
 impl Publisher {
     pub(super) fn new(
         now: Instant,
-        camera: Camera,
-        microphone: Microphone,
+        (camera, microphone): (Camera, Microphone),
         (local, server): (SocketAddr, SocketAddr),
         wall: WallClock,
+        reports: Reports,
     ) -> Publisher {
         Publisher {
             camera,
@@ -68,6 +71,7 @@ impl Publisher {
             sent: BTreeMap::new(),
             outbox: VecDeque::new(),
             published: Published::default(),
+            reports,
         }
     }
 
@@ -101,7 +105,7 @@ impl Publisher {
     fn send(&mut self, mut packet: RtpPacket) {
         packet.transport_number = Some(self.number);
         self.number = self.number.wrapping_add(1);
-        self.outbox.push_back(packet.write(&EXTENSIONS));
+        self.outbox.push_back(packet.write(&self.reports.extensions()));
     }
 
     fn send_media(&mut self, packet: RtpPacket) {
@@ -149,6 +153,16 @@ impl Node for Publisher {
                     let came = report.received().count() as u64;
                     self.published.reported.0 += came;
                     self.published.reported.1 += u64::from(report.count) - came;
+                }
+                Packet::Ccfb(body) => {
+                    let report = ccfb::parse(body).expect("the core writes whole reports");
+                    let counted = &mut self.published.reported_by_stream;
+                    for metric in report.blocks().flat_map(|block| block.metrics()) {
+                        match metric {
+                            ccfb::Metric::Arrived(_) => counted.0 += 1,
+                            ccfb::Metric::Missing => counted.1 += 1,
+                        }
+                    }
                 }
                 Packet::SenderReport(..)
                 | Packet::ReceiverReport(..)

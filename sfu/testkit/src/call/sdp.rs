@@ -1,4 +1,4 @@
-//! Descriptions as clients write them: a publisher's offer, and a subscriber's answer to ours.
+//! Descriptions as clients write them: a publisher's offer, a subscriber's, and a subscriber's answer to ours.
 
 use sfu::ids::{Rid, Ssrc};
 
@@ -29,44 +29,109 @@ const URIS: [&str; 5] = [
 const TRANSPORT: &str = "a=ice-ufrag:them\na=ice-pwd:themthemthemthemthemthem\na=fingerprint:sha-256 53:3F:6D:08:A7:1F:\
                          6F:F6:1E:E8:EB:B2:20:FA:DE:F3:32:F5:C0:44:16:4F:30:E2:D8:29:C7:A0:3D:DF:E0:FC\n";
 
+/// Which feedback for congestion control a client offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reports {
+    /// `transport-cc`.
+    TransportWide,
+    /// `ack ccfb` (RFC 8888), nothing else.
+    PerStream,
+}
+
+impl Reports {
+    /// Header extensions that go with it.
+    pub(super) fn extensions(self) -> ExtensionIds {
+        match self {
+            Reports::TransportWide => EXTENSIONS,
+            Reports::PerStream => ExtensionIds { transport_cc: None, ..EXTENSIONS },
+        }
+    }
+
+    fn of_payload(self, payload_type: u8) -> String {
+        match self {
+            Reports::TransportWide => format!("a=rtcp-fb:{payload_type} transport-cc\n"),
+            Reports::PerStream => String::new(),
+        }
+    }
+}
+
 fn ids(ids: &ExtensionIds) -> [Option<u8>; 5] {
     [ids.mid, ids.rid, ids.repaired_rid, ids.transport_cc, ids.audio_level]
 }
 
 /// A microphone, and a camera with these encodings (none: of one stream).
-pub(super) fn offer(rids: &[Rid]) -> String {
-    let extensions: String = ids(&EXTENSIONS)
-        .iter()
-        .zip(URIS)
-        .filter_map(|(id, uri)| Some(format!("a=extmap:{} {uri}\n", (*id)?)))
-        .collect();
-    let section = |kind: &str, mid: &str, payloads: String, more: String| {
-        format!(
-            "m={kind} 9 UDP/TLS/RTP/SAVPF {payloads}\nc=IN IP4 0.0.0.0\n{TRANSPORT}a=setup:actpass\na=mid:{mid}\n\
-             {extensions}a=sendonly\na=rtcp-mux\na=rtcp-rsize\n{more}"
-        )
+pub(super) fn offer(rids: &[Rid], reports: Reports) -> String {
+    let section = |kind: &str, mid: &str, payloads: &str, more: &str| {
+        section((kind, mid, payloads), "sendonly", reports, more)
     };
     let (audio, opus) = AUDIO;
     let (video, vp8, rtx) = VIDEO;
-    let mut more = format!(
-        "a=rtpmap:{vp8} VP8/90000\na=rtcp-fb:{vp8} transport-cc\na=rtcp-fb:{vp8} nack\na=rtcp-fb:{vp8} nack pli\n\
-         a=rtpmap:{rtx} rtx/90000\na=fmtp:{rtx} apt={vp8}\n"
-    );
+    let mut more = video_lines(reports);
     if !rids.is_empty() {
         let names: Vec<&str> = rids.iter().map(Rid::as_str).collect();
         let sends: String = names.iter().map(|name| ["a=rid:", name, " send\n"].concat()).collect();
         more = [&more, &sends, "a=simulcast:send ", &names.join(";"), "\n"].concat();
     }
-    let audio_lines = format!(
-        "a=rtpmap:{opus} opus/48000/2\na=rtcp-fb:{opus} transport-cc\n\
-         a=rtpmap:{RED} red/48000/2\na=fmtp:{RED} {opus}/{opus}\n"
-    );
-    let sdp = format!(
-        "v=0\no=- 1 2 IN IP4 127.0.0.1\ns=-\nt=0 0\na=group:BUNDLE {audio} {video}\na=extmap-allow-mixed\n{}{}",
-        section("audio", audio, format!("{opus} {RED}"), audio_lines),
-        section("video", video, format!("{vp8} {rtx}"), more),
-    );
-    sdp.replace('\n', "\r\n")
+    let sections = [
+        section("audio", audio, &format!("{opus} {RED}"), &audio_lines(reports)),
+        section("video", video, &format!("{vp8} {rtx}"), &more),
+    ];
+    session(&format!("{audio} {video}"), &sections.concat())
+}
+
+/// As many sections to receive in as there are publishers, for sound and for video.
+pub(super) fn offer_to_receive(publishers: usize, reports: Reports) -> String {
+    let ((_, opus), (_, vp8, rtx)) = (AUDIO, VIDEO);
+    let mids: Vec<String> = (0..2 * publishers).map(|mid| mid.to_string()).collect();
+    let sections = mids.iter().enumerate().map(|(index, mid)| {
+        if index % 2 == 0 {
+            let payloads = format!("{opus} {RED}");
+            section(("audio", mid, &payloads), "recvonly", reports, &audio_lines(reports))
+        } else {
+            section(("video", mid, &format!("{vp8} {rtx}")), "recvonly", reports, &video_lines(reports))
+        }
+    });
+    session(&mids.join(" "), &sections.collect::<String>())
+}
+
+fn session(bundle: &str, sections: &str) -> String {
+    let head = "v=0\no=- 1 2 IN IP4 127.0.0.1\ns=-\nt=0 0\na=group:BUNDLE";
+    format!("{head} {bundle}\na=extmap-allow-mixed\n{sections}").replace('\n', "\r\n")
+}
+
+fn section(
+    (kind, mid, payloads): (&str, &str, &str),
+    direction: &str,
+    reports: Reports,
+    more: &str,
+) -> String {
+    let extensions: String = ids(&reports.extensions())
+        .iter()
+        .zip(URIS)
+        .filter_map(|(id, uri)| Some(format!("a=extmap:{} {uri}\n", (*id)?)))
+        .collect();
+    let by_stream = if reports == Reports::PerStream { "a=rtcp-fb:* ack ccfb\n" } else { "" };
+    format!(
+        "m={kind} 9 UDP/TLS/RTP/SAVPF {payloads}\nc=IN IP4 0.0.0.0\n{TRANSPORT}a=setup:actpass\na=mid:{mid}\n\
+         {extensions}a={direction}\na=rtcp-mux\na=rtcp-rsize\n{by_stream}{more}"
+    )
+}
+
+fn audio_lines(reports: Reports) -> String {
+    let (_, opus) = AUDIO;
+    format!(
+        "a=rtpmap:{opus} opus/48000/2\n{}a=rtpmap:{RED} red/48000/2\na=fmtp:{RED} {opus}/{opus}\n",
+        reports.of_payload(opus)
+    )
+}
+
+fn video_lines(reports: Reports) -> String {
+    let (_, vp8, rtx) = VIDEO;
+    format!(
+        "a=rtpmap:{vp8} VP8/90000\n{}a=rtcp-fb:{vp8} nack\na=rtcp-fb:{vp8} nack pli\n\
+         a=rtpmap:{rtx} rtx/90000\na=fmtp:{rtx} apt={vp8}\n",
+        reports.of_payload(vp8)
+    )
 }
 
 /// A stream that an offer of ours announces.
@@ -79,9 +144,10 @@ pub(super) struct Announced {
     pub(super) rtx: Option<Ssrc>,
 }
 
-/// What a subscriber makes of our offer: all of it wanted.
+/// What a subscriber makes of a description of ours: all of it wanted.
 #[derive(Debug)]
 pub(super) struct Answer {
+    /// The answer, if it is an offer.
     pub(super) sdp: String,
     pub(super) extensions: ExtensionIds,
     pub(super) streams: Vec<Announced>,

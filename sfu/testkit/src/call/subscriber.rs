@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use sfu::ids::{Ssrc, TrackId};
-use sfu::units::RtpTime;
+use sfu::units::{RtpTime, WallClock};
 use sfu::uplink::reception::Reception;
 use sfu::wire::rtcp::{self, Packet, Writer};
 
 use super::hostile::{Attack, Attacker};
-use super::sdp::{Announced, Answer};
+use super::sdp::{Announced, Answer, Reports};
+use super::server::EPOCH;
 use crate::net::{Node, Transmit};
 use crate::receiver::playout::{self, Played};
 use crate::receiver::{AudioArrival, ReceivedStream, Receiver, VideoStats};
@@ -61,6 +62,11 @@ impl<'a> Seen<'a> {
     /// Audio packets that came with earlier ones in them.
     pub fn redundant_audio(&self) -> u64 {
         self.receiver.audio(self.audio).map_or(0, |audio| audio.redundant)
+    }
+
+    /// Bytes of feedback for congestion control that it sent.
+    pub fn reported(&self) -> u64 {
+        self.receiver.reported()
     }
 
     /// When it joined, after the call's start.
@@ -152,9 +158,13 @@ impl Subscriber {
         now: Instant,
         answer: Answer,
         (local, server): (SocketAddr, SocketAddr),
+        reports: Reports,
     ) -> Subscriber {
         let extensions = answer.extensions;
         let mut receiver = Receiver::new(start, OWN, extensions);
+        if reports == Reports::PerStream {
+            receiver.report_by_stream(WallClock { instant: start, unix: EPOCH });
+        }
         receiver.expect_redundancy(answer.red);
         for stream in answer.streams.iter().filter(|stream| stream.video) {
             receiver.expect_video(ReceivedStream { ssrc: stream.ssrc, rtx: stream.rtx });

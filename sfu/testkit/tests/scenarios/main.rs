@@ -15,6 +15,7 @@ mod pauses;
 mod policy;
 mod redundancy;
 mod replay;
+mod reports;
 mod voice;
 
 use std::time::Duration;

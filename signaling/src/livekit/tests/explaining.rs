@@ -40,6 +40,7 @@ impl Script {
         Box::new(Explanation {
             connected: true,
             estimate: controller.snapshot(),
+            feedback: controller.feedback(now),
             budget: controller.budget(),
             policy: DownlinkPolicy { max: Some(Bitrate::kbps(900)), ..DownlinkPolicy::default() },
             redundancy: 1,
@@ -101,6 +102,7 @@ fn a_report_has_names_for_what_the_core_knows_by_number() {
         ("/estimate/target_bps", 600_000.into()),
         ("/estimate/cause", "start".into()),
         ("/estimate/feedback", "flows".into()),
+        ("/estimate/reports", "transport-cc".into()),
         ("/estimate/red_level", 1.into()),
         ("/client/max_bps", 900_000.into()),
         ("/tracks/0/sid", info.sid.as_str().into()),

@@ -1,4 +1,4 @@
-//! Reports that lie: whatever they say, the target stays within what was sent and acknowledged.
+//! Reports that lie, transport-wide or by stream: whatever they say, the target stays within what was sent and acknowledged.
 
 use proptest::prelude::*;
 
@@ -33,8 +33,12 @@ fn lie() -> impl Strategy<Value = Lie> {
     ]
 }
 
+const KINDS: [FeedbackKind; 2] = [FeedbackKind::TransportWide, FeedbackKind::PerStream];
+
+/// Its packets are of one stream, in which they have their transport-wide numbers.
 struct Liar {
     now: Instant,
+    kind: FeedbackKind,
     controller: Controller,
     /// First number that no report was about.
     base: u16,
@@ -47,11 +51,12 @@ struct Liar {
 }
 
 impl Liar {
-    fn new() -> Liar {
+    fn new(kind: FeedbackKind) -> Liar {
         let now = clock::start();
-        let controller = Controller::new(now, Config::default());
+        let controller = Controller::new(now, Config { feedback: kind, ..Config::default() });
         Liar {
             now,
+            kind,
             controller,
             base: 1,
             last: Vec::new(),
@@ -75,6 +80,7 @@ impl Liar {
                 let size = left.min(1200);
                 left -= size;
                 sent += size;
+                self.controller.name_next(self.now, (Ssrc(1), self.controller.peek_number()));
                 self.controller.on_sent(self.now, DataSize::bytes(size), PacketClass::Video, cluster);
             }
             if tick % 2 == 0 && self.controller.next_timeout().is_some_and(|at| at <= self.now) {
@@ -93,7 +99,11 @@ impl Liar {
     fn report(&mut self, lie: Lie) {
         let count = self.controller.peek_number().wrapping_sub(self.base).min(1000);
         let time = (self.now - clock::start()).as_millis() as u32 / 64;
+        let kind = self.kind;
         let all = |base: u16, count: u16, time: u32, reports: u8| {
+            if kind == FeedbackKind::PerStream {
+                return by_stream(base, count, time);
+            }
             let mut fci = [base.to_be_bytes(), count.to_be_bytes()].concat();
             fci.extend((time << 8 | u32::from(reports)).to_be_bytes());
             fci.extend((0x2000 | count.min(1400)).to_be_bytes());
@@ -115,7 +125,12 @@ impl Liar {
         if !matches!(lie, Lie::Shifted(..) | Lie::Again) {
             self.base = self.base.wrapping_add(count);
         }
-        let _ = self.controller.on_feedback(self.now, &fci);
+        let _ = match self.kind {
+            FeedbackKind::PerStream => self.controller.on_stream_feedback(self.now, &fci).is_ok(),
+            FeedbackKind::TransportWide | FeedbackKind::ReceiverSide => {
+                self.controller.on_feedback(self.now, &fci).is_ok()
+            }
+        };
         self.last = fci;
     }
 
@@ -132,9 +147,20 @@ impl Liar {
     }
 }
 
+/// A report by stream that so many packets came at `time`, which counts in 64 ms.
+fn by_stream(base: u16, count: u16, time: u32) -> Vec<u8> {
+    let mut body = [&1_u32.to_be_bytes()[..], &base.to_be_bytes(), &count.to_be_bytes()].concat();
+    let metrics = usize::from(count.min(1400));
+    body.extend([0x80, 0].repeat(metrics));
+    body.resize(body.len().next_multiple_of(4), 0);
+    let timestamp = (u64::from(time & 0xff_ffff) * 4_194_304 / 1000) as u32;
+    body.extend(timestamp.to_be_bytes());
+    body
+}
+
 /// The reports of `seconds` all lie in one way while `demand` is sent; no probe asks for more. The target at the end.
-fn after(seconds: u64, demand: Bitrate, lie: Lie) -> (Bitrate, Liar) {
-    let mut liar = Liar::new();
+fn after(seconds: u64, demand: Bitrate, kind: FeedbackKind, lie: Lie) -> (Bitrate, Liar) {
+    let mut liar = Liar::new(kind);
     liar.controller.limit(liar.now, Config::default().max, true);
     for _ in 0..seconds * 20 {
         liar.step(demand, lie);
@@ -145,9 +171,11 @@ fn after(seconds: u64, demand: Bitrate, lie: Lie) -> (Bitrate, Liar) {
 #[test]
 fn what_arrives_in_no_time_is_worth_no_more_than_what_was_sent() {
     let demand = Bitrate::kbps(1000);
-    for lie in [Lie::AtOnce, Lie::Compressed, Lie::Leap(0x7f_ffff), Lie::Few(1)] {
-        let (target, _) = after(120, demand, lie);
-        assert!(target <= demand.scale(1.6), "{lie:?}: {target}");
+    for kind in KINDS {
+        for lie in [Lie::AtOnce, Lie::Compressed, Lie::Leap(0x7f_ffff), Lie::Few(1)] {
+            let (target, _) = after(120, demand, kind, lie);
+            assert!(target <= demand.scale(1.6), "{kind:?}, {lie:?}: {target}");
+        }
     }
 }
 
@@ -159,12 +187,12 @@ fn each_lie_is_counted_by_its_reason() {
         (Lie::Shifted(20_000, 30), FeedbackRefusal::NotSent),
         (Lie::Shifted(0, u16::MAX), FeedbackRefusal::Malformed),
     ];
-    for (lie, reason) in cases {
-        let mut liar = Liar::new();
+    for (kind, (lie, reason)) in KINDS.into_iter().flat_map(|kind| cases.map(|case| (kind, case))) {
+        let mut liar = Liar::new(kind);
         liar.step(Bitrate::kbps(500), Lie::AtOnce);
         liar.step(Bitrate::kbps(500), lie);
         let refused = liar.controller.take_refused();
-        assert!(refused[reason as usize] > 0, "{lie:?}: {refused:?}");
+        assert!(refused[reason as usize] > 0, "{kind:?}, {lie:?}: {refused:?}");
     }
 }
 
@@ -175,8 +203,9 @@ proptest! {
         lies in prop::collection::vec((lie(), 1..40_u16), 1..20),
         demand in 100..8000_u64,
         probes: bool,
+        kind in prop::sample::select(&KINDS),
     ) {
-        let mut liar = Liar::new();
+        let mut liar = Liar::new(kind);
         liar.controller.limit(liar.now, Config::default().max, !probes);
         for (lie, times) in lies {
             for _ in 0..times {

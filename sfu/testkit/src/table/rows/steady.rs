@@ -3,26 +3,42 @@
 use sfu::command::Demand;
 
 use super::{access, good, ms, seconds};
+use crate::call::Reports::{self, PerStream, TransportWide};
+use crate::call::{Call, PublisherId, SubscriberId};
 use crate::camera::CameraConfig;
 use crate::table::measure::{self, Span};
 use crate::table::score::{Score, Unit};
 use crate::table::{Row, Scene};
 
-pub(super) fn rows() -> [Row; 4] {
+const CLIFF: &str = "2.5 Mbit/s, for 20 s 300 kbit/s, 60 ms, queue of 200 ms";
+
+pub(super) fn rows() -> [Row; 7] {
     let row = |name, about, play| Row { name, about, known: None, play, heavy: false };
     [
-        row("join", "4 Mbit/s, 50 ms", join),
-        row("steady-1000", "1 Mbit/s, 60 ms", |scene| steady(scene, 1000)),
-        row("steady-500", "500 kbit/s, 60 ms", |scene| steady(scene, 500)),
-        row("cliff", "2.5 Mbit/s, for 20 s 300 kbit/s, 60 ms, queue of 200 ms", cliff),
+        row("join", "4 Mbit/s, 50 ms", |scene| join(scene, TransportWide)),
+        row("steady-1000", "1 Mbit/s, 60 ms", |scene| steady(scene, 1000, TransportWide)),
+        row("steady-500", "500 kbit/s, 60 ms", |scene| steady(scene, 500, TransportWide)),
+        row("cliff", CLIFF, |scene| cliff(scene, TransportWide)),
+        row("join-ccfb", "4 Mbit/s, 50 ms; reports by stream", |scene| join(scene, PerStream)),
+        row("steady-ccfb", "500 kbit/s, 60 ms; reports by stream", |scene| steady(scene, 500, PerStream)),
+        row("cliff-ccfb", "as `cliff`; reports by stream", |scene| cliff(scene, PerStream)),
     ]
 }
 
-fn join(scene: &Scene) -> Score {
+/// A viewer that reports so. Who offers makes no difference but to seeds.
+fn watch(call: &mut Call, publisher: PublisherId, (kbps, rtt): (u64, u64), reports: Reports) -> SubscriberId {
+    let access = access(kbps, rtt);
+    match reports {
+        TransportWide => call.subscribe(publisher, access, Demand::default()),
+        PerStream => call.subscribe_by_offer(&[(publisher, Demand::default())], access, PerStream),
+    }
+}
+
+fn join(scene: &Scene, reports: Reports) -> Score {
     let mut call = scene.call();
     let publisher = call.publish(CameraConfig::simulcast, good());
     call.run_for(seconds(2));
-    let viewer = call.subscribe(publisher, access(4000, 50), Demand::default());
+    let viewer = watch(&mut call, publisher, (4000, 50), reports);
     let joined = call.time();
     call.run_for(seconds(20));
     let top = call.seen(viewer).shown_after(joined, 1280);
@@ -31,11 +47,11 @@ fn join(scene: &Scene) -> Score {
     Score::default().within("top layer", 3.0, top).and(usual)
 }
 
-fn steady(scene: &Scene, link: u64) -> Score {
+fn steady(scene: &Scene, link: u64, reports: Reports) -> Score {
     let mut call = scene.call();
     let publisher = call.publish(CameraConfig::simulcast, good());
     call.run_for(seconds(2));
-    let viewer = call.subscribe(publisher, access(link, 60), Demand::default());
+    let viewer = watch(&mut call, publisher, (link, 60), reports);
     let joined = call.time();
     call.run_for(seconds(80));
     let to = call.time();
@@ -51,11 +67,11 @@ fn steady(scene: &Scene, link: u64) -> Score {
         .and(usual.without(&["utilisation", "queueing p95", "switches"]))
 }
 
-fn cliff(scene: &Scene) -> Score {
+fn cliff(scene: &Scene, reports: Reports) -> Score {
     let mut call = scene.call();
     let publisher = call.publish(CameraConfig::simulcast, good());
     call.run_for(seconds(2));
-    let viewer = call.subscribe(publisher, access(2500, 60), Demand::default());
+    let viewer = watch(&mut call, publisher, (2500, 60), reports);
     call.run_for(seconds(20));
     let drop = call.time();
     call.set_access(viewer, access(300, 60));
