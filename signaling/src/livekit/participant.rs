@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
+use livekit_protocol::client_info::Capability;
 use livekit_protocol::participant_info::{Kind, State};
 use livekit_protocol::{
     ClientInfo, ConnectionQuality, DisconnectReason, ParticipantInfo, ParticipantPermission, SignalTarget,
@@ -14,6 +15,7 @@ use super::connect::Mode;
 use super::fallback::{NETWORK, TEXT};
 use super::output::SessionId;
 use super::permission::Allowance;
+use super::track::all_known;
 use crate::access::Claims;
 
 /// Names one stay; never used twice in a room. Ordered by time of joining.
@@ -256,7 +258,7 @@ impl Participant {
             kind_details: Vec::new(),
             data_tracks: Vec::new(),
             client_protocol: self.client.client_protocol,
-            capabilities: self.client.capabilities.clone(),
+            capabilities: all_known::<Capability>(self.client.capabilities.clone()),
         }
     }
 }

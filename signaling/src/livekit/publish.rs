@@ -2,8 +2,8 @@
 
 use livekit_protocol::signal_response::Message as Response;
 use livekit_protocol::{
-    AddTrackRequest, MuteTrackRequest, PublishDataTrackRequest, TrackPublishedResponse, TrackSource,
-    TrackType, TrackUnpublishedResponse, UpdateLocalAudioTrack, UpdateLocalVideoTrack,
+    AddTrackRequest, AudioTrackFeature, MuteTrackRequest, PublishDataTrackRequest, TrackPublishedResponse,
+    TrackSource, TrackType, TrackUnpublishedResponse, UpdateLocalAudioTrack, UpdateLocalVideoTrack,
     request_response::{Reason, Request},
 };
 use sfu::command::{Command, RemoteSection, TrackMedia};
@@ -13,7 +13,7 @@ use super::output::{Clock, Notice};
 use super::participant::Seat;
 use super::room::Room;
 use super::sid;
-use super::track::{self, AnnouncementError, Learned, Stage, Track, Waiting, match_sections};
+use super::track::{self, AnnouncementError, Learned, Stage, Track, Waiting, all_known, match_sections};
 
 /// The level from which clients know `track_unpublished`.
 const KNOWS_UNPUBLISHED: i32 = 7;
@@ -266,8 +266,9 @@ impl Room {
                 Some(Request::UpdateAudioTrack(request)),
             );
         }
-        if track.info.audio_features != request.features {
-            track.info.audio_features = request.features;
+        let features = all_known::<AudioTrackFeature>(request.features);
+        if track.info.audio_features != features {
+            track.info.audio_features = features;
             track.info.version = Some(track::version(clock.unix_ms));
             self.announce_soon(clock, seat);
         }
