@@ -140,6 +140,8 @@ pub(super) struct Participant {
     pub(super) policy: DownlinkPolicy,
     pub(super) claims: Claims,
     pub(super) link: Link,
+    /// As told to the client when it joined: the subscriber's connection is the one that counts. Never in v1, which has but one.
+    pub(super) subscriber_primary: bool,
     pub(super) auto_subscribe: bool,
     pub(super) adaptive_stream: bool,
 
@@ -220,12 +222,7 @@ impl Participant {
 
     /// The connection whose coming up makes it active.
     pub(super) fn primary(&self) -> Option<PeerId> {
-        if self.subscriber_primary() { Some(self.link.subscriber()) } else { self.link.publisher() }
-    }
-
-    /// As told to the client: never in v1, which has but one connection.
-    pub(super) fn subscriber_primary(&self) -> bool {
-        self.link.mode() == Mode::Dual && self.permission.can_subscribe
+        if self.subscriber_primary { Some(self.link.subscriber()) } else { self.link.publisher() }
     }
 
     /// Seconds and milliseconds as clients read them, and how long ago that was.
