@@ -43,6 +43,7 @@ pub fn room_settings(settings: &Settings) -> Arc<livekit::Settings> {
             ..RoomLimits::default()
         },
         simulate: settings.dev,
+        remote_unmute: rooms.remote_unmute,
     })
 }
 

@@ -43,6 +43,7 @@ pub struct Metrics {
     /// Clients that had to join anew.
     pub resumes_refused: IntCounter,
     refused: IntCounterVec,
+    api: IntCounterVec,
 }
 
 impl Metrics {
@@ -78,6 +79,10 @@ impl Metrics {
             Opts::new("sluice_resumes_total", "Requests to resume on a new WebSocket, by outcome"),
             &["outcome"],
         )?;
+        let api = IntCounterVec::new(
+            Opts::new("sluice_api_requests_total", "Calls of the server API, by method and Twirp code"),
+            &["method", "code"],
+        )?;
         let build = IntGaugeVec::new(
             Opts::new("sluice_build_info", "Always 1; the labels tell the build"),
             &["version"],
@@ -92,6 +97,7 @@ impl Metrics {
         registry.register(Box::new(slow_clients.clone()))?;
         registry.register(Box::new(refused.clone()))?;
         registry.register(Box::new(resumes.clone()))?;
+        registry.register(Box::new(api.clone()))?;
         registry.register(Box::new(build))?;
         registry.register(Box::new(media::Collector::new(workers)?))?;
         Ok(Metrics {
@@ -106,12 +112,18 @@ impl Metrics {
             resumed: resumes.with_label_values(&["resumed"]),
             resumes_refused: resumes.with_label_values(&["refused"]),
             refused,
+            api,
         })
     }
 
     /// Counts a request to join that was refused. Statuses are ours, so the label stays within a few values.
     pub fn join_refused(&self, status: u16) {
         self.refused.with_label_values(&[status.to_string().as_str()]).inc();
+    }
+
+    /// Counts a call of the server API. Method and code are of closed lists: `none` stands for no method, `ok` for success.
+    pub fn api_called(&self, method: &'static str, code: &'static str) {
+        self.api.with_label_values(&[method, code]).inc();
     }
 
     /// All metrics in the text format of Prometheus.
@@ -144,6 +156,7 @@ mod tests {
         metrics.slow_clients.inc();
         metrics.resumed.inc();
         metrics.join_refused(401);
+        metrics.api_called("CreateRoom", "ok");
         let text = text(&metrics);
         for line in [
             "sluice_rooms 1",
@@ -154,6 +167,7 @@ mod tests {
             "sluice_websocket_connections 1",
             "sluice_slow_clients_total 1",
             "sluice_joins_refused_total{status=\"401\"} 1",
+            "sluice_api_requests_total{code=\"ok\",method=\"CreateRoom\"} 1",
             "sluice_resumes_total{outcome=\"resumed\"} 1",
             "sluice_resumes_total{outcome=\"refused\"} 0",
             concat!("sluice_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
@@ -166,6 +180,7 @@ mod tests {
     fn every_metric_has_a_help_text_and_a_line_in_the_documentation() {
         let metrics = Metrics::new(vec![SharedStats::default()]).unwrap();
         metrics.join_refused(503);
+        metrics.api_called("ListRooms", "ok");
         let (text, page) = (text(&metrics), include_str!("../docs/metrics.md"));
         let names = || text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
         for name in names() {

@@ -7,6 +7,8 @@
 //! Not here: sockets (`http::websocket`), what messages mean (`signaling`).
 
 mod actor;
+mod api;
+mod calls;
 mod questions;
 
 use std::num::NonZeroUsize;
@@ -16,7 +18,8 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
-use livekit_protocol::{SignalRequest, SignalResponse};
+use livekit_protocol::{RoomConfiguration, SignalRequest, SignalResponse};
+use signaling::livekit::api::RoomCall;
 use signaling::livekit::connect::{Admission, Refusal};
 use signaling::livekit::explain::{ReadError, Report};
 use signaling::livekit::frame::FrameError;
@@ -86,6 +89,11 @@ enum ToRoom {
         identity: String,
         history: u16,
         answer: questions::Answer,
+    },
+    /// By the server API.
+    Call {
+        call: Box<RoomCall>,
+        answer: oneshot::Sender<calls::Outcome>,
     },
 }
 
@@ -282,19 +290,32 @@ impl Rooms {
         Err(refusal(503, "the room keeps ending; try again"))
     }
 
-    /// The room of that name, made if need be; `None` for a resume without a room.
+    /// The room that somebody joins, made if need be; `None` for a resume without a room.
     fn room_for(&self, admission: &Admission) -> Option<Handle> {
-        match self.shared.directory.entry(admission.room.clone()) {
-            // A mailbox that is closed belongs to a task that is about to take its name out.
+        if admission.resume.is_none() {
+            return self.make(&admission.room, admission.room_config.as_ref());
+        }
+        self.named(&admission.room)
+    }
+
+    /// The room of that name, if there is one.
+    fn named(&self, name: &str) -> Option<Handle> {
+        let handle = self.shared.directory.get(name).map(|entry| entry.clone());
+        // A mailbox that is closed belongs to a task that is about to take its name out.
+        handle.filter(|handle| !handle.mailbox.is_closed())
+    }
+
+    /// The room of that name, made with `config` if it is not there; `None` when the server stops.
+    fn make(&self, name: &str, config: Option<&RoomConfiguration>) -> Option<Handle> {
+        match self.shared.directory.entry(name.to_owned()) {
             Entry::Occupied(entry) if !entry.get().mailbox.is_closed() => Some(entry.get().clone()),
-            _ if admission.resume.is_some() => None,
             Entry::Occupied(mut entry) => {
-                let handle = self.open(admission)?;
+                let handle = self.open(name, config)?;
                 entry.insert(handle.clone());
                 Some(handle)
             }
             Entry::Vacant(entry) => {
-                let handle = self.open(admission)?;
+                let handle = self.open(name, config)?;
                 entry.insert(handle.clone());
                 Some(handle)
             }
@@ -302,13 +323,13 @@ impl Rooms {
     }
 
     /// Starts a room's task on the worker with the fewest participants.
-    fn open(&self, admission: &Admission) -> Option<Handle> {
+    fn open(&self, name: &str, config: Option<&RoomConfiguration>) -> Option<Handle> {
         let alive = self.shared.alive.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()?;
         let workers = self.shared.workers.iter().filter(|worker| worker.is_alive());
         let worker = workers.min_by_key(|worker| worker.load().load(Ordering::Relaxed))?.clone();
         let generation = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
         let (mailbox, messages) = mpsc::channel(MAILBOX);
-        let room = bridge::room(&self.shared.room_settings, &admission.room, admission.room_config.as_ref());
+        let room = bridge::room(&self.shared.room_settings, name, config);
         let actor = actor::Actor::new(Arc::clone(&self.shared), room, generation, worker, messages);
         tokio::spawn(async move {
             actor.run().await;
@@ -322,8 +343,7 @@ impl Rooms {
     /// # Errors
     /// The HTTP answer.
     pub async fn explain(&self, room: &str, identity: String, history: u16) -> Result<Box<Report>, Refusal> {
-        let handle = self.shared.directory.get(room).map(|entry| entry.clone());
-        let handle = handle.ok_or_else(|| ReadError::NoParticipant.refusal())?;
+        let handle = self.named(room).ok_or_else(|| ReadError::NoParticipant.refusal())?;
         let (answer, answered) = oneshot::channel();
         let asking = async {
             handle.mailbox.send(ToRoom::Explain { identity, history, answer }).await.ok()?;

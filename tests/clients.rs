@@ -1,5 +1,5 @@
-//! The whole server against the clients of others: Chromium with livekit-client, the Python SDK, and clients
-//! that mean no good.
+//! The whole server against the clients of others: Chromium with livekit-client, the Python SDK, the SDKs of applications'
+//! servers, and clients that mean no good.
 //!
 //! Run by `cargo xtask ci`, which installs what is needed; by hand: `cargo test --release --test clients`. Each
 //! test starts a server of its own on free ports, and no two run at once. Browsers and SDKs are driven by
@@ -11,6 +11,8 @@ mod harness;
 
 #[path = "clients/abuse.rs"]
 mod abuse;
+#[path = "clients/api.rs"]
+mod api;
 #[path = "clients/churn.rs"]
 mod churn;
 #[path = "clients/codecs.rs"]

@@ -68,6 +68,9 @@ pub struct VideoGrant {
     /// The room's name.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub room: String,
+    /// The other room, for what concerns two.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub destination_room: String,
     /// Publish tracks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub can_publish: Option<bool>,

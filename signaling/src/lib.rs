@@ -43,6 +43,7 @@
 //!         Output::Close { session } => { /* close that socket */ }
 //!         Output::Media(command) => { /* hand it to the media core */ }
 //!         Output::Report { question, report } => { /* hand it to whoever asked by `Room::explain` */ }
+//!         Output::Answer { question, answer } => { /* the same, of `Room::call` */ }
 //!         Output::Notice(notice) => { /* count it */ }
 //!         Output::Ended => { /* drop the room */ }
 //!     }

@@ -88,6 +88,8 @@ pub struct RoomsSection {
     pub resume_timeout: Duration,
     /// Per room; 0 for no limit.
     pub max_participants: u32,
+    /// By the server API.
+    pub remote_unmute: bool,
 }
 
 /// `[limits]`

@@ -87,6 +87,8 @@ pub struct RoomSettings {
     pub resume_timeout: Duration,
     /// Per room; `None` for no limit.
     pub max_participants: Option<u32>,
+    /// The server API may unmute tracks.
+    pub remote_unmute: bool,
 }
 
 /// Bounds of the server.
@@ -269,6 +271,7 @@ impl Settings {
                 resume_timeout: config.rooms.resume_timeout,
                 max_participants: (config.rooms.max_participants > 0)
                     .then_some(config.rooms.max_participants),
+                remote_unmute: config.rooms.remote_unmute,
             },
             limits: Limits {
                 rooms: limit(limits.rooms),

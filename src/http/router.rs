@@ -8,18 +8,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{FromRequestParts as _, Query, Request, State, WebSocketUpgrade};
+use axum::extract::{DefaultBodyLimit, FromRequestParts as _, Query, Request, State, WebSocketUpgrade};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use signaling::access::{self, Claims, VideoGrant};
+use signaling::livekit::api::{self, MAX_BODY};
 use signaling::livekit::connect::{self, Endpoint, HttpRequest, Purpose, Refusal};
 use signaling::livekit::frame::MAX_FRAME;
 use tokio::sync::{mpsc, watch};
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
 
-use super::{debug, page, websocket};
+use super::{debug, page, twirp, websocket};
 use crate::bridge;
 use crate::config::DEV_KEY;
 use crate::media::worker::WorkerClient;
@@ -64,6 +65,7 @@ pub fn router(app: App) -> Router {
         .route("/metrics", get(metrics))
         .route(debug::REPORT, get(debug::report))
         .fallback(other)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(cors);
     if app.dev_secret.is_some() {
         // After the layer: pages of other origins shall not get tokens.
@@ -107,8 +109,11 @@ async fn metrics(State(app): State<App>) -> Response {
         .into_response()
 }
 
-/// Signalling, the page, or nothing.
+/// Signalling, the server API, the page, or nothing.
 async fn other(State(app): State<App>, request: Request) -> Response {
+    if api::is_call(request.uri().path()) {
+        return twirp::serve(&app, request).await;
+    }
     let (parts, _) = request.into_parts();
     if let Some((endpoint, purpose)) = connect::route(parts.uri.path()) {
         return match purpose {

@@ -10,6 +10,7 @@ use sfu::command::Event;
 use signaling::livekit::{JoinError, Output, Room, SessionId, refuse_resume};
 use tokio::sync::{mpsc, watch};
 
+use super::calls::Calls;
 use super::questions::Questions;
 use super::{FromClient, Shared, ToRoom};
 use crate::bridge;
@@ -24,6 +25,7 @@ pub(super) struct Actor {
     mailbox: mpsc::Receiver<ToRoom>,
     sessions: HashMap<SessionId, mpsc::Sender<SignalResponse>>,
     questions: Questions,
+    calls: Calls,
     closing: watch::Receiver<bool>,
     /// Participants as the counts outside have them.
     counted: usize,
@@ -57,6 +59,7 @@ impl Actor {
             mailbox,
             sessions: HashMap::new(),
             questions: Questions::default(),
+            calls: Calls::default(),
             closing,
             counted: 0,
             ended: false,
@@ -132,6 +135,10 @@ impl Actor {
                     Err(error) => drop(answer.send(Err(error))),
                 }
             }
+            Wake::Message(Some(ToRoom::Call { call, answer })) => {
+                let number = self.calls.wait(answer);
+                self.room.call(clock, number, *call);
+            }
             Wake::Event(Some(event)) => self.room.media(clock, event),
             Wake::Timeout => self.room.handle_timeout(clock),
             // The directory is gone, which holds the mailbox: the server is.
@@ -150,11 +157,13 @@ impl Actor {
                 Output::Close { session } => drop(self.sessions.remove(&session)),
                 Output::Media(command) => self.worker.send(ToWorker::Media(command)).await?,
                 Output::Report { question, report } => self.questions.answer(question, report),
+                Output::Answer { question, answer } => self.calls.ready(question, answer),
                 Output::Notice(notice) => bridge::notice(&self.shared.metrics, self.room.name(), notice),
                 Output::Ended => self.end(),
             }
         }
         self.count(self.room.participants());
+        self.calls.give();
         Ok(())
     }
 

@@ -20,6 +20,8 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use super::*;
 use crate::media::kernel::Outgoing;
 
+mod api;
+
 /// Takes everything and says nothing; `panics` at the first command, as a bug would.
 #[derive(Default)]
 struct Silent {

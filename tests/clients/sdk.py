@@ -271,6 +271,31 @@ class Participant:
     async def messages(self):
         return self.inbox
 
+    async def people(self):
+        everybody = [self.room.local_participant, *self.room.remote_participants.values()]
+        return {
+            who.identity: {
+                "name": who.name,
+                "metadata": who.metadata,
+                "attributes": dict(who.attributes),
+                "muted": [
+                    rtc.TrackSource.Name(track.source) for track in who.track_publications.values() if track.muted
+                ],
+            }
+            for who in everybody
+        }
+
+    async def roomMetadata(self):
+        return self.room.metadata
+
+    async def registerGreeting(self, method):
+        async def greet(call: rtc.RpcInvocationData):
+            if call.payload == "nobody":
+                raise rtc.RpcError(7, "there is nobody", "look again")
+            return f"hello {call.payload}"
+
+        self.room.local_participant.register_rpc_method(method, greet)
+
     async def sid(self):
         return self.room.local_participant.sid
 

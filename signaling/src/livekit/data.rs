@@ -20,7 +20,7 @@ pub(super) const LOSSY: &str = "_lossy";
 pub(super) const TRACKS: &str = "_data_track";
 
 /// The largest message that is passed on: what browsers announce in `a=max-message-size` (Chromium's 262144).
-const MAX_MESSAGE: usize = 256 << 10;
+pub(super) const MAX_MESSAGE: usize = 256 << 10;
 /// What a packet may grow by when it is signed: two names and their tags.
 const SIGNATURE: usize = 512;
 /// Bytes of an application's channel label.
@@ -58,7 +58,7 @@ impl Room {
         }
         let (to, binary, payload) = match label.as_str() {
             RELIABLE | LOSSY => {
-                let packet = Packet::parse(&payload).map_err(|NotAPacket| DataRefusal::Malformed)?;
+                let mut packet = Packet::parse(&payload).map_err(|NotAPacket| DataRefusal::Malformed)?;
                 if packet.transcription && who.kind != Kind::Agent {
                     return Err(DataRefusal::Unsupported);
                 }
@@ -69,9 +69,15 @@ impl Room {
                     }
                     who.last_reliable = packet.sequence;
                 }
+                if packet.nonce.is_some_and(|nonce| self.nonces.is_repeated(nonce)) {
+                    return Err(DataRefusal::Repeated);
+                }
                 let sequence = packet.sequence;
                 let identity = if who.is_hidden() { "" } else { &who.identity };
                 let (identity, sid) = (identity.to_owned(), who.sid.clone());
+                if packet.rpc.take().is_some_and(|part| self.rpc_arrived(seat, part)) {
+                    return Ok(());
+                }
                 let to = if packet.destinations.is_empty() {
                     self.everybody_else(seat)
                 } else {

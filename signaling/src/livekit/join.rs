@@ -135,6 +135,7 @@ impl Room {
         }
         self.by_session.insert(session, seat);
         self.by_identity.insert(admission.identity.clone(), seat);
+        let subscriber_primary = link.mode() == Mode::Dual && admission.permission.can_subscribe;
         let participant = Participant {
             seat,
             session: Some(session),
@@ -150,6 +151,7 @@ impl Room {
             policy: DownlinkPolicy::default(),
             claims: admission.claims,
             link,
+            subscriber_primary,
             auto_subscribe: admission.auto_subscribe,
             adaptive_stream: admission.adaptive_stream,
             state: State::Joining,
@@ -226,7 +228,7 @@ impl Room {
             other_participants: others.map(|other| self.info(other)).collect(),
             server_version: SERVER_VERSION.to_owned(),
             ice_servers: ice_servers(settings),
-            subscriber_primary: who.subscriber_primary(),
+            subscriber_primary: who.subscriber_primary,
             alternative_url: String::new(),
             client_configuration: Some(client_configuration()),
             server_region: settings.region.clone(),

@@ -40,6 +40,10 @@ impl Leaving {
         replaced: true,
     };
 
+    /// The application wants it gone.
+    pub(super) const REMOVED: Leaving =
+        Leaving::told(DisconnectReason::ParticipantRemoved, Action::Disconnect);
+
     const fn silent(reason: DisconnectReason) -> Leaving {
         Leaving { reason, action: None, replaced: false }
     }
@@ -93,9 +97,14 @@ impl Room {
 
     /// Sends everybody away and ends the room.
     pub fn shutdown(&mut self, clock: Clock) {
+        self.close(clock, DisconnectReason::ServerShutdown);
+    }
+
+    /// The same, for any reason.
+    pub(super) fn close(&mut self, clock: Clock, reason: DisconnectReason) {
         let seats: Vec<Seat> = self.people.keys().copied().collect();
         for seat in seats {
-            self.depart(clock, seat, Leaving::told(DisconnectReason::ServerShutdown, Action::Disconnect));
+            self.depart(clock, seat, Leaving::told(reason, Action::Disconnect));
         }
         self.end();
     }
@@ -231,6 +240,7 @@ impl Room {
         for track in std::mem::take(&mut who.tracks) {
             self.forget_track(track);
         }
+        self.rpcs_gone(seat);
         self.changed.remove(&seat);
         self.loudness.remove(&seat);
         for other in self.people.values_mut() {

@@ -7,10 +7,11 @@
 //! What a room does is spread by theme over files that each add methods to [`Room`]: `join` and `leave` for
 //! who is there, `resume` for coming back, `announce` for telling the others, `publish` and `subscribe` for tracks,
 //! `dynacast` for what of them is sent, `negotiate` for SDP, `data` for messages, `policy` for what a client bounds itself to, `fallback`
-//! for when not even sound gets through, `status` for speakers, quality and counts, `explain` for people who ask why
-//! somebody gets what it gets.
+//! for when not even sound gets through, `rights` for what somebody may do, `status` for speakers, quality and counts,
+//! `explain` for people who ask why somebody gets what it gets, `api` for applications' servers.
 
 mod announce;
+pub mod api;
 pub mod connect;
 mod data;
 mod dynacast;
@@ -23,6 +24,7 @@ mod limits;
 mod metadata;
 mod missed;
 mod negotiate;
+mod nonces;
 mod output;
 mod packet;
 mod participant;
@@ -30,6 +32,7 @@ mod permission;
 mod policy;
 mod publish;
 mod resume;
+mod rights;
 mod room;
 mod sid;
 mod status;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use livekit_protocol::{DisconnectReason, SignalResponse};
 use sfu::command::{Command, MediaKind};
 
+use super::api::{Answer, ApiError};
 use super::explain::Report;
 
 /// The time of an input, on both clocks.
@@ -44,6 +45,13 @@ pub enum Output {
         question: u64,
         /// The answer.
         report: Box<Report>,
+    },
+    /// The answer to [`Room::call`](super::Room::call).
+    Answer {
+        /// The number of the question.
+        question: u64,
+        /// The answer. To be given when all outputs before it have been seen to.
+        answer: Result<Answer, ApiError>,
     },
     /// Something worth counting or logging.
     Notice(Notice),

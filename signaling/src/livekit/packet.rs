@@ -4,17 +4,23 @@
 //! that say who sent it and to whom are taken out, here and in the old places inside a `UserPacket`, and the
 //! true sender is written at the end. Always: what a receiver reads as the sender is the sender.
 
+use livekit_protocol::{RpcAck, RpcResponse};
+use prost::Message as _;
+
 /// Field numbers of `DataPacket`, from the protocol's definitions.
 mod field {
     pub(super) const USER: u32 = 2;
     pub(super) const IDENTITY: u32 = 4;
     pub(super) const DESTINATIONS: u32 = 5;
     pub(super) const TRANSCRIPTION: u32 = 7;
+    pub(super) const RPC_ACK: u32 = 11;
+    pub(super) const RPC_RESPONSE: u32 = 12;
     pub(super) const SEQUENCE: u32 = 16;
     pub(super) const SID: u32 = 17;
     /// Of `UserPacket`: the sender's sid, the receivers' sids, the sender's identity, the receivers' identities.
     pub(super) const USER_ADDRESSES: [u32; 4] = [1, 3, 5, 6];
     pub(super) const USER_DESTINATIONS: u32 = 6;
+    pub(super) const USER_NONCE: u32 = 11;
 }
 
 /// More receivers by name than any client has reason to list.
@@ -29,8 +35,21 @@ pub(super) struct Packet {
     pub(super) sequence: u32,
     /// A transcription, which only agents may send.
     pub(super) transcription: bool,
+    /// Tells a message that was sent twice.
+    pub(super) nonce: Option<[u8; 16]>,
+    /// It answers a call of a method, perhaps of ours.
+    pub(super) rpc: Option<RpcPart>,
     /// All other fields, as they came.
     body: Vec<u8>,
+}
+
+/// What a client answers to a call of a method of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum RpcPart {
+    /// It has the call.
+    Ack(RpcAck),
+    /// What came of it.
+    Response(RpcResponse),
 }
 
 /// Not a `DataPacket`, or one with too many receivers.
@@ -45,6 +64,8 @@ impl Packet {
             destinations: Vec::new(),
             sequence: 0,
             transcription: false,
+            nonce: None,
+            rpc: None,
             body: Vec::with_capacity(bytes.len()),
         };
         let mut old_destinations = Vec::new();
@@ -61,7 +82,17 @@ impl Packet {
                     packet.body.extend_from_slice(field.raw);
                 }
                 (field::USER, Payload::Bytes(user)) => {
-                    write_field(&mut packet.body, field::USER, &clean_user(user, &mut old_destinations)?);
+                    let user = clean_user(user, &mut old_destinations, &mut packet.nonce)?;
+                    write_field(&mut packet.body, field::USER, &user);
+                }
+                (field::RPC_ACK, Payload::Bytes(ack)) => {
+                    packet.rpc = Some(RpcPart::Ack(RpcAck::decode(ack).map_err(|_| NotAPacket)?));
+                    packet.body.extend_from_slice(field.raw);
+                }
+                (field::RPC_RESPONSE, Payload::Bytes(response)) => {
+                    packet.rpc =
+                        Some(RpcPart::Response(RpcResponse::decode(response).map_err(|_| NotAPacket)?));
+                    packet.body.extend_from_slice(field.raw);
                 }
                 (number, _) => {
                     packet.transcription |= number == field::TRANSCRIPTION;
@@ -86,12 +117,18 @@ impl Packet {
 }
 
 /// A `UserPacket` without the old copies of sender and receivers, which older receivers would believe.
-fn clean_user(bytes: &[u8], destinations: &mut Vec<String>) -> Result<Vec<u8>, NotAPacket> {
+fn clean_user(
+    bytes: &[u8],
+    destinations: &mut Vec<String>,
+    nonce: &mut Option<[u8; 16]>,
+) -> Result<Vec<u8>, NotAPacket> {
     let mut clean = Vec::with_capacity(bytes.len());
     for field in Fields(bytes) {
         let field = field?;
-        if let (field::USER_DESTINATIONS, Payload::Bytes(name)) = (field.number, field.payload) {
-            push_name(destinations, name)?;
+        match (field.number, field.payload) {
+            (field::USER_DESTINATIONS, Payload::Bytes(name)) => push_name(destinations, name)?,
+            (field::USER_NONCE, Payload::Bytes(bytes)) => *nonce = bytes.try_into().ok(),
+            _ => {}
         }
         if !field::USER_ADDRESSES.contains(&field.number) {
             clean.extend_from_slice(field.raw);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
+use livekit_protocol::client_info::Capability;
 use livekit_protocol::participant_info::{Kind, State};
 use livekit_protocol::{
     ClientInfo, ConnectionQuality, DisconnectReason, ParticipantInfo, ParticipantPermission, SignalTarget,
@@ -14,6 +15,7 @@ use super::connect::Mode;
 use super::fallback::{NETWORK, TEXT};
 use super::output::SessionId;
 use super::permission::Allowance;
+use super::track::all_known;
 use crate::access::Claims;
 
 /// Names one stay; never used twice in a room. Ordered by time of joining.
@@ -138,6 +140,8 @@ pub(super) struct Participant {
     pub(super) policy: DownlinkPolicy,
     pub(super) claims: Claims,
     pub(super) link: Link,
+    /// As told to the client when it joined: the subscriber's connection is the one that counts. Never in v1, which has but one.
+    pub(super) subscriber_primary: bool,
     pub(super) auto_subscribe: bool,
     pub(super) adaptive_stream: bool,
 
@@ -218,12 +222,7 @@ impl Participant {
 
     /// The connection whose coming up makes it active.
     pub(super) fn primary(&self) -> Option<PeerId> {
-        if self.subscriber_primary() { Some(self.link.subscriber()) } else { self.link.publisher() }
-    }
-
-    /// As told to the client: never in v1, which has but one connection.
-    pub(super) fn subscriber_primary(&self) -> bool {
-        self.link.mode() == Mode::Dual && self.permission.can_subscribe
+        if self.subscriber_primary { Some(self.link.subscriber()) } else { self.link.publisher() }
     }
 
     /// Seconds and milliseconds as clients read them, and how long ago that was.
@@ -256,7 +255,7 @@ impl Participant {
             kind_details: Vec::new(),
             data_tracks: Vec::new(),
             client_protocol: self.client.client_protocol,
-            capabilities: self.client.capabilities.clone(),
+            capabilities: all_known::<Capability>(self.client.capabilities.clone()),
         }
     }
 }

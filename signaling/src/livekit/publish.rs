@@ -2,8 +2,8 @@
 
 use livekit_protocol::signal_response::Message as Response;
 use livekit_protocol::{
-    AddTrackRequest, MuteTrackRequest, PublishDataTrackRequest, TrackPublishedResponse, TrackSource,
-    TrackType, TrackUnpublishedResponse, UpdateLocalAudioTrack, UpdateLocalVideoTrack,
+    AddTrackRequest, AudioTrackFeature, MuteTrackRequest, PublishDataTrackRequest, TrackPublishedResponse,
+    TrackSource, TrackType, TrackUnpublishedResponse, UpdateLocalAudioTrack, UpdateLocalVideoTrack,
     request_response::{Reason, Request},
 };
 use sfu::command::{Command, RemoteSection, TrackMedia};
@@ -11,9 +11,10 @@ use sfu::ids::{Mid, PeerId, TrackId};
 
 use super::output::{Clock, Notice};
 use super::participant::Seat;
+use super::rights::may_publish;
 use super::room::Room;
 use super::sid;
-use super::track::{self, AnnouncementError, Learned, Stage, Track, Waiting, match_sections};
+use super::track::{self, AnnouncementError, Learned, Stage, Track, Waiting, all_known, match_sections};
 
 /// The level from which clients know `track_unpublished`.
 const KNOWS_UNPUBLISHED: i32 = 7;
@@ -22,10 +23,7 @@ impl Room {
     /// Answers at once, with `track_published` or with a refusal: clients wait for it before they send media.
     pub(super) fn add_track(&mut self, clock: Clock, seat: Seat, request: AddTrackRequest) {
         let Some(who) = self.people.get(&seat) else { return };
-        let sources = &who.permission.can_publish_sources;
-        // A source that nobody knows may stand in both lists, and matches nothing.
-        let source_fits = request.source != TrackSource::Unknown as i32 && sources.contains(&request.source);
-        if !who.permission.can_publish || (!sources.is_empty() && !source_fits) {
+        if !may_publish(&who.permission, request.source) {
             let why = "publishing this is not permitted".to_owned();
             return self.refuse(seat, Reason::NotAllowed, why, Some(Request::AddTrack(request)));
         }
@@ -166,8 +164,8 @@ impl Room {
         }
     }
 
-    /// Ends a published track. The caller announces.
-    fn unpublish(&mut self, clock: Clock, seat: Seat, id: TrackId) {
+    /// Ends a track. The caller announces.
+    pub(super) fn unpublish(&mut self, clock: Clock, seat: Seat, id: TrackId) {
         let Some(track) = self.tracks.get(&id) else { return };
         let (sid, cid) = (track.info.sid.clone(), track.cids.first().cloned());
         self.command(Command::RemoveTrack { track: id });
@@ -226,7 +224,7 @@ impl Room {
     }
 
     /// The client's own track of that sid.
-    fn own_track(&mut self, seat: Seat, sid: &str) -> Option<&mut Track> {
+    pub(super) fn own_track(&mut self, seat: Seat, sid: &str) -> Option<&mut Track> {
         let id = self.by_track_sid.get(sid)?;
         self.tracks.get_mut(id).filter(|track| track.owner == seat)
     }
@@ -266,8 +264,9 @@ impl Room {
                 Some(Request::UpdateAudioTrack(request)),
             );
         }
-        if track.info.audio_features != request.features {
-            track.info.audio_features = request.features;
+        let features = all_known::<AudioTrackFeature>(request.features);
+        if track.info.audio_features != features {
+            track.info.audio_features = features;
             track.info.version = Some(track::version(clock.unix_ms));
             self.announce_soon(clock, seat);
         }

@@ -15,8 +15,10 @@ use sfu::command::{Command, Event};
 use sfu::ids::{PeerId, RoomId, TrackId};
 use turn_config::IceServerList;
 
+use super::api::Waiting;
 use super::limits::RoomLimits;
 use super::missed::{Departures, Replay};
+use super::nonces::Nonces;
 use super::output::{Clock, Notice, Output, SessionId};
 use super::participant::{Participant, Seat};
 use super::sid;
@@ -38,6 +40,8 @@ pub struct Settings {
     pub limits: RoomLimits,
     /// Do to clients what they ask to have simulated, as test suites of SDKs do. For development.
     pub simulate: bool,
+    /// Let the server API unmute tracks, and not only mute them.
+    pub remote_unmute: bool,
 }
 
 /// One room's state machine. After every input drain [`Room::poll_output`], then see [`Room::next_timeout`].
@@ -81,6 +85,10 @@ pub struct Room {
     pub(super) qualities_at: Option<Instant>,
     /// How loud each speaker is, in eighths, never 0.
     pub(super) loudness: BTreeMap<Seat, u8>,
+    /// Numbers of messages that must not be sent twice.
+    pub(super) nonces: Nonces,
+    /// Calls of participants' methods that wait, by the name of each.
+    pub(super) rpcs: HashMap<String, Waiting>,
 
     pub(super) outbox: VecDeque<Output>,
 }
@@ -153,6 +161,8 @@ impl Room {
             quality_at: None,
             qualities_at: None,
             loudness: BTreeMap::new(),
+            nonces: Nonces::default(),
+            rpcs: HashMap::new(),
             outbox: VecDeque::new(),
             settings,
             rng,
@@ -273,6 +283,7 @@ impl Room {
         if is_due(self.qualities_at, clock.now) {
             self.qualities_due(clock);
         }
+        self.rpcs_due(clock);
         if let Phase::Empty { until } = self.phase
             && until <= clock.now
         {
@@ -291,7 +302,8 @@ impl Room {
         let theirs = self.people.values().flat_map(|who| {
             [who.active_by, who.gone_at, who.answer_by, Some(who.refresh_at), who.missing_until, who.news_at]
         });
-        own.into_iter().chain(theirs).flatten().min()
+        let rpcs = self.rpcs.values().map(|waiting| Some(waiting.deadline()));
+        own.into_iter().chain(theirs).chain(rpcs).flatten().min()
     }
 
     /// What the caller must do next, in this order; `None` when there is nothing left.

@@ -24,6 +24,11 @@ pub(super) fn room(rng: &mut fastrand::Rng) -> String {
     random("RM_", rng)
 }
 
+/// `RPC_…`, for a call of a participant's method.
+pub(super) fn rpc(rng: &mut fastrand::Rng) -> String {
+    random("RPC_", rng)
+}
+
 /// `TR_…`, with letters for type and source: `TR_VC…` is a camera.
 pub(super) fn track(kind: TrackType, source: TrackSource, rng: &mut fastrand::Rng) -> String {
     let prefix = match (kind, source) {

@@ -198,7 +198,8 @@ impl Room {
             name: self.name.clone(),
             empty_timeout: seconds(self.empty_timeout),
             departure_timeout: seconds(self.departure_timeout),
-            max_participants: u32::try_from(self.max_participants).unwrap_or(u32::MAX),
+            // Zero is no limit.
+            max_participants: u32::try_from(self.max_participants).unwrap_or(0),
             creation_time: self.created_unix_ms.div_euclid(1000),
             creation_time_ms: self.created_unix_ms,
             turn_password: String::new(),

@@ -29,12 +29,13 @@ impl Room {
     pub(super) fn reconcile(&mut self, clock: Clock, seat: Seat, id: TrackId) {
         let (Some(who), Some(track)) = (self.people.get(&seat), self.tracks.get(&id)) else { return };
         let Some(owner) = self.people.get(&track.owner) else { return };
-        // Clients drop tracks of somebody they do not know.
-        if track.owner == seat || !track.is_published() || owner.is_hidden() {
+        if track.owner == seat || !track.is_published() {
             return;
         }
         let preference = who.preferences.get(&track.info.sid).copied().unwrap_or_default();
-        let wants = who.permission.can_subscribe && preference.subscribe.unwrap_or(who.auto_subscribe);
+        // Clients drop tracks of somebody they do not know.
+        let may_want = who.permission.can_subscribe && !owner.is_hidden();
+        let wants = may_want && preference.subscribe.unwrap_or(who.auto_subscribe);
         let allowed = who.recorder || owner.allowance.allows(&who.sid, &who.identity, &track.info.sid);
         let has = who.subscriptions.contains_key(&id);
         let demand = preference.demand.unwrap_or_else(|| initial_demand(track, who.adaptive_stream));

@@ -11,6 +11,7 @@ mod policy;
 mod publishing;
 mod resuming;
 mod script;
+mod serving;
 mod status;
 mod subscribing;
 

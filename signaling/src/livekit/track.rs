@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use livekit_protocol::{
-    AddTrackRequest, SimulcastCodecInfo, TimedVersion, TrackInfo, TrackSource, TrackType, VideoLayer,
+    AddTrackRequest, AudioTrackFeature, BackupCodecPolicy, PacketTrailerFeature, SimulcastCodecInfo,
+    TimedVersion, TrackInfo, TrackSource, TrackType, VideoLayer, VideoQuality, encryption, video_layer,
 };
 use sfu::command::{AnnouncedLayer, MediaKind, PublishHint, RemoteSection, TrackMedia};
 use sfu::ids::{Mid, Rid, TrackId};
@@ -159,6 +160,7 @@ impl Track {
             backup_codec_policy: request.backup_codec_policy,
             packet_trailer_features: request.packet_trailer_features,
         };
+        let info = understood(info);
         Track {
             id,
             owner,
@@ -282,6 +284,37 @@ impl Track {
             Learned::Codec
         }
     }
+}
+
+/// Numbers of later protocols have no names yet, and what has no name cannot be written as JSON, for clients or for the
+/// server API.
+#[expect(deprecated, reason = "older clients read the deprecated fields")]
+fn understood(mut info: TrackInfo) -> TrackInfo {
+    info.source = known::<TrackSource>(info.source);
+    info.backup_codec_policy = known::<BackupCodecPolicy>(info.backup_codec_policy);
+    // Whatever it is, it is encrypted.
+    info.encryption = encryption::Type::try_from(info.encryption).unwrap_or(encryption::Type::Custom) as i32;
+    info.audio_features = all_known::<AudioTrackFeature>(info.audio_features);
+    info.packet_trailer_features = all_known::<PacketTrailerFeature>(info.packet_trailer_features);
+    let of_codecs = info.codecs.iter_mut().flat_map(|codec| {
+        codec.video_layer_mode = known::<video_layer::Mode>(codec.video_layer_mode);
+        &mut codec.layers
+    });
+    for layer in of_codecs.chain(&mut info.layers) {
+        layer.quality = known::<VideoQuality>(layer.quality);
+    }
+    info
+}
+
+/// An enum's number, or its zero if the protocol does not have that number.
+fn known<E: TryFrom<i32> + Default + Into<i32>>(number: i32) -> i32 {
+    E::try_from(number).unwrap_or_default().into()
+}
+
+/// Those of an enum's numbers that the protocol has.
+pub(super) fn all_known<E: TryFrom<i32>>(mut numbers: Vec<i32>) -> Vec<i32> {
+    numbers.retain(|number| E::try_from(*number).is_ok());
+    numbers
 }
 
 /// What [`Track::learn`] changed.

@@ -1,5 +1,6 @@
 //! What the client tests share: a server, hands on browsers and SDKs, bad networks, and patience.
 
+mod api;
 mod participant;
 mod programs;
 mod remote;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+pub(crate) use api::Api;
 pub(crate) use participant::{Camera, Kind, Message, Mode, Participant, Received};
 pub(crate) use remote::{Browser, Sdk, Tab};
 pub(crate) use server::Server;

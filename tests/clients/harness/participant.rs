@@ -320,6 +320,25 @@ impl Participant<'_> {
         self.call::<Value>("simulate", &json!([scenario]));
     }
 
+    /// What its SDK knows of itself and the others by identity: `name`, `metadata`, `attributes`, and `muted`, the sources of
+    /// muted tracks; with the Python SDK only.
+    #[track_caller]
+    pub(crate) fn people(&self) -> Value {
+        self.call("people", &json!([]))
+    }
+
+    /// The room's metadata as its SDK knows it; with the Python SDK only.
+    #[track_caller]
+    pub(crate) fn room_metadata(&self) -> String {
+        self.call("roomMetadata", &json!([]))
+    }
+
+    /// Registers a method that greets whoever is named in its payload, and refuses `nobody`; with the Python SDK only.
+    #[track_caller]
+    pub(crate) fn register_greeting(&self, method: &str) {
+        self.call::<Value>("registerGreeting", &json!([method]));
+    }
+
     #[track_caller]
     pub(crate) fn leave(&self) {
         self.call::<Value>("leave", &json!([]));

@@ -34,7 +34,12 @@ struct Pipes {
 }
 
 impl Remote {
-    fn start(name: &str, program: &Path, arguments: &[&Path], place: Option<&Namespace>) -> Remote {
+    pub(super) fn start(
+        name: &str,
+        program: &Path,
+        arguments: &[&Path],
+        place: Option<&Namespace>,
+    ) -> Remote {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let log = artefact(&format!("{name}-{}-{count}.log", std::process::id()));

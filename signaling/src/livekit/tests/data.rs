@@ -18,13 +18,13 @@ fn packet(payload: usize) -> DataPacket {
 }
 
 impl Script {
-    fn data(&mut self, from: SessionId, label: &str, payload: impl Into<Bytes>) {
+    pub(super) fn data(&mut self, from: SessionId, label: &str, payload: impl Into<Bytes>) {
         let peer = self.publisher(from);
         self.media(Event::Data { peer, label: label.into(), binary: true, payload: payload.into() });
     }
 
     /// What was forwarded since the last look: receivers, label, message.
-    fn forwarded(&mut self) -> Vec<(Vec<PeerId>, String, Bytes)> {
+    pub(super) fn forwarded(&mut self) -> Vec<(Vec<PeerId>, String, Bytes)> {
         let sent = |command| match command {
             Command::SendData { to, label, payload, .. } => Some((to.to_vec(), label, payload)),
             _ => None,
@@ -32,7 +32,7 @@ impl Script {
         self.take_commands().into_iter().filter_map(sent).collect()
     }
 
-    fn refusals(&mut self) -> Vec<DataRefusal> {
+    pub(super) fn refusals(&mut self) -> Vec<DataRefusal> {
         let notices = std::mem::take(&mut self.notices).into_iter();
         let refused = |notice| match notice {
             Notice::DataRefused(refusal) => Some(refusal),

@@ -1,6 +1,6 @@
 use livekit_protocol::participant_info::State;
 use livekit_protocol::request_response::{self, Reason};
-use livekit_protocol::{MuteTrackRequest, SimulcastCodec, VideoLayer, VideoQuality};
+use livekit_protocol::{MuteTrackRequest, SimulcastCodec, UpdateLocalAudioTrack, VideoLayer, VideoQuality};
 use sfu::command::TrackMedia;
 use sfu::ids::Ssrc;
 
@@ -290,4 +290,41 @@ fn muting_is_forwarded_and_told() {
     script.request(alice, mute(false));
     script.request(bob, mute(true));
     assert!(script.take_commands().is_empty(), "no change, and not bob's to mute");
+}
+
+#[test]
+fn numbers_that_the_protocol_does_not_have_do_not_spoil_json() {
+    let mut script = Script::new();
+    let odd = ClientInfo { protocol: 17, capabilities: vec![1, 99], ..ClientInfo::default() };
+    let alice = script.active(Admission { client: odd, ..admission("alice") });
+    let bob = script.active(admission("bob"));
+    script.take(bob);
+    let layer = VideoLayer { quality: 99, ..VideoLayer::default() };
+    let codec = SimulcastCodec {
+        cid: "cam".into(),
+        layers: vec![layer.clone()],
+        video_layer_mode: 99,
+        ..SimulcastCodec::default()
+    };
+    let request = AddTrackRequest {
+        source: 99,
+        encryption: 99,
+        layers: vec![layer],
+        simulcast_codecs: vec![codec],
+        backup_codec_policy: 99,
+        audio_features: vec![99, 1],
+        packet_trailer_features: vec![99],
+        ..camera("cam")
+    };
+    let (_, info) = script.publish(alice, "0", request);
+    let features = UpdateLocalAudioTrack { track_sid: info.sid, features: vec![2, 99] };
+    script.request(alice, Request::UpdateAudioTrack(features));
+    script.advance(Duration::from_secs(1));
+    let told = updates(&script.take(bob));
+    let last = told.last().unwrap();
+    assert_ne!(last.tracks[0].encryption, 0, "encrypted in a way that we do not know");
+    assert_eq!(last.tracks[0].audio_features, [2]);
+    for info in told {
+        serde_json::to_string(&info).unwrap_or_else(|error| panic!("{error}: {info:?}"));
+    }
 }

@@ -15,6 +15,7 @@ use sfu::command::{Command, Event, MediaKind, NegotiationRole, RemoteSection};
 use sfu::ids::{Mid, PeerId, Rid, TrackId};
 
 use crate::access::{Claims, Keys};
+use crate::livekit::api::{Answer, ApiError, RoomCall};
 use crate::livekit::connect::{Admission, Mode, Resume};
 use crate::livekit::explain::Report;
 use crate::livekit::{Clock, JoinError, Notice, Output, Room, SessionId, Settings};
@@ -32,6 +33,7 @@ pub(super) struct Script {
     pub(super) commands: Vec<Command>,
     pub(super) notices: Vec<Notice>,
     pub(super) reports: Vec<(u64, Box<Report>)>,
+    pub(super) answers: Vec<(u64, Result<Answer, ApiError>)>,
     pub(super) closed: BTreeSet<SessionId>,
     pub(super) ended: bool,
     /// Peers of a session: publisher and subscriber, the same in v1.
@@ -146,6 +148,7 @@ impl Script {
             commands: vec![],
             notices: vec![],
             reports: vec![],
+            answers: vec![],
             closed: BTreeSet::new(),
             ended: false,
             peers: HashMap::new(),
@@ -173,6 +176,7 @@ impl Script {
                 Output::Close { session } => assert!(self.closed.insert(session), "closed twice"),
                 Output::Media(command) => self.commands.push(command),
                 Output::Report { question, report } => self.reports.push((question, report)),
+                Output::Answer { question, answer } => self.answers.push((question, answer)),
                 Output::Notice(notice) => self.notices.push(notice),
                 Output::Ended => self.ended = true,
             }
@@ -274,6 +278,24 @@ impl Script {
     pub(super) fn close_socket(&mut self, session: SessionId) {
         self.room.socket_closed(self.clock, session, Duration::ZERO);
         self.drain();
+    }
+
+    /// What a call of the server API is answered with, if it is at once.
+    pub(super) fn call_soon(&mut self, call: RoomCall) -> Option<Result<Answer, ApiError>> {
+        let question = 1000 + self.log.len() as u64;
+        self.room.call(self.clock, question, call);
+        self.drain();
+        self.answer_to(question)
+    }
+
+    /// The same, for a call that is.
+    pub(super) fn call(&mut self, call: RoomCall) -> Result<Answer, ApiError> {
+        self.call_soon(call).expect("answered at once")
+    }
+
+    pub(super) fn answer_to(&mut self, question: u64) -> Option<Result<Answer, ApiError>> {
+        let at = self.answers.iter().position(|(number, _)| *number == question)?;
+        Some(self.answers.remove(at).1)
     }
 
     pub(super) fn shutdown(&mut self) {
