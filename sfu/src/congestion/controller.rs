@@ -587,7 +587,7 @@ impl Controller {
             && self.delay.state() == Queue::Normal
             && self.prober.plan().is_none()
             && self.target().min(self.rate.sending(now)).scale(TEST) > self.least.max(self.config.min);
-        let loss = self.loss.on_acked(now, acked, envelope, self.rtt, may_test);
+        let loss = self.loss.on_acked(now, acked, self.delay.standing(), self.rtt, may_test);
         self.update_target(now, loss);
         let evidence = Evidence {
             envelope,

@@ -48,8 +48,9 @@ const SWUNG_BACK: i64 = 25_000;
 /// …believed up to this, and forgotten by half in some 30 such swings or seconds.
 const SWING_MAX: i64 = 60_000;
 const SWING_FORGOTTEN: i64 = 40;
-/// No queue below this share of the swing, and no cliff below so much of it, in percent.
+/// No queue that grows below this share of the swing, none that stands, and no cliff below so much of it, in percent.
 const RISING_SWING: i64 = 60;
+const STANDING_SWING: i64 = 80;
 const CLIFF_SWING: i64 = 120;
 /// A queue that stands: this envelope for this long.
 const STANDING_ENVELOPE: i64 = 60_000;
@@ -171,6 +172,11 @@ impl DelayDetector {
     /// The lower envelope of the queueing delay; zero while nothing is known.
     pub fn envelope(&self) -> Duration {
         micros(self.envelope)
+    }
+
+    /// The envelope, if the path's swing alone does not explain it; else zero.
+    pub fn standing(&self) -> Duration {
+        if self.envelope > self.swing * STANDING_SWING / 100 { self.envelope() } else { Duration::ZERO }
     }
 
     /// Mean difference between neighbouring groups (smoothed as in RFC 3550 §6.4.1).

@@ -77,6 +77,7 @@ fn a_path_that_swings_is_no_queue_and_what_exceeds_its_swing_is() {
     let states = path.run(1000, 10, swing);
     assert!(!states.contains(&Queue::Rising), "{:?}", path.detector.swing);
     assert!(!path.detector.all_late());
+    assert_eq!(path.detector.standing(), Duration::ZERO);
     path.run(49, 10, |_| 85.0);
     assert!(!path.detector.all_late(), "as late as it is wont to be");
     path.run(10, 10, |i| 110.0 + i as f64);
