@@ -11,7 +11,8 @@ const MIN_DURATION: Duration = Duration::from_secs(1);
 
 /// Puts load on a server that speaks the LiveKit protocol, and tells what arrived.
 ///
-/// Publishers and subscribers are played on one thread of this process. It ends after --duration, and with status 1 if nobody got media.
+/// Publishers and subscribers are played on one thread of this process. It ends after --duration, and with status 1
+/// if nobody got media.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 #[command(after_help = "Examples:

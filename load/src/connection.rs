@@ -62,7 +62,8 @@ impl Connection {
         self.rtc.sdp_api()
     }
 
-    /// Takes the answer to an offer. With the first one it opens a socket towards the server, which is to be watched: its candidates say where that is.
+    /// Takes the answer to an offer. With the first one it opens a socket towards the server, which is to be
+    /// watched: its candidates say where that is.
     pub(crate) fn answer(
         &mut self,
         pending: SdpPendingOffer,

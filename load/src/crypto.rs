@@ -1,7 +1,7 @@
 //! What str0m leaves to its user: ciphers, hashes and DTLS, from crates that the workspace has anyway.
 //!
-//! `ring` does AES-GCM, SHA-1 and SHA-256, `aes` the single blocks of key derivation and counter mode, `dimpl` the DTLS handshake.
-//! None of it is the server's code: a mistake there does not find its mirror image here.
+//! `ring` does AES-GCM, SHA-1 and SHA-256, `aes` the single blocks of key derivation and counter mode, `dimpl` the
+//! DTLS handshake. None of it is the server's code: a mistake there does not find its mirror image here.
 
 mod dtls;
 mod srtp;

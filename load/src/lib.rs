@@ -1,9 +1,9 @@
 //! Load for servers that speak the LiveKit protocol: many publishers and subscribers in one process.
 //!
-//! Everybody is played on one thread, on a WebRTC stack that is not the server's (`str0m`), so that neither tests itself. Publishers
-//! send what a script says (`script`), at the level of RTP: nothing is encoded. Each payload ends with the time at which it was
-//! sent (`stamp`), so that receivers, who have the same clock, tell delays; sequence numbers tell loss and order, codec descriptors whether
-//! pictures could be shown (`receive`).
+//! Everybody is played on one thread, on a WebRTC stack that is not the server's (`str0m`), so that neither tests
+//! itself. Publishers send what a script says (`script`), at the level of RTP: nothing is encoded. Each payload
+//! ends with the time at which it was sent (`stamp`), so that receivers, who have the same clock, tell delays;
+//! sequence numbers tell loss and order, codec descriptors whether pictures could be shown (`receive`).
 //!
 //! Not here: browsers and SDKs, whose behaviour is more than media (`tests/clients`); bad networks (`sfu/testkit`).
 

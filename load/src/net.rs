@@ -20,7 +20,7 @@ const READY: usize = 256;
 
 /// A socket for one peer connection.
 pub(crate) struct Socket {
-    socket: UdpSocket,
+    udp: UdpSocket,
     local: SocketAddr,
     /// Datagrams that the kernel dropped because they were not read in time.
     dropped: u32,
@@ -42,7 +42,7 @@ impl Socket {
         setsockopt(&socket, sockopt::RxqOvfl, &1)?;
         // An old kernel hands datagrams over one by one.
         let _ = setsockopt(&socket, sockopt::UdpGroSegment, &true);
-        Ok(Socket { local: socket.local_addr()?, socket, dropped: 0 })
+        Ok(Socket { local: socket.local_addr()?, udp: socket, dropped: 0 })
     }
 
     pub(crate) fn local(&self) -> SocketAddr {
@@ -55,7 +55,7 @@ impl Socket {
 
     /// A datagram that cannot be sent now is lost, as on any network.
     pub(crate) fn send(&self, datagram: &[u8], to: SocketAddr) {
-        let _ = self.socket.send_to(datagram, to);
+        let _ = self.udp.send_to(datagram, to);
     }
 }
 
@@ -70,13 +70,14 @@ impl Inbox {
         Inbox { bytes: vec![0; RUN], ancillary: nix::cmsg_space!(TimeSpec, u32, i32) }
     }
 
-    /// Reads one run and gives each of its datagrams to `take` with its sender and its arrival. There may be more: the poller tells.
+    /// Reads one run and gives each of its datagrams to `take` with its sender and its arrival. There may be more:
+    /// the poller tells.
     pub(crate) fn receive(
         &mut self,
         socket: &mut Socket,
         mut take: impl FnMut(SocketAddr, WallNanos, &[u8]),
     ) -> io::Result<()> {
-        let fd = socket.socket.as_raw_fd();
+        let fd = socket.udp.as_raw_fd();
         let mut slices = [io::IoSliceMut::new(&mut self.bytes)];
         let ancillary = Some(&mut self.ancillary[..]);
         let run = match recvmsg::<SockaddrStorage>(fd, &mut slices, ancillary, MsgFlags::MSG_DONTWAIT) {
@@ -127,7 +128,7 @@ impl Poller {
     /// Watches a socket from now on, as `token`.
     pub(crate) fn watch(&self, socket: &Socket, token: usize) -> io::Result<()> {
         let event = EpollEvent::new(EpollFlags::EPOLLIN, token as u64);
-        Ok(self.epoll.add(&socket.socket, event)?)
+        Ok(self.epoll.add(&socket.udp, event)?)
     }
 
     /// Tokens of sockets that have something now, [`READY`] at most. Does not wait.

@@ -44,9 +44,20 @@ pub(crate) struct Role {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Status {
     Joining,
-    /// So long after the request; those who only publish when connected, others with the first of everything that they wait for.
+    /// So long after the request; those who only publish when connected, others with the first of everything that
+    /// they wait for.
     Joined(Duration),
     Failed(JoinFailure),
+}
+
+/// How long after its request somebody had come so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Milestones {
+    /// ICE and DTLS are done.
+    pub(crate) connected: Option<Duration>,
+    pub(crate) first_sound: Option<Duration>,
+    /// A whole keyframe.
+    pub(crate) first_picture: Option<Duration>,
 }
 
 /// The time now, in both clocks.
@@ -77,10 +88,11 @@ pub(crate) struct Participant {
     pub(crate) streams: Vec<Stream>,
     requested: Instant,
     join_by: Instant,
-    connected: bool,
     answered: bool,
-    has_heard: bool,
-    has_seen: bool,
+    pub(crate) milestones: Milestones,
+    /// Whether it waits for sound and for pictures.
+    listens: bool,
+    looks: bool,
     session: Option<UnboundedSender<ToServer>>,
     connection: Connection,
     offers: Offers,
@@ -154,10 +166,10 @@ impl Participant {
             streams: Vec::new(),
             requested: now,
             join_by: now + settings.join_timeout,
-            connected: false,
             answered: false,
-            has_heard: !settings.audio || !role.watches,
-            has_seen: !settings.video.is_on() || !role.watches,
+            milestones: Milestones::default(),
+            listens: settings.audio && role.publisher.is_none(),
+            looks: settings.video.is_on() && role.publisher.is_none(),
             session: None,
             connection,
             offers,
@@ -180,7 +192,7 @@ impl Participant {
 
     /// Whether it publishes, or will not any more.
     pub(crate) fn is_settled(&self) -> bool {
-        self.connected || matches!(self.status, Status::Failed(_))
+        self.milestones.connected.is_some() || matches!(self.status, Status::Failed(_))
     }
 
     /// Datagrams that the kernel dropped because we did not read them in time.
@@ -278,7 +290,7 @@ impl Participant {
                     had_media = true;
                     self.packet(now, arrived, &packet, is_repair, delays);
                 }
-                other => self.event(now, other),
+                other => self.event(now, &other),
             }
         }
         self.events = events;
@@ -287,8 +299,8 @@ impl Participant {
         }
     }
 
-    /// Counts a datagram of media before it is decrypted, so that duplicates are seen. Its stream and number if it is new
-    /// there, and whether it is a repair.
+    /// Counts a datagram of media before it is decrypted, so that duplicates are seen. Its stream and number if it
+    /// is new there, and whether it is a repair.
     fn on_wire(&mut self, datagram: &[u8]) -> (Option<(usize, u64)>, bool) {
         // RFC 3550 §5.1; types from 64 to 95 are RTCP's (RFC 5761 §4).
         let Some(&[first, second, s0, s1, _, _, _, _, r0, r1, r2, r3]) = datagram.first_chunk() else {
@@ -339,17 +351,21 @@ impl Participant {
         if !stream.media(now, &media, delays) {
             return;
         }
-        match stream.kind {
-            Kind::Audio => self.has_heard = true,
-            Kind::Video => self.has_seen |= stream.picture.frames().shown > 0,
-        }
+        let after = now.saturating_duration_since(self.requested);
+        let milestone = match stream.kind {
+            Kind::Audio => &mut self.milestones.first_sound,
+            Kind::Video if stream.picture.frames().shown > 0 => &mut self.milestones.first_picture,
+            Kind::Video => return,
+        };
+        milestone.get_or_insert(after);
         self.judge(now);
     }
 
-    fn event(&mut self, now: Instant, event: Event) {
+    fn event(&mut self, now: Instant, event: &Event) {
         match event {
             Event::Connected => {
-                self.connected = true;
+                let after = now.saturating_duration_since(self.requested);
+                self.milestones.connected.get_or_insert(after);
                 self.sending.begin(now);
                 self.judge(now);
             }
@@ -361,7 +377,10 @@ impl Participant {
 
     /// Whether it is there now. Publishers are when they can send: whom they would watch may come later.
     fn judge(&mut self, now: Instant) {
-        let is_there = self.connected && (self.role.publisher.is_some() || (self.has_heard && self.has_seen));
+        let Milestones { connected, first_sound, first_picture } = self.milestones;
+        let is_there = connected.is_some()
+            && (first_sound.is_some() || !self.listens)
+            && (first_picture.is_some() || !self.looks);
         if self.status == Status::Joining && is_there {
             self.status = Status::Joined(now.saturating_duration_since(self.requested));
         }
@@ -391,7 +410,7 @@ impl Participant {
     /// Once in a while: gives up gaps, asks for a keyframe when nothing can be shown, and does not wait for ever.
     pub(crate) fn look_after(&mut self, now: Instant) {
         if self.status == Status::Joining && self.join_by <= now {
-            return self.end(match (self.answered, self.connected) {
+            return self.end(match (self.answered, self.milestones.connected.is_some()) {
                 (false, _) => JoinFailure::NoAnswer,
                 (true, false) => JoinFailure::NoConnection,
                 (true, true) => JoinFailure::NoMedia,
@@ -421,7 +440,7 @@ impl Participant {
         }
         let mut events = std::mem::take(&mut self.events);
         for event in events.drain(..) {
-            self.event(clock.now, event);
+            self.event(clock.now, &event);
         }
         self.events = events;
     }

@@ -99,8 +99,15 @@ pub struct Joins {
     pub lost_later: BTreeMap<&'static str, u64>,
     /// The first of these failures in words, with what to look at.
     pub example: Option<String>,
-    /// From the request to the first whole keyframe or, without video, the first sound; for publishers: until they are connected.
+    /// From the request until somebody is there: publishers when they are connected, others with the first sound and
+    /// the first picture.
     pub time: Option<Quantiles>,
+    /// From the request until ICE and DTLS are done.
+    pub connected: Option<Quantiles>,
+    /// From the request to the first sound, where it is waited for.
+    pub first_sound: Option<Quantiles>,
+    /// From the request to the first whole keyframe, where it is waited for.
+    pub first_picture: Option<Quantiles>,
 }
 
 /// What came, over the whole run.
@@ -126,7 +133,8 @@ pub struct Received {
     pub reordered: u64,
     /// Packets that came twice.
     pub duplicates: u64,
-    /// Datagrams that arrived here and were dropped since we did not read them in time: part of `lost`, and no fault of the server's.
+    /// Datagrams that arrived here and were dropped since we did not read them in time: part of `lost`, and no
+    /// fault of the server's.
     pub dropped_here: u64,
 }
 
@@ -237,6 +245,13 @@ impl fmt::Display for Summary {
                     (reasons("failed", &joins.failed), reasons("lost later", &joins.lost_later));
                 let time = quantiles(joins.time);
                 writeln!(f, "{who:12} {} of {} joined: {time}{failed}{lost}", joins.joined, joins.attempted)?;
+                for (what, time) in
+                    [("first sound", joins.first_sound), ("first picture", joins.first_picture)]
+                {
+                    if let Some(time) = time {
+                        writeln!(f, "             {what} {}", quantiles(Some(time)))?;
+                    }
+                }
                 if let Some(example) = &joins.example {
                     writeln!(f, "             such as: {example}")?;
                 }

@@ -1,7 +1,7 @@
 //! A whole run: who joins when, the loop that plays everybody on one thread, and the sums.
 //!
-//! The loop looks at its sockets each millisecond rather than being woken by each packet: on loopback a wake-up is paid for by
-//! the sender. Delays do not suffer, since the kernel stamps arrivals.
+//! The loop looks at its sockets each millisecond rather than being woken by each packet: on loopback a wake-up is
+//! paid for by the sender. Delays do not suffer, since the kernel stamps arrivals.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::connection::Identity;
 use crate::failure::JoinFailure;
 use crate::histogram::Histogram;
 use crate::net::{Inbox, Poller};
-use crate::participant::{Clock, Participant, Role, Status};
+use crate::participant::{Clock, Milestones, Participant, Role, Status};
 use crate::process::Usage;
 use crate::receive::ledger::Counts;
 use crate::receive::picture::Frames;
@@ -69,7 +69,7 @@ pub fn run(settings: &Settings, mut progress: impl FnMut(&Second)) -> Result<Sum
     raise_open_file_limit();
     let mut run = Run::start(settings)?;
     let end = run.started + settings.duration;
-    let silence = end - DRAIN.min(settings.duration);
+    let silence = run.started + settings.duration.saturating_sub(DRAIN);
     let mut tick = run.started;
     let mut is_silent = false;
     while tick < end {
@@ -405,6 +405,7 @@ impl<'a> Run<'a> {
     fn joins(&self, publishers: bool) -> Joins {
         let mut joins = Joins::default();
         let mut times = Histogram::default();
+        let mut milestones = [(); 3].map(|()| Histogram::default());
         for who in self.people.iter().filter(|who| who.role().publisher.is_some() == publishers) {
             joins.attempted += 1;
             let failure = match &who.status {
@@ -423,11 +424,20 @@ impl<'a> Run<'a> {
                 Status::Joining => *joins.failed.entry("run_too_short").or_default() += 1,
                 Status::Failed(failure) => *joins.failed.entry(failure.label()).or_default() += 1,
             }
+            let Milestones { connected, first_sound, first_picture } = who.milestones;
+            let waited_for =
+                [connected, first_sound, first_picture].into_iter().take(if publishers { 1 } else { 3 });
+            for (histogram, after) in milestones.iter_mut().zip(waited_for) {
+                if let Some(after) = after {
+                    histogram.record(after.as_micros() as u64);
+                }
+            }
             if let Some(lost) = &who.lost {
                 *joins.lost_later.entry(lost.label()).or_default() += 1;
             }
         }
         joins.time = Quantiles::of(&times);
+        [joins.connected, joins.first_sound, joins.first_picture] = milestones.each_ref().map(Quantiles::of);
         joins
     }
 }

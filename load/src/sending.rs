@@ -15,7 +15,8 @@ use crate::stamp::{Stamp, WallNanos};
 
 /// Of speech, in dBov (RFC 6464 §3).
 const LOUDNESS: i8 = -30;
-/// First sequence numbers lie below this, so that a start with losses does not wrap before the keys agree (RFC 3711 §3.3.1).
+/// First sequence numbers lie below this, so that a start with losses does not wrap before the keys agree (RFC 3711
+/// §3.3.1).
 const FIRST_SEQUENCE: u64 = 1 << 15;
 
 /// Payload types of a codec and of its repairs.

@@ -1,6 +1,7 @@
 //! WebSockets to the server, on a thread of their own, so that a slow TLS handshake never delays a packet.
 //!
-//! A participant's task hands on what comes and sends what it is given; what a message means is `participant`'s affair.
+//! A participant's task hands on what comes and sends what it is given; what a message means is `participant`'s
+//! affair.
 
 use std::io;
 use std::sync::mpsc as std_mpsc;
@@ -57,7 +58,8 @@ impl Signalling {
         Ok(Signalling { tasks, tell, told, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Opens a WebSocket for participant `who`. What is sent before it is open is sent then; it closes when the sender is dropped.
+    /// Opens a WebSocket for participant `who`. What is sent before it is open is sent then; it closes when the
+    /// sender is dropped.
     pub(crate) fn open(&self, who: usize, url: String, token: &str) -> mpsc::UnboundedSender<ToServer> {
         let (send, requests) = mpsc::unbounded_channel();
         let tell = self.tell.clone();
@@ -126,13 +128,13 @@ async fn session(
                 }
                 Ok(())
             }
-            request = requests.recv() => match request {
-                Some(message) => socket.send(encode(message)).await,
-                None => {
+            request = requests.recv() => {
+                let Some(message) = request else {
                     let _ = socket.close(None).await;
                     return JoinFailure::Closed("by ourselves".to_owned());
-                }
-            },
+                };
+                socket.send(encode(message)).await
+            }
             _ = ping.tick() => {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 socket.send(encode(ToServer::PingReq(Ping { timestamp: now.as_millis() as i64, rtt: 0 }))).await

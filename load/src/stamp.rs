@@ -1,7 +1,7 @@
 //! What every payload ends with: who sent it, in which layer, and when.
 //!
-//! It lies at the end, where no server looks, and an SFU that rewrites headers and descriptors leaves it alone. It is read after decryption, so that
-//! it need not be protected against anybody.
+//! It lies at the end, where no server looks, and an SFU that rewrites headers and descriptors leaves it alone. It
+//! is read after decryption, so that it need not be protected against anybody.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -50,7 +50,7 @@ impl Descriptor {
         let mut rest = payload.iter().copied();
         let first = rest.next()?;
         let mut this = Descriptor {
-            start: first & 0x10 != 0 && first & 0x07 == 0,
+            start: first & 0x17 == 0x10, // S, and partition 0
             picture_id: None,
             tl0: None,
             temporal: None,

@@ -16,7 +16,8 @@ pub(crate) enum Arrival {
     Ancient,
 }
 
-/// Numbers are extended to 64 bits and never wrap; the first lies in the second cycle, so that what was sent before it has a number too.
+/// Numbers are extended to 64 bits and never wrap; the first lies in the second cycle, so that what was sent before
+/// it has a number too.
 #[derive(Default)]
 pub(crate) struct Ledger {
     highest: Option<u64>,

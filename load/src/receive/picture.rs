@@ -1,8 +1,9 @@
 //! Whether what arrives could be shown: judged by descriptors, without decoding.
 //!
-//! Packets are put in order; a gap is waited for, as a jitter buffer does. A frame counts as shown if it is whole and so is all that it refers to: a
-//! keyframe refers to nothing, a frame of the base layer to the one before it there, any other to the base layer and, without
-//! the sync bit, to the lower layers since. Not here: bits. An SFU does not change them, and the senders' are zeros.
+//! Packets are put in order; a gap is waited for, as a jitter buffer does. A frame counts as shown if it is whole
+//! and so is all that it refers to: a keyframe refers to nothing, a frame of the base layer to the one before it
+//! there, any other to the base layer and, without the sync bit, to the lower layers since. Not here: bits. An SFU
+//! does not change them, and the senders' are zeros.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -25,7 +26,8 @@ pub(crate) struct Frames {
     pub(crate) incomplete: u64,
     /// Given up by the server for a keyframe, as when it changes the layer: the picture stands for one frame.
     pub(crate) cut_off: u64,
-    /// Shown without the frame that bears the number before, although no packet is missing: the numbers were not made continuous.
+    /// Shown without the frame that bears the number before, although no packet is missing: the numbers were not
+    /// made continuous.
     pub(crate) skipped_numbers: u64,
 }
 
@@ -134,7 +136,12 @@ impl Picture {
     fn part(&mut self, part: Part) {
         if part.descriptor.start {
             match self.open.take() {
-                Some(_) if part.descriptor.keyframe && !self.broken => self.frames.cut_off += 1,
+                Some(cut) if part.descriptor.keyframe && !self.broken => {
+                    self.frames.cut_off += 1;
+                    if let Some(references) = &mut self.references {
+                        references.picture_id = cut.picture_id;
+                    }
+                }
                 Some(_) => self.lose_frame(), // its end is missing
                 None => {}
             }

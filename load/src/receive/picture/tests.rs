@@ -181,5 +181,6 @@ fn a_frame_that_a_keyframe_cuts_off_is_not_taken_for_a_loss() {
     let cut: Vec<Part> = parts[..keyframe - 1].iter().chain(&parts[keyframe..]).copied().collect();
     let frames = judge(numbered(&cut)).frames();
     assert_eq!((frames.cut_off, frames.incomplete, frames.undecodable), (1, 0, 0));
+    assert_eq!(frames.skipped_numbers, 0);
     assert_eq!(frames.shown, number_of_frames(&parts) - 1);
 }
