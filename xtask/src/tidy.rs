@@ -15,7 +15,9 @@ pub(crate) fn run() -> Result {
             faults.push(format!("{name} is exported but not described in docs/metrics.md"));
         }
     }
-    for folder in ["src", "sfu/src", "sfu/testkit/src", "signaling/src", "turn-config/src", "xtask/src"] {
+    for folder in
+        ["src", "load/src", "sfu/src", "sfu/testkit/src", "signaling/src", "turn-config/src", "xtask/src"]
+    {
         for file in rust_files(&root().join(folder)) {
             if file
                 .components()
