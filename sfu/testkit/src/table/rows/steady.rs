@@ -4,8 +4,8 @@ use sfu::command::Demand;
 
 use super::{access, good, ms, seconds};
 use crate::camera::CameraConfig;
+use crate::score::{Score, Unit};
 use crate::table::measure::{self, Span};
-use crate::table::score::{Score, Unit};
 use crate::table::{Row, Scene};
 
 pub(super) fn rows() -> [Row; 4] {
