@@ -31,5 +31,7 @@ mod networks;
 mod page;
 #[path = "clients/resuming.rs"]
 mod resuming;
+#[path = "clients/rows/mod.rs"]
+mod rows;
 #[path = "clients/sdk.rs"]
 mod sdk;

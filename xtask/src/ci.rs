@@ -1,5 +1,7 @@
 //! `cargo xtask ci`: what must hold before a change lands, cheapest first.
 
+use std::process::Command;
+
 use crate::run::{self, Result, cargo, command, root};
 use crate::{tidy, tools};
 
@@ -43,11 +45,17 @@ fn encrypted() -> Result {
 
 /// The whole server against real browsers and SDKs.
 pub(crate) fn clients() -> Result {
+    run::run(&mut client_tests(&[])?)
+}
+
+/// The client tests, with these arguments, once all that they start is there.
+pub(crate) fn client_tests(arguments: &[&str]) -> Result<Command> {
     tools::debian(CLIENT_PROGRAMS)?;
     let python = tools::python()?;
     tools::npm_packages(&root().join("tests/clients"))?;
     // Each test brings up its own server and browser: one at a time, or two cores cannot decode what they are sent.
     let mut tests =
         cargo(&["test", "--release", "--locked", "--test", "clients", "--", "--test-threads", "1"]);
-    run::run(tests.env("SLUICE_PYTHON", python))
+    tests.args(arguments).env("SLUICE_PYTHON", python);
+    Ok(tests)
 }

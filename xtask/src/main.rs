@@ -5,6 +5,7 @@ mod bench;
 mod ci;
 mod dev;
 mod fuzz;
+mod rows;
 mod run;
 mod sim;
 mod tidy;
@@ -35,6 +36,8 @@ enum Command {
     Fuzz(fuzz::Args),
     /// Run seeded calls over simulated links in virtual time
     Sim(sim::Args),
+    /// What is promised over bad networks, with real clients: half an hour, and nothing else should run meanwhile
+    Rows(rows::Args),
     /// Check the licences and sources of all dependencies by deny.toml
     Deny,
     /// Find metrics and configuration keys without documentation
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Sim(args) => sim::run(&args),
+        Command::Rows(args) => rows::run(&args),
         Command::Deny => deny(),
         Command::Tidy => tidy::run(),
     };

@@ -220,6 +220,16 @@ impl Repairs {
         Verdict::Resend
     }
 
+    /// Pays for one more copy of a packet of `size` that is resent, if that can be afforded.
+    pub fn pay_again(&mut self, size: DataSize) -> bool {
+        let bytes = size.as_bytes() as f64;
+        let affordable = self.all.level >= bytes;
+        if affordable {
+            self.all.level -= bytes;
+        }
+        affordable
+    }
+
     /// When a request is to be looked at again though no report came.
     pub fn next_timeout(&self) -> Option<Instant> {
         let next = |held: &Held| {

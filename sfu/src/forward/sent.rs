@@ -62,6 +62,11 @@ impl Sent {
         if first == Reported::Arrived { first } else { last }
     }
 
+    /// It was resent before, and lost again.
+    pub fn is_overdue(&self) -> bool {
+        self.resends > 0
+    }
+
     /// Transport-wide number of the last copy.
     pub fn transport(&self) -> Option<u16> {
         self.copies[1]

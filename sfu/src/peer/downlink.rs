@@ -362,6 +362,10 @@ impl Downlink {
                     let what = What::Resend { number: held.number };
                     let item = Item { slot: held.slot, encoding: sent.encoding, serial: held.serial, what };
                     self.pacer.enqueue(now, class, item, size);
+                    // A picture has waited for two round trips already, and stands if this is lost, too.
+                    if sent.is_overdue() && self.repairs.pay_again(size) {
+                        self.pacer.enqueue(now, class, item, size);
+                    }
                 }
             }
             subscription.sent.release(now, held.number, verdict == Verdict::Resend);

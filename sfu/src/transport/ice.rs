@@ -46,6 +46,9 @@ use crate::transport::stun::{
 pub const CONSENT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Clients pair few of our candidates with several of theirs; 16 leaves room for two networks.
 pub const MAX_PATHS: usize = 16;
+/// So many requests over another path, and nothing over the selected one in between: libwebrtc sends them 50 to 130 ms
+/// apart, and a client that receives media reports about it as often.
+const LEFT: u8 = 2;
 /// That of a peer-reflexive candidate of the first component (RFC 8445 §5.1.2.1). Orders nothing here.
 const CHECK_PRIORITY: u32 = (110 << 24) | (65_535 << 8) | 255;
 
@@ -138,6 +141,8 @@ pub struct IceLite {
     /// Where the latest datagram came from that was not STUN, as long as nothing is selected, or nothing that was checked
     /// with the credentials of a restart.
     data_from: Option<Path>,
+    /// Datagrams over the selected path during restarts.
+    heard: u32,
     handshake: SentTo,
     checks: u64,
     events: VecDeque<IceEvent>,
@@ -154,6 +159,7 @@ impl IceLite {
             nominated: None,
             selected: None,
             data_from: None,
+            heard: 0,
             handshake: SentTo::Nobody,
             checks: 0,
             events: VecDeque::new(),
@@ -246,7 +252,13 @@ impl IceLite {
             return refuse(bytes, transaction, Refusal::Unauthenticated, None, reply);
         };
         let key = generation.local.key.clone();
-        let (number, can_check) = (generation.number, generation.remote.is_some());
+        let number = generation.number;
+        let is_theirs = |remote: &RemoteCredentials| remote.ufrag() == request.remote_ufrag;
+        let theirs = std::iter::once(&self.current)
+            .chain(&self.previous)
+            .find(|generation| generation.remote.as_ref().is_some_and(is_theirs))
+            .unwrap_or(generation);
+        let (theirs, can_check) = (theirs.number, theirs.remote.is_some());
         if let Some(IceRole::Controlled(_)) = request.role {
             return refuse(bytes, transaction, Refusal::RoleConflict, Some(&key), reply);
         }
@@ -255,7 +267,7 @@ impl IceLite {
         let reply_len = reply.len();
         let state = self.path_state(now, path, number);
         state.last_request = now;
-        state.generation = number;
+        (state.generation, state.theirs) = (number, theirs);
         if let Some(budget) = &mut state.budget {
             budget.received(bytes);
             state.check_due = can_check;
@@ -263,6 +275,11 @@ impl IceLite {
                 reply.clear();
                 return IceOutcome::Dropped(IceDropReason::OverBudget);
             }
+        }
+        if self.selected == Some(path) {
+            self.heard = self.heard.wrapping_add(1);
+        } else if self.previous.is_some() && number == self.current.number && self.left_for(path) {
+            self.nominated = Some((path, number));
         }
         // The last nomination counts (RFC 8445 §8.1.1 leaves it open for clients that nominate every path they
         // try); one with older credentials does not undo one with newer.
@@ -273,6 +290,16 @@ impl IceLite {
         IceOutcome::Answered
     }
 
+    /// One more request came over this path, of a restart: whether the client has left the selected one. Who only receives
+    /// goes over to another network without sending anything there, and libwebrtc nominates it three seconds later.
+    fn left_for(&mut self, path: Path) -> bool {
+        let heard = self.heard;
+        let Some(state) = self.paths.get_mut(path) else { return false };
+        let (since, count) = state.alone;
+        state.alone = (heard, if since == heard { count.saturating_add(1) } else { 1 });
+        state.alone.1 >= LEFT
+    }
+
     fn path_state(&mut self, now: Instant, path: Path, generation: u32) -> &mut PathState {
         if self.paths.get(path).is_none() {
             self.checks = self.checks.wrapping_add(1);
@@ -281,6 +308,8 @@ impl IceLite {
                 path,
                 budget: Some(AntiAmplification::default()),
                 generation,
+                theirs: generation,
+                alone: (0, 0),
                 check,
                 check_due: false,
                 last_request: now,
@@ -299,7 +328,7 @@ impl IceLite {
         let Some(state) = self.paths.get_mut(path) else { return unexpected };
         let remote = std::iter::once(&self.current)
             .chain(&self.previous)
-            .find(|generation| generation.number == state.generation)
+            .find(|generation| generation.number == state.theirs)
             .and_then(|generation| generation.remote.as_ref());
         let Some(remote) = remote else { return unexpected };
         let answers = !state.validated() && state.check == response.transaction;
@@ -321,6 +350,7 @@ impl IceLite {
     /// it must be dropped before any cryptography.
     pub fn admit(&mut self, path: Path, bytes: usize) -> bool {
         if self.selected == Some(path) {
+            self.heard = self.heard.wrapping_add(u32::from(self.previous.is_some()));
             return true;
         }
         let Some(state) = self.paths.get_mut(path) else { return false };
@@ -416,10 +446,12 @@ impl IceLite {
     pub fn poll_transmit(&mut self, into: &mut Vec<u8>) -> Option<Path> {
         for state in self.paths.iter_mut().filter(|state| state.check_due) {
             state.check_due = false;
-            let generation = std::iter::once(&self.current)
-                .chain(&self.previous)
-                .find(|generation| generation.number == state.generation);
-            let Some(Generation { local, remote: Some(remote), .. }) = generation else { continue };
+            let by_number =
+                |number| std::iter::once(&self.current).chain(&self.previous).find(|g| g.number == number);
+            let Some(Generation { local, .. }) = by_number(state.generation) else { continue };
+            let Some(remote) = by_number(state.theirs).and_then(|theirs| theirs.remote.as_ref()) else {
+                continue;
+            };
             let check = stun::Check {
                 transaction: state.check,
                 their_ufrag: remote.ufrag(),

@@ -1,5 +1,6 @@
 //! What the client tests share: a server, hands on browsers and SDKs, bad networks, and patience.
 
+mod access;
 mod api;
 mod participant;
 mod programs;
@@ -7,6 +8,7 @@ mod remote;
 mod server;
 mod signal;
 mod token;
+mod tun;
 mod wire;
 
 pub(crate) mod http;
@@ -16,8 +18,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+pub(crate) use access::{Access, AccessLink};
 pub(crate) use api::Api;
-pub(crate) use participant::{Camera, Kind, Message, Mode, Participant, Received};
+pub(crate) use participant::{Camera, Kind, Message, Mode, Participant, Received, Stats};
 pub(crate) use remote::{Browser, Sdk, Tab};
 pub(crate) use server::Server;
 pub(crate) use signal::{Signal, join_request};

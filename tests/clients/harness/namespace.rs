@@ -1,4 +1,4 @@
-//! Bad networks: a network namespace behind a link that is narrow or loses packets.
+//! Bad networks: a network namespace behind a link that is narrow or loses packets, or behind a [`Path`].
 //!
 //! The server stays outside; clients inside reach it at [`Namespace::outside`]. Whoever else connects to that
 //! address from outside does so over loopback and notices nothing.
@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::programs;
+use super::{Access, AccessLink, programs, tun};
 
 /// The chain that loses packets.
 const LOSS: &str = "loss";
@@ -24,38 +24,73 @@ pub(crate) struct Namespace {
     outer: String,
     inner: String,
     outside: Ipv4Addr,
+    inside: Ipv4Addr,
     /// The ends of the second network, when there is one.
     other: [Ipv4Addr; 2],
 }
 
 impl Namespace {
+    /// Behind a link of its own, that can be impaired by what the kernel has.
+    ///
     /// # Panics
     /// Without the rights or the programs for it, saying which.
     pub(crate) fn new() -> Namespace {
+        let namespace = Namespace::unconnected();
+        let Namespace { name, outer, inner, outside, inside, .. } = &namespace;
+        ip(&format!("link add {outer} type veth peer name {inner} netns {name}"));
+        namespace.bring_up([outer, inner], [*outside, *inside]);
+        namespace
+    }
+
+    /// Behind such an access.
+    ///
+    /// # Panics
+    /// As [`Namespace::new`].
+    pub(crate) fn behind(access: Access) -> (Namespace, AccessLink) {
+        let namespace = Namespace::unconnected();
+        let Namespace { outer, inner, outside, inside, .. } = &namespace;
+        let link = namespace.connect([outer, inner], [*outside, *inside], access);
+        (namespace, link)
+    }
+
+    fn unconnected() -> Namespace {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let (process, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         assert!(count < 64, "addresses for 64 namespaces");
         remove_left_overs();
         // Four addresses for each link, somewhere in 10.64/10 where this process is alone.
         let net = FIRST + (process % 16_384) * 256 + count * 4;
-        let (outside, inside) = (Ipv4Addr::from(net + 1), Ipv4Addr::from(net + 2));
-        let namespace = Namespace {
-            name: format!("sluice-{process}-{count}"),
+        let name = format!("sluice-{process}-{count}");
+        ip(&format!("netns add {name}"));
+        ip(&format!("-n {name} link set lo up"));
+        Namespace {
+            name,
             // Interface names have at most 15 bytes.
             outer: format!("sl{process}o{count}"),
             inner: format!("sl{process}i{count}"),
-            outside,
+            outside: Ipv4Addr::from(net + 1),
+            inside: Ipv4Addr::from(net + 2),
             other: [net + 1, net + 2].map(|address| Ipv4Addr::from(address - FIRST + SECOND)),
-        };
-        let Namespace { name, outer, inner, .. } = &namespace;
-        ip(&format!("netns add {name}"));
-        ip(&format!("link add {outer} type veth peer name {inner} netns {name}"));
-        ip(&format!("addr add {outside}/30 dev {outer}"));
+        }
+    }
+
+    /// Both ends of a link that is there, the one here and the one inside.
+    fn bring_up(&self, [outer, inner]: [&str; 2], [far, near]: [Ipv4Addr; 2]) {
+        let name = &self.name;
+        ip(&format!("addr add {far}/30 dev {outer}"));
         ip(&format!("link set {outer} up"));
-        ip(&format!("-n {name} addr add {inside}/30 dev {inner}"));
+        ip(&format!("-n {name} addr add {near}/30 dev {inner}"));
         ip(&format!("-n {name} link set {inner} up"));
-        ip(&format!("-n {name} link set lo up"));
-        namespace
+    }
+
+    fn connect(&self, interfaces: [&str; 2], addresses: [Ipv4Addr; 2], access: Access) -> AccessLink {
+        let [here, there] = interfaces.map(|interface| {
+            tun::open(interface)
+                .unwrap_or_else(|error| panic!("no interface of our own, as /dev/net/tun gives: {error}"))
+        });
+        ip(&format!("link set {} netns {}", interfaces[1], self.name));
+        self.bring_up(interfaces, addresses);
+        AccessLink::between(here, there, access)
     }
 
     /// The outer end's address: where a server must be reachable.
@@ -123,13 +158,30 @@ impl Namespace {
     /// Leaves one network for another, as a phone does that goes out of the house: a new interface with a new address
     /// comes up, and the old one goes down.
     pub(crate) fn switch_network(&self) {
-        let Namespace { name, outer, inner, outside, other: [far, near], .. } = self;
-        let (outer, second) = (outer.replace('o', "p"), inner.replace('i', "j"));
-        ip(&format!("link add {outer} type veth peer name {second} netns {name}"));
-        ip(&format!("addr add {far}/30 dev {outer}"));
-        ip(&format!("link set {outer} up"));
-        ip(&format!("-n {name} addr add {near}/30 dev {second}"));
-        ip(&format!("-n {name} link set {second} up"));
+        let [outer, second] = self.second();
+        ip(&format!("link add {outer} type veth peer name {second} netns {}", self.name));
+        self.bring_up([&outer, &second], self.other);
+        self.leave_first(&second);
+    }
+
+    /// Comes within reach of a second network, which nothing is sent over as long as the first one is there.
+    pub(crate) fn reach_second(&self, access: Access) -> AccessLink {
+        let [outer, second] = self.second();
+        self.connect([&outer, &second], self.other, access)
+    }
+
+    /// Leaves the first network for the one of [`Namespace::reach_second`].
+    pub(crate) fn leave_for_second(&self) {
+        self.leave_first(&self.second()[1]);
+    }
+
+    /// The interfaces of the second network.
+    fn second(&self) -> [String; 2] {
+        [self.outer.replace('o', "p"), self.inner.replace('i', "j")]
+    }
+
+    fn leave_first(&self, second: &str) {
+        let Namespace { name, inner, outside, other: [far, _], .. } = self;
         ip(&format!("-n {name} link set {inner} down"));
         ip(&format!("-n {name} route add {outside}/32 via {far} dev {second}"));
     }
@@ -144,8 +196,9 @@ impl Drop for Namespace {
     fn drop(&mut self) {
         // The link goes with it.
         let _ = Command::new(programs::find(&["ip"], "iproute2")).args(["netns", "del", &self.name]).status();
-        let outer = ["link", "del", &self.outer];
-        let _ = Command::new(programs::find(&["ip"], "iproute2")).args(outer).output();
+        for outer in [&self.outer, &self.second()[0]] {
+            let _ = Command::new(programs::find(&["ip"], "iproute2")).args(["link", "del", outer]).output();
+        }
         remove_table(&self.name);
     }
 }

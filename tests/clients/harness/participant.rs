@@ -55,7 +55,7 @@ pub(crate) struct Received {
     /// The publisher's identity.
     pub(crate) from: String,
     pub(crate) kind: Kind,
-    /// What the browser counts since the track began; zeros from the Python SDK.
+    /// What the client counts since the track began.
     #[serde(default)]
     pub(crate) stats: Stats,
     /// What arrived since the last `restart`.
@@ -69,6 +69,12 @@ pub(crate) struct Stats {
     /// MIME type.
     pub(crate) codec: String,
     pub(crate) frames_decoded: u64,
+    /// Payload alone, that of retransmissions included, of which some are probes.
+    pub(crate) bytes_received: u64,
+    pub(crate) retransmitted_bytes_received: u64,
+    /// Seconds.
+    pub(crate) total_freezes_duration: f64,
+    pub(crate) freeze_count: u64,
     /// Keyframes that the decoder had to ask for.
     pub(crate) pli_count: u64,
     pub(crate) nack_count: u64,
@@ -87,7 +93,7 @@ pub(crate) struct Seen {
     pub(crate) width: u32,
     /// Milliseconds without a new frame, the longest; in Chromium also without sound.
     pub(crate) longest_gap: f64,
-    /// When that ended, in milliseconds since the Unix epoch; from Chromium only.
+    /// When that ended, in milliseconds since the Unix epoch; now, if it has not.
     pub(crate) gap_ended: f64,
     /// Every size since the track began, and when it was first seen.
     pub(crate) sizes: Vec<Size>,

@@ -23,15 +23,20 @@ pub(crate) struct Server {
 impl Server {
     /// On loopback only. `test` names the log.
     pub(crate) fn start(test: &str) -> Server {
-        Server::launch(test, Ipv4Addr::LOCALHOST, Ipv4Addr::LOCALHOST)
+        Server::launch(test, Ipv4Addr::LOCALHOST, Ipv4Addr::LOCALHOST, &[])
     }
 
     /// Reachable at `address` of this machine.
     pub(crate) fn start_at(test: &str, address: Ipv4Addr) -> Server {
-        Server::launch(test, Ipv4Addr::UNSPECIFIED, address)
+        Server::start_with(test, address, &[])
     }
 
-    fn launch(test: &str, bind: Ipv4Addr, host: Ipv4Addr) -> Server {
+    /// The same, with environment variables of the configuration.
+    pub(crate) fn start_with(test: &str, address: Ipv4Addr, configuration: &[(&str, &str)]) -> Server {
+        Server::launch(test, Ipv4Addr::UNSPECIFIED, address, configuration)
+    }
+
+    fn launch(test: &str, bind: Ipv4Addr, host: Ipv4Addr, configuration: &[(&str, &str)]) -> Server {
         let log = artefact(&format!("{test}.log"));
         let output = File::create(&log).expect("the log can be written");
         let (port, first_udp_port) = (free_tcp_port(), free_udp_ports(WORKERS));
@@ -50,6 +55,7 @@ impl Server {
             .env("SLUICE_ROOMS__EMPTY_TIMEOUT", "5s")
             .env("SLUICE_LOG__LEVEL", std::env::var("SLUICE_TEST_LOG").unwrap_or_else(|_| "info".to_owned()))
             .env("NO_COLOR", "1")
+            .envs(configuration.iter().copied())
             .stdin(Stdio::null())
             .stdout(output.try_clone().expect("one more file"))
             .stderr(output)

@@ -348,6 +348,44 @@ fn after_a_restart_media_follows_the_clients_before_it_nominates() {
 }
 
 #[test]
+fn a_client_that_restarts_and_has_not_our_new_credentials_is_checked_with_its_new_ones() {
+    let (mut ice, mut client, mut rng) = agent();
+    let now = start();
+    deliver(&mut ice, now, path(1), &client.nominate());
+    ice.restart(&mut rng);
+    Client::of(&mut ice, "newer");
+
+    // As libwebrtc does that has lost all of its old paths.
+    client.ufrag = "newer".to_owned();
+    let (mut reply, mut check) = (Vec::new(), Vec::new());
+    assert_eq!(ice.handle_stun(now, path(2), &client.nominate(), &mut reply), IceOutcome::Answered);
+    assert_eq!(ice.poll_transmit(&mut check), Some(path(2)));
+    let Ok(StunMessage::Request(read)) = stun::parse(&check) else { panic!("{check:?}") };
+    assert_eq!(read.local_ufrag, "newer", "it does not know the old one any more");
+    assert_eq!(ice.handle_stun(now, path(2), &response_to(&check), &mut reply), IceOutcome::Validated);
+    assert_eq!(ice.selected(), Some(path(2)));
+}
+
+#[test]
+fn a_restart_is_followed_when_the_old_path_is_silent_though_nothing_is_nominated() {
+    for silent in [true, false] {
+        let (mut ice, mut client, mut rng) = agent();
+        let now = start();
+        deliver(&mut ice, now, path(1), &client.nominate());
+        ice.restart(&mut rng);
+        let mut renewed = Client::of(&mut ice, "newer");
+        for _ in 0..10 {
+            deliver(&mut ice, now, path(2), &renewed.ping());
+            if !silent {
+                assert!(ice.admit(path(1), 100));
+            }
+        }
+        let expected = if silent { path(2) } else { path(1) };
+        assert_eq!(ice.selected(), Some(expected), "silent: {silent}");
+    }
+}
+
+#[test]
 fn a_restart_over_the_same_address_needs_no_new_proof() {
     let (mut ice, mut client, mut rng) = agent();
     let now = start();

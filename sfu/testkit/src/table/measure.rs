@@ -5,9 +5,9 @@ use std::time::Duration;
 use sfu::ids::LayerId;
 use sfu::units::DataSize;
 
-use super::score::{Score, Unit};
 use crate::call::{Call, Sample, Seen, SubscriberId};
 use crate::receiver::playout::Played;
+use crate::score::{Score, Unit};
 
 /// Frames whose mean distance a freeze is measured against (W3C webrtc-stats, `freezeCount`).
 const FREEZE_FRAMES: usize = 30;

@@ -1,7 +1,7 @@
 //! What is promised of a call over a bad mobile network, in figures: rows of a table, each a whole call with its limits.
 //!
 //! A row is run over some seeds. It is kept if the median over the seeds keeps every limit, and the worst seed misses
-//! none by more than its size again ([`score::Limit`]). `cargo xtask sim --report` runs and prints all of them.
+//! none by more than its size again ([`crate::score::Limit`]). `cargo xtask sim --report` runs and prints all of them.
 //! Always: a figure is what the subscriber's player would show, or what its link carried; never what the server thinks
 //! of itself, but for its estimate.
 
@@ -9,12 +9,11 @@ pub mod measure;
 pub mod print;
 mod rows;
 pub mod run;
-pub mod score;
 
-use self::score::Score;
 use std::time::Duration;
 
 use crate::call::Call;
+use crate::score::Score;
 
 /// One row: a call, and what is promised of it.
 pub struct Row {

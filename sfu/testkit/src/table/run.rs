@@ -3,8 +3,8 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::score::{Figure, Limit, Score, worst};
 use super::{Row, Scene};
+use crate::score::{Limit, Score, Summary, summaries};
 
 /// One row over all its seeds.
 pub struct Outcome {
@@ -14,42 +14,10 @@ pub struct Outcome {
     pub scores: Vec<(u64, Score)>,
 }
 
-/// One figure over all seeds.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Summary {
-    /// Of the first seed; its value is not meant.
-    pub figure: Figure,
-    /// Over the seeds.
-    pub median: f64,
-    /// The worst value…
-    pub worst: f64,
-    /// …and where it was.
-    pub worst_seed: u64,
-    /// Whether the limit is kept.
-    pub kept: bool,
-}
-
 impl Outcome {
     /// Figure by figure.
     pub fn summaries(&self) -> Vec<Summary> {
-        let first = &self.scores[0].1.figures;
-        let summary = |(index, figure): (usize, &Figure)| {
-            let mut values: Vec<(f64, u64)> = self
-                .scores
-                .iter()
-                .map(|(seed, score)| {
-                    let other = &score.figures[index];
-                    assert_eq!(other.name, figure.name, "{}, seed {seed}", self.row.name);
-                    (other.value, *seed)
-                })
-                .collect();
-            values.sort_by(|a, b| a.0.total_cmp(&b.0));
-            let sorted: Vec<f64> = values.iter().map(|(value, _)| *value).collect();
-            let (worst, worst_seed) = values[worst(figure.limit, values.len())];
-            let (median, kept) = (sorted[sorted.len() / 2], figure.limit.kept(&sorted));
-            Summary { figure: *figure, median, worst, worst_seed, kept }
-        };
-        first.iter().enumerate().map(summary).collect()
+        summaries(self.row.name, &self.scores)
     }
 
     /// Whether every limit is kept.

@@ -67,6 +67,26 @@ fn loss_of_5_percent_over_150_ms() {
     one_in_twenty("loss_of_5_percent_over_150_ms", ms(150), ms(750));
 }
 
+/// A repair that is lost, too, is sent twice: three round trips without a frame are rare.
+#[test]
+fn repairs_that_are_lost_delay_few_pictures() {
+    let mut faults = Faults::default();
+    for seed in seeds() {
+        let mut call = Call::new("repairs_that_are_lost_delay_few_pictures", seed, Machines::Idle);
+        let path = access(Bitrate::kbps(4000), ms(80));
+        let down = LinkConfig { loss: Loss::Random(0.2), ..path.down };
+        let publisher = call.publish(CameraConfig::simulcast, good());
+        let viewer = call.subscribe(publisher, Access { down, ..path }, Demand::default());
+        call.run_for(seconds(10));
+        let begin = call.time();
+        call.run_for(seconds(60));
+        let long = call.seen(viewer).freezes(begin, call.time(), ms(250)).len();
+        println!("seed {seed}: {long}");
+        faults.check(long <= 6, seed, || format!("{long} times in a minute"));
+    }
+    faults.none();
+}
+
 /// Loss on the publisher's side alone: what the server repairs costs its viewers a moment.
 fn publisher_loses(name: &str, demand: Demand, least_fps: f64) {
     let mut faults = Faults::default();

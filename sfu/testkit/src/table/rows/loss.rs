@@ -6,8 +6,8 @@ use super::{access, good, ms, seconds};
 use crate::call::Access;
 use crate::camera::CameraConfig;
 use crate::link::{LinkConfig, Loss};
+use crate::score::{Score, Unit};
 use crate::table::measure::{self, Span};
-use crate::table::score::{Score, Unit};
 use crate::table::{Row, Scene};
 
 pub(super) fn rows() -> [Row; 4] {

@@ -10,8 +10,8 @@ use crate::call::{Access, Call, PublisherId, SubscriberId};
 use crate::camera::CameraConfig;
 use crate::link::{Jitter, LinkConfig, Loss};
 use crate::receiver::playout::Played;
+use crate::score::{Score, Unit};
 use crate::table::measure::{self, Span};
-use crate::table::score::{Score, Unit};
 use crate::table::{Row, Scene};
 
 const CLIENTS: usize = 10;

@@ -8,8 +8,8 @@ use super::{access, good, ms, seconds};
 use crate::call::Access;
 use crate::camera::CameraConfig;
 use crate::link::{Jitter, LinkConfig, Loss};
+use crate::score::{Score, Unit};
 use crate::table::measure::{self, Span};
-use crate::table::score::{Score, Unit};
 use crate::table::{Row, Scene};
 
 /// Whose the queue is can be told only after a while of giving way.

@@ -6,8 +6,8 @@ use super::{access, good, ms, seconds};
 use crate::call::Reports::{self, PerStream, TransportWide};
 use crate::call::{Call, PublisherId, SubscriberId};
 use crate::camera::CameraConfig;
+use crate::score::{Score, Unit};
 use crate::table::measure::{self, Span};
-use crate::table::score::{Score, Unit};
 use crate::table::{Row, Scene};
 
 const CLIFF: &str = "2.5 Mbit/s, for 20 s 300 kbit/s, 60 ms, queue of 200 ms";

@@ -1,5 +1,6 @@
-//! Figures of one call, the limits that they must keep, and what comes of many calls.
+//! Figures of one call, the limits that they must keep, what comes of many calls, and the table of it.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 /// How a figure is written.
@@ -72,7 +73,7 @@ impl Limit {
 }
 
 /// Which is the worst of so many figures that are sorted.
-pub fn worst(limit: Limit, count: usize) -> usize {
+fn worst(limit: Limit, count: usize) -> usize {
     match limit {
         Limit::Least(_) => 0,
         Limit::Most(_) | Limit::None => count - 1,
@@ -148,6 +149,86 @@ impl Score {
         self.figures.push(figure);
         self
     }
+}
+
+/// One figure over all seeds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Summary {
+    /// Of the first seed; its value is not meant.
+    pub figure: Figure,
+    /// Over the seeds.
+    pub median: f64,
+    /// The worst value…
+    pub worst: f64,
+    /// …and where it was.
+    pub worst_seed: u64,
+    /// Whether the limit is kept.
+    pub kept: bool,
+}
+
+/// The calls of one row, each with its seed, figure by figure.
+///
+/// # Panics
+/// Without calls, or if their figures are not the same ones.
+pub fn summaries(row: &str, scores: &[(u64, Score)]) -> Vec<Summary> {
+    let first = &scores[0].1.figures;
+    let summary = |(index, figure): (usize, &Figure)| {
+        let mut values: Vec<(f64, u64)> = scores
+            .iter()
+            .map(|(seed, score)| {
+                let other = &score.figures[index];
+                assert_eq!(other.name, figure.name, "{row}, seed {seed}");
+                (other.value, *seed)
+            })
+            .collect();
+        values.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let sorted: Vec<f64> = values.iter().map(|(value, _)| *value).collect();
+        let (worst, worst_seed) = values[worst(figure.limit, values.len())];
+        let (median, kept) = (sorted[sorted.len() / 2], figure.limit.kept(&sorted));
+        Summary { figure: *figure, median, worst, worst_seed, kept }
+    };
+    first.iter().enumerate().map(summary).collect()
+}
+
+/// A row of the table.
+pub struct Line<'a> {
+    /// Its name…
+    pub name: &'a str,
+    /// …and the network.
+    pub about: &'a str,
+    /// What came of it.
+    pub summaries: Vec<Summary>,
+}
+
+/// In Markdown: what was promised, the median, the worst, and whether it was kept. `call` is what each call is known by.
+pub fn table<'a>(lines: impl IntoIterator<Item = Line<'a>>, call: &str) -> String {
+    let mut text = String::from(
+        "| row | downlink | figure | limit | median | worst | |\n| --- | --- | --- | --- | ---: | ---: | --- |\n",
+    );
+    for Line { mut name, mut about, summaries } in lines {
+        for summary in summaries {
+            let unit = summary.figure.unit;
+            let limit = match summary.figure.limit {
+                Limit::Most(limit) => format!("≤ {}", unit.write(limit)),
+                Limit::Least(limit) => format!("≥ {}", unit.write(limit)),
+                Limit::None => String::new(),
+            };
+            let verdict = match (summary.figure.limit, summary.kept) {
+                (Limit::None, _) => String::new(),
+                (_, true) => "kept".to_owned(),
+                (_, false) => format!("**MISSED** ({call} {})", summary.worst_seed),
+            };
+            let _ = writeln!(
+                text,
+                "| {name} | {about} | {} | {limit} | {} | {} | {verdict} |",
+                summary.figure.name,
+                unit.write(summary.median),
+                unit.write(summary.worst),
+            );
+            (name, about) = ("", "");
+        }
+    }
+    text
 }
 
 #[cfg(test)]
