@@ -60,6 +60,27 @@ pub(crate) struct Milestones {
     pub(crate) first_picture: Option<Duration>,
 }
 
+/// What is plain in a packet of media (RFC 3550 §5.1).
+#[derive(Clone, Copy)]
+struct Header {
+    payload_type: u8,
+    sequence: u16,
+    ssrc: u32,
+}
+
+impl Header {
+    /// `None` for anything but RTP: types from 64 to 95 are RTCP's (RFC 5761 §4).
+    fn read(datagram: &[u8]) -> Option<Header> {
+        let &[first, second, s0, s1, _, _, _, _, r0, r1, r2, r3] = datagram.first_chunk()?;
+        let payload_type = second & 0x7F;
+        (first >> 6 == 2 && !(64..96).contains(&payload_type)).then_some(Header {
+            payload_type,
+            sequence: u16::from_be_bytes([s0, s1]),
+            ssrc: u32::from_be_bytes([r0, r1, r2, r3]),
+        })
+    }
+}
+
 /// The time now, in both clocks.
 #[derive(Clone, Copy)]
 pub(crate) struct Clock {
@@ -86,6 +107,8 @@ pub(crate) struct Participant {
     /// Ended after it had joined.
     pub(crate) lost: Option<JoinFailure>,
     pub(crate) streams: Vec<Stream>,
+    /// Packets of streams that we did not know when they came.
+    pub(crate) early: u64,
     requested: Instant,
     join_by: Instant,
     answered: bool,
@@ -164,6 +187,7 @@ impl Participant {
             status: Status::Joining,
             lost: None,
             streams: Vec::new(),
+            early: 0,
             requested: now,
             join_by: now + settings.join_timeout,
             answered: false,
@@ -278,7 +302,13 @@ impl Participant {
             return;
         }
         let now = clock.instant(arrived);
-        let (wire, is_repair) = self.on_wire(datagram);
+        let header = Header::read(datagram);
+        let kind = header.and_then(|header| self.sending.kind(header.payload_type));
+        // Counted before it is decrypted, so that duplicates are seen.
+        let known =
+            header.and_then(|header| self.streams.iter().position(|stream| stream.ssrc == header.ssrc));
+        let wire =
+            header.zip(known).map(|(header, index)| (index, self.streams[index].on_wire(header.sequence)));
         if let Err(error) = self.connection.receive(now, from, datagram, &mut self.events) {
             return self.fail(&error);
         }
@@ -288,47 +318,17 @@ impl Participant {
             match event {
                 Event::RtpPacket(packet) => {
                     had_media = true;
-                    self.packet(now, arrived, &packet, is_repair, delays);
+                    self.packet(now, arrived, &packet, kind, delays);
                 }
                 other => self.event(now, &other),
             }
         }
         self.events = events;
-        if let (Some((index, number)), false) = (wire, had_media) {
-            self.streams[index].no_media(now, number);
+        match wire {
+            Some((index, (number, true))) if !had_media => self.streams[index].no_media(now, number),
+            None if kind.is_some() && !had_media => self.early += 1,
+            Some(_) | None => {}
         }
-    }
-
-    /// Counts a datagram of media before it is decrypted, so that duplicates are seen. Its stream and number if it
-    /// is new there, and whether it is a repair.
-    fn on_wire(&mut self, datagram: &[u8]) -> (Option<(usize, u64)>, bool) {
-        // RFC 3550 §5.1; types from 64 to 95 are RTCP's (RFC 5761 §4).
-        let Some(&[first, second, s0, s1, _, _, _, _, r0, r1, r2, r3]) = datagram.first_chunk() else {
-            return (None, false);
-        };
-        let payload_type = second & 0x7F;
-        if first >> 6 != 2 || (64..96).contains(&payload_type) {
-            return (None, false);
-        }
-        let kind = if self.sending.is_audio(payload_type) {
-            Kind::Audio
-        } else if self.sending.is_video(payload_type) {
-            Kind::Video
-        } else {
-            return (None, true);
-        };
-        let ssrc = u32::from_be_bytes([r0, r1, r2, r3]);
-        let index = self.stream(ssrc, kind);
-        let (number, is_new) = self.streams[index].on_wire(u16::from_be_bytes([s0, s1]));
-        (is_new.then_some((index, number)), false)
-    }
-
-    fn stream(&mut self, ssrc: u32, kind: Kind) -> usize {
-        let known = self.streams.iter().position(|stream| stream.ssrc == ssrc);
-        known.unwrap_or_else(|| {
-            self.streams.push(Stream::new(ssrc, kind));
-            self.streams.len() - 1
-        })
     }
 
     fn packet(
@@ -336,17 +336,24 @@ impl Participant {
         now: Instant,
         arrived: WallNanos,
         packet: &RtpPacket,
-        repair: bool,
+        kind: Option<Kind>,
         delays: &mut Delays,
     ) {
         let ssrc = *packet.header.ssrc;
-        let Some(stream) = self.streams.iter_mut().find(|stream| stream.ssrc == ssrc) else { return };
+        let mut known = self.streams.iter().position(|stream| stream.ssrc == ssrc);
+        if let (None, Some(kind)) = (known, kind) {
+            let mut stream = Stream::new(ssrc, kind);
+            stream.on_wire(packet.header.sequence_number);
+            known = Some(self.streams.len());
+            self.streams.push(stream);
+        }
+        let Some(stream) = known.map(|index| &mut self.streams[index]) else { return };
         let media = Media {
             arrived,
             sequence: packet.header.sequence_number,
             marker: packet.header.marker,
             payload: &packet.payload,
-            repair,
+            repair: kind.is_none(),
         };
         if !stream.media(now, &media, delays) {
             return;

@@ -133,6 +133,9 @@ pub struct Received {
     pub reordered: u64,
     /// Packets that came twice.
     pub duplicates: u64,
+    /// Packets of streams that the server had not announced yet when they came: they overtook its answer. Not in
+    /// `packets`; a picture that begins so waits for another keyframe.
+    pub early: u64,
     /// Datagrams that arrived here and were dropped since we did not read them in time: part of `lost`, and no
     /// fault of the server's.
     pub dropped_here: u64,
@@ -265,12 +268,13 @@ impl fmt::Display for Summary {
         )?;
         writeln!(
             f,
-            "loss         {} ({:.3} %), {} repaired; {} reordered, {} twice; {} dropped by this machine",
+            "loss         {} ({:.3} %), {} repaired; {} reordered, {} twice; {} before the answer; {} dropped here",
             got.lost,
             got.loss * 100.0,
             got.repaired,
             got.reordered,
             got.duplicates,
+            got.early,
             got.dropped_here
         )?;
         if let Some(delay) = self.audio_delay {

@@ -380,6 +380,7 @@ impl<'a> Run<'a> {
                 missing: counts.missing(),
                 reordered: counts.reordered,
                 duplicates: counts.duplicates,
+                early: self.people.iter().map(|who| who.early).sum(),
                 dropped_here: self.people.iter().map(|who| u64::from(who.dropped())).sum(),
             },
             audio_delay: Quantiles::of(&self.delays.audio),

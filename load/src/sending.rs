@@ -7,6 +7,7 @@ use str0m::rtp::{ExtensionValues, RtpWrite};
 use str0m::{Event, RtcError};
 
 use crate::connection::Connection;
+use crate::receive::Kind;
 use crate::script::Packet;
 use crate::script::camera::{Camera, Layer};
 use crate::script::microphone::Microphone;
@@ -71,12 +72,14 @@ impl Sending {
         (self.audio, self.video) = (audio, video);
     }
 
-    pub(crate) fn is_audio(&self, payload_type: u8) -> bool {
-        self.audio.is_some_and(|(pt, _)| *pt == payload_type)
-    }
-
-    pub(crate) fn is_video(&self, payload_type: u8) -> bool {
-        self.video.is_some_and(|(pt, _)| *pt == payload_type)
+    /// What a payload type is of; `None`: repairs, or nothing that was agreed on.
+    pub(crate) fn kind(&self, payload_type: u8) -> Option<Kind> {
+        let is = |types: PayloadTypes| types.is_some_and(|(pt, _)| *pt == payload_type);
+        match (is(self.audio), is(self.video)) {
+            (true, _) => Some(Kind::Audio),
+            (_, true) => Some(Kind::Video),
+            _ => None,
+        }
     }
 
     /// Everything is switched on.
