@@ -1,12 +1,16 @@
 //! Applications' servers: the two stock SDKs of the server API, driven the same way.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use super::remote::Remote;
 use super::{Server, drivers, programs};
 
-/// The key of a development server.
-const KEY: [&str; 2] = ["devkey", "secret"];
+/// The key of a development server…
+const KEY: &str = "devkey";
+/// …and its secret.
+const SECRET: &str = "secret";
 
 /// A process with a server SDK.
 pub(crate) struct Api(Remote);
@@ -14,21 +18,23 @@ pub(crate) struct Api(Remote);
 impl Api {
     /// `livekit-api`, which speaks protobuf.
     pub(crate) fn python(server: &Server) -> Api {
-        Api::with_secret(server, KEY[1])
+        Api::with_secret(server, SECRET)
     }
 
     /// The same, with a secret that may be wrong.
     pub(crate) fn with_secret(server: &Server, secret: &str) -> Api {
-        let (driver, url) = (drivers().join("api.py"), server.url());
-        let arguments = [&driver, url.as_ref(), KEY[0].as_ref(), secret.as_ref()];
-        Api(Remote::start("api-python", &programs::python(), &arguments, None))
+        Api::start(&programs::python(), "api.py", server, secret)
     }
 
     /// `livekit-server-sdk`, which speaks JSON.
     pub(crate) fn node(server: &Server) -> Api {
-        let (driver, url) = (drivers().join("api.mjs"), server.url());
-        let arguments = [&driver, url.as_ref(), KEY[0].as_ref(), KEY[1].as_ref()];
-        Api(Remote::start("api-node", &programs::node(), &arguments, None))
+        Api::start(&programs::node(), "api.mjs", server, SECRET)
+    }
+
+    fn start(program: &Path, driver: &str, server: &Server, secret: &str) -> Api {
+        let (path, url) = (drivers().join(driver), server.url());
+        let arguments = [path.as_path(), Path::new(&url), Path::new(KEY), Path::new(secret)];
+        Api(Remote::start(driver, program, &arguments, None))
     }
 
     /// Calls a function of `api.py` or `api.mjs`.
