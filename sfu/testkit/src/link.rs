@@ -5,11 +5,16 @@
 //! Always: the same seed and the same calls give the same deliveries; without reordering packets arrive in
 //! the order they were sent.
 
+mod parity;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::{Duration, Instant};
 
 use sfu::units::{Bitrate, DataSize};
+
+use self::parity::Protection;
+pub use self::parity::{Parity, Protected};
 
 /// Packets that are lost after the queue.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -71,6 +76,8 @@ pub struct LinkConfig {
     pub loss: Loss,
     /// Probability that a packet arrives twice, at once.
     pub duplicate: f64,
+    /// What brings lost packets back without being asked.
+    pub parity: Option<Parity>,
 }
 
 impl LinkConfig {
@@ -85,6 +92,7 @@ impl LinkConfig {
             jitter: Jitter::None,
             loss: Loss::Never,
             duplicate: 0.0,
+            parity: None,
         }
     }
 
@@ -103,8 +111,10 @@ pub struct LinkStats {
     pub sent_bytes: u64,
     /// Dropped because the queue was full.
     pub queue_drops: u64,
-    /// Lost behind it.
+    /// Lost behind it, parity included.
     pub lost: u64,
+    /// Of them, those that parity brought back.
+    pub recovered: u64,
     /// Handed out, duplicates included.
     pub delivered: u64,
     /// Bytes handed out.
@@ -142,7 +152,14 @@ impl<P> Ord for InFlight<P> {
 struct Waiting<P> {
     since: Instant,
     size: DataSize,
-    payload: P,
+    cargo: Cargo<P>,
+}
+
+#[derive(Debug)]
+enum Cargo<P> {
+    Packet(P),
+    Protected(P),
+    Parity,
 }
 
 /// One direction of a path, carrying packets of type `P`.
@@ -159,6 +176,7 @@ pub struct Link<P> {
     last_arrival: Option<Instant>,
     in_burst: bool,
     wander: (Instant, f64, Instant, f64), // jitter moves on a line from the first point to the second
+    protection: Protection<P>,
     stats: LinkStats,
     waits: VecDeque<(Instant, Duration)>,
 }
@@ -178,6 +196,7 @@ impl<P: Clone> Link<P> {
             last_arrival: None,
             in_burst: false,
             wander: (now, 0.0, now, 0.0),
+            protection: Protection::default(),
             stats: LinkStats::default(),
             waits: VecDeque::new(),
         }
@@ -202,11 +221,28 @@ impl<P: Clone> Link<P> {
 
     /// A packet enters.
     pub fn send(&mut self, now: Instant, size: DataSize, payload: P) {
+        self.enter(now, size, Cargo::Packet(payload));
+    }
+
+    /// The same for one that [`Parity`] is for.
+    pub fn send_protected(&mut self, now: Instant, size: DataSize, payload: P) {
+        let Some(parity) = self.config.parity else {
+            self.send(now, size, payload);
+            return;
+        };
+        self.enter(now, size, Cargo::Protected(payload));
+        let (count, size) = self.protection.enter(parity, size).unwrap_or_default();
+        for _ in 0..count {
+            self.enter(now, size, Cargo::Parity);
+        }
+    }
+
+    fn enter(&mut self, now: Instant, size: DataSize, cargo: Cargo<P>) {
         self.advance(now);
         self.stats.sent += 1;
         self.stats.sent_bytes += size.as_bytes();
         let Some(rate) = self.config.rate else {
-            self.leave(now, Waiting { since: now, size, payload });
+            self.leave(now, Waiting { since: now, size, cargo });
             return;
         };
         let wait = rate.time_for(self.queued).unwrap_or(Duration::MAX);
@@ -215,7 +251,7 @@ impl<P: Clone> Link<P> {
             return;
         }
         self.queued += size;
-        self.queue.push_back(Waiting { since: now, size, payload });
+        self.queue.push_back(Waiting { since: now, size, cargo });
         self.advance(now);
     }
 
@@ -304,10 +340,20 @@ impl<P: Clone> Link<P> {
             self.waits.pop_front();
         }
         self.waits.push_back((at, wait));
-        if self.loses() {
-            self.stats.lost += 1;
-            return;
-        }
+        let lost = self.loses();
+        self.stats.lost += u64::from(lost);
+        let payload = match packet.cargo {
+            Cargo::Parity => {
+                self.leave_parity((!lost).then_some(at + self.config.delay));
+                return;
+            }
+            Cargo::Protected(payload) if lost => {
+                self.protection.lose(packet.size, payload);
+                return;
+            }
+            Cargo::Packet(_) if lost => return,
+            Cargo::Packet(payload) | Cargo::Protected(payload) => payload,
+        };
         let mut arrival = at + self.config.delay;
         let (wander, share, most) = match self.config.jitter {
             Jitter::None => (Duration::ZERO, 0.0, Duration::ZERO),
@@ -325,9 +371,17 @@ impl<P: Clone> Link<P> {
             arrival += most.mul_f64(self.rng.f64());
         }
         if self.rng.f64() < self.config.duplicate {
-            self.fly(arrival, packet.size, packet.payload.clone());
+            self.fly(arrival, packet.size, payload.clone());
         }
-        self.fly(arrival, packet.size, packet.payload);
+        self.fly(arrival, packet.size, payload);
+    }
+
+    fn leave_parity(&mut self, arrival: Option<Instant>) {
+        let Some(parity) = self.config.parity else { return };
+        for (arrival, size, payload) in self.protection.leave(parity, arrival) {
+            self.stats.recovered += 1;
+            self.fly(arrival, size, payload);
+        }
     }
 
     fn fly(&mut self, at: Instant, size: DataSize, payload: P) {
@@ -446,6 +500,30 @@ mod tests {
             let mean = lost as f64 / runs as f64;
             assert!((mean - expected_runs).abs() < 0.5, "{loss:?}: {mean}");
         }
+    }
+
+    #[test]
+    fn parity_brings_back_as_much_as_there_is_of_it() {
+        let t0 = start();
+        let large = DataSize::bytes(1000);
+        let run = |count: u32| {
+            let parity = Parity { packets: 10, parity: count, of: Protected::Large(500) };
+            let loss = Loss::Random(0.1);
+            let mut link = Link::new(t0, LinkConfig { loss, parity: Some(parity), ..LinkConfig::fiber() }, 5);
+            for i in 0..10_000 {
+                link.send_protected(t0 + Duration::from_millis(1) * i, large, i);
+                link.send(t0 + Duration::from_millis(1) * i, DataSize::bytes(100), 10_000 + i);
+            }
+            let seen = drain(&mut link, t0 + Duration::from_secs(20));
+            let missing = |kind: fn(&u32) -> bool| 10_000 - seen.iter().filter(|(_, i)| kind(i)).count();
+            let stats = link.stats();
+            assert_eq!(stats.sent_bytes, 10_000 * 1100 + u64::from(count) * 1000 * 1000);
+            assert!((900..1100).contains(&missing(|i| *i >= 10_000)), "what is small is not protected");
+            missing(|i| *i < 10_000)
+        };
+        // Of ten packets more than one is lost in 26 % of cases, and parity is lost too.
+        assert!((500..700).contains(&run(1)), "{}", run(1));
+        assert!(run(4) < 60, "{}", run(4));
     }
 
     #[test]

@@ -221,7 +221,14 @@ impl Net {
             let Some(&to) = self.addresses.get(&transmit.destination) else { continue };
             let size = DataSize::bytes(transmit.data.len() as u64 + OVERHEAD);
             let index = self.link_index(from, to);
-            self.links[index].send(now, size, (transmit.source, transmit.destination, transmit.data));
+            let link = &mut self.links[index];
+            let protected = link.config().parity.is_some_and(|parity| parity.protects(&transmit.data));
+            let packet = (transmit.source, transmit.destination, transmit.data);
+            if protected {
+                link.send_protected(now, size, packet);
+            } else {
+                link.send(now, size, packet);
+            }
             self.link_due[index] = self.links[index].next_timeout();
         }
         self.node_due[from.0] = self.nodes[from.0].next_timeout();

@@ -57,6 +57,8 @@ pub struct VideoStats {
     pub shown: Vec<(Duration, (u16, u16))>,
     /// When each of them would be seen behind a playout buffer ([`playout`]).
     pub played: Vec<Duration>,
+    /// How much later that is than at the fastest.
+    pub delays: Vec<Duration>,
     /// Packets of the retransmission stream that carried media.
     pub resent: u64,
     /// Of them, those that a NACK asked for and that came otherwise too.
@@ -143,6 +145,13 @@ impl Receiver {
     /// It reports by stream (RFC 8888) from now on.
     pub fn report_by_stream(&mut self, wall: WallClock) {
         self.recorder = Recorder::PerStream(StreamRecorder::default(), wall);
+    }
+
+    /// It asks for missing packets only after this long: they may come otherwise.
+    pub fn delay_nacks(&mut self, delay: Duration) {
+        for video in &mut self.videos {
+            video.nack_delay = delay;
+        }
     }
 
     /// Bytes of feedback for congestion control so far.

@@ -29,7 +29,7 @@ pub use self::sdp::Reports;
 pub use self::server::Server;
 pub use self::subscriber::{Heard, Seen, Subscriber};
 use crate::camera::{Camera, CameraConfig, Microphone};
-use crate::link::{LinkConfig, Loss};
+use crate::link::{LinkConfig, LinkStats, Loss};
 use crate::net::{Net, NodeId};
 use crate::rtp::ExtensionIds;
 use crate::tcp::{Sink, Tcp};
@@ -217,7 +217,7 @@ impl Call {
     /// The same for a client that takes such reports on what it sends.
     pub fn publish_with(
         &mut self,
-        camera: fn(u32, &str, ExtensionIds) -> CameraConfig,
+        camera: impl FnOnce(u32, &str, ExtensionIds) -> CameraConfig,
         access: Access,
         reports: Reports,
     ) -> PublisherId {
@@ -387,6 +387,16 @@ impl Call {
     pub fn set_publisher_access(&mut self, publisher: PublisherId, access: Access) {
         self.net.set_link(self.server, publisher.node, access.down);
         self.net.set_link(publisher.node, self.server, access.up);
+    }
+
+    /// A subscriber asks for missing packets of video only after this long, as one with forward error correction does.
+    pub fn delay_nacks(&mut self, subscriber: SubscriberId, delay: Duration) {
+        self.net.with(subscriber.node, |_, host: &mut Host<Subscriber>| host.node_mut().delay_nacks(delay));
+    }
+
+    /// What became of the packets to a subscriber.
+    pub fn downlink(&mut self, subscriber: SubscriberId) -> LinkStats {
+        self.net.link(self.server, subscriber.node).stats()
     }
 
     /// A subscriber turns hostile.

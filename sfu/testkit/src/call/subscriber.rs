@@ -195,6 +195,11 @@ impl Subscriber {
         Seen { receiver: &self.receiver, video: find(video), audio: find(audio), joined: self.joined }
     }
 
+    /// It asks for missing packets of video only after this long.
+    pub(super) fn delay_nacks(&mut self, delay: Duration) {
+        self.receiver.delay_nacks(delay);
+    }
+
     /// Behaves no more.
     pub(super) fn attack(&mut self, now: Instant, attack: Attack) {
         self.attacker = Some(Attacker::new(now, attack));

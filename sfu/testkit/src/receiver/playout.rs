@@ -43,8 +43,8 @@ pub(super) struct Playout {
 }
 
 impl Playout {
-    /// When a frame is shown that could be decoded at `ready`.
-    pub(super) fn show(&mut self, ready: Duration, timestamp: u32) -> Duration {
+    /// When a frame is shown that could be decoded at `ready`, and how much later that is than at the fastest.
+    pub(super) fn show(&mut self, ready: Duration, timestamp: u32) -> (Duration, Duration) {
         let ready = ready.as_secs_f64();
         let step = |last: u32| f64::from(timestamp.wrapping_sub(last) as i32) / 90_000.0;
         let (media, since) =
@@ -65,7 +65,8 @@ impl Playout {
         self.wanted *= 1.0 - (FALL * since).min(1.0);
         self.delay += (self.wanted - self.delay).clamp(-SLEW * since, SLEW * since);
         self.last = ready.max(media + self.base + self.delay).max(self.last);
-        Duration::from_secs_f64(self.last)
+        let delay = (self.last - media - self.base).max(0.0);
+        (Duration::from_secs_f64(self.last), Duration::from_secs_f64(delay))
     }
 }
 
@@ -224,7 +225,7 @@ mod tests {
             // Every fifth frame needs 60 ms more.
             let late = if frame % 5 == 0 { 60 } else { 0 };
             let ready = ms(frame * 1000 / 30 + late);
-            let shown = playout.show(ready, (frame * 3000) as u32);
+            let (shown, _) = playout.show(ready, (frame * 3000) as u32);
             assert!(shown >= ready, "frame {frame}");
             let gap = shown.saturating_sub(last);
             assert!(frame < 100 || (ms(28)..ms(40)).contains(&gap), "frame {frame}: {gap:?}");

@@ -39,6 +39,18 @@ const FREEZE_FRAMES: usize = 30;
 struct Missing {
     asked: Option<Instant>,
     tries: u32,
+    /// Not asked for before.
+    from: Option<Instant>,
+}
+
+impl Missing {
+    /// When to ask for it; `began` is as good as at once.
+    fn due(&self, began: Option<Instant>) -> Option<Instant> {
+        match self.asked {
+            Some(asked) => Some(asked + NACK_RETRY),
+            None => self.from.or(began),
+        }
+    }
 }
 
 /// A frame that is there to its end.
@@ -85,6 +97,8 @@ pub(super) struct Video {
     asked: Option<Instant>, // for a keyframe
     nacked: BTreeMap<SeqNo, Copies>,
     playout: Playout,
+    /// How long a packet may come otherwise before it is asked for.
+    pub(super) nack_delay: Duration,
     gaps: Vec<Duration>,
     shown: Option<Instant>,
 }
@@ -123,6 +137,7 @@ impl Video {
             asked: None,
             nacked: BTreeMap::new(),
             playout: Playout::default(),
+            nack_delay: Duration::ZERO,
             gaps: Vec::new(),
             shown: None,
         }
@@ -157,7 +172,8 @@ impl Video {
             self.restart(number);
         } else {
             for step in 0..number.distance(expected).max(0) as u64 {
-                self.missing.insert(expected.plus(step), Missing { asked: None, tries: 0 });
+                let from = (self.nack_delay > Duration::ZERO).then(|| now + self.nack_delay);
+                self.missing.insert(expected.plus(step), Missing { asked: None, tries: 0, from });
             }
         }
         self.highest = self.highest.max(Some(number));
@@ -270,7 +286,9 @@ impl Video {
             }
         }
         self.stats.shown.push((now - start, self.stats.size.unwrap_or_default()));
-        self.stats.played.push(self.playout.show(now - start, timestamp));
+        let (played, delay) = self.playout.show(now - start, timestamp);
+        self.stats.played.push(played);
+        self.stats.delays.push(delay);
         if let Some(shown) = self.shown {
             let gap = now - shown;
             self.stats.longest_gap = self.stats.longest_gap.max(gap);
@@ -291,7 +309,7 @@ impl Video {
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         let nack = self.missing.values().filter(|missing| missing.tries < NACK_TRIES);
-        let nack = nack.map(|missing| missing.asked.map_or(self.began, |asked| Some(asked + NACK_RETRY)));
+        let nack = nack.map(|missing| missing.due(self.began));
         let skip = self.skip_at.map(|(_, at)| at);
         nack.chain([self.keyframe_due(), skip]).flatten().min()
     }
@@ -306,9 +324,8 @@ impl Video {
     }
 
     pub(super) fn poll_rtcp(&mut self, now: Instant, sender: Ssrc) -> Option<Vec<u8>> {
-        let due = |missing: &Missing| {
-            missing.tries < NACK_TRIES && missing.asked.is_none_or(|asked| now >= asked + NACK_RETRY)
-        };
+        let due =
+            |missing: &Missing| missing.tries < NACK_TRIES && missing.due(None).is_none_or(|due| now >= due);
         let wanted: Vec<SeqNo> = self
             .missing
             .iter()

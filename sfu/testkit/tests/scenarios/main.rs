@@ -11,6 +11,7 @@ mod explain;
 mod hostile;
 mod lossy;
 mod narrow;
+mod parity;
 mod pauses;
 mod policy;
 mod redundancy;
