@@ -64,7 +64,8 @@ pub(crate) struct Client {
 impl Client {
     /// Alice and Bob, in the room that everybody joins.
     pub(crate) async fn two(server: &RunningServer, mode: Mode) -> (Client, Client) {
-        tokio::join!(Client::join(server, mode, "alice"), Client::join(server, mode, "bob"))
+        let join = |identity| Box::pin(Client::join(server, mode, identity));
+        tokio::join!(join("alice"), join("bob"))
     }
 
     /// Joins, and is back when its connections and channels are open.
