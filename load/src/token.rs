@@ -43,7 +43,7 @@ mod tests {
     #[test]
     fn a_token_has_three_parts_that_say_what_was_asked() {
         let grant = Grant { room: "a room", identity: "load-1", publish: true, subscribe: false };
-        let token = mint("key", "secret", &grant, Duration::from_secs(60));
+        let token = mint("key", "secret", &grant, Duration::from_mins(1));
         let parts: Vec<&str> = token.split('.').collect();
         let [header, claims, signature] = parts[..] else { panic!("{token}") };
         let claims: serde_json::Value = serde_json::from_slice(&BASE64.decode(claims).unwrap()).unwrap();
