@@ -149,12 +149,13 @@ fn numbers_without_a_part_are_no_gap() {
 fn a_repair_that_comes_in_time_leaves_no_trace() {
     let parts = film(1, false);
     let start = Instant::now();
+    let in_time = start + PATIENCE.saturating_sub(MS);
     let mut picture = Picture::default();
     for (number, part) in numbered(&parts).into_iter().filter(|(number, _)| *number != 20) {
         picture.take(start, number, part);
-        picture.handle_timeout(start + PATIENCE.saturating_sub(MS));
+        picture.handle_timeout(in_time);
     }
-    picture.take(start + PATIENCE.saturating_sub(MS), 20, Some(parts[19]));
+    picture.take(in_time, 20, Some(parts[19]));
     assert_eq!(
         picture.frames(),
         Frames { shown: number_of_frames(&parts), keyframes: 1, ..Frames::default() }
