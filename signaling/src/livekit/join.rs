@@ -168,6 +168,7 @@ impl Room {
             answer_by: None,
             refresh_at: clock.now + REFRESH_INTERVAL,
             sections: Vec::new(),
+            revoked: Vec::new(),
             has_offered: false,
             tracks: Vec::new(),
             allowance: Allowance::Everyone,

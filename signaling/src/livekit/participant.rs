@@ -9,7 +9,7 @@ use livekit_protocol::{
     ClientInfo, ConnectionQuality, DisconnectReason, ParticipantInfo, ParticipantPermission, SignalTarget,
 };
 use sfu::command::{Demand, DownlinkPolicy, LinkQuality, RemoteSection, VoiceFault, Way};
-use sfu::ids::{PeerId, TrackId};
+use sfu::ids::{Mid, PeerId, TrackId};
 
 use super::connect::Mode;
 use super::fallback::{NETWORK, TEXT};
@@ -172,6 +172,9 @@ pub(super) struct Participant {
 
     /// The sections of its latest offer.
     pub(super) sections: Vec<RemoteSection>,
+    /// Sections whose track it may no longer publish, and that track's name in the SDP: as long as the client leaves them so, they
+    /// are no other track's.
+    pub(super) revoked: Vec<(Mid, Option<String>)>,
     /// It made an offer at some time.
     pub(super) has_offered: bool,
     /// Its tracks, in order of announcement.

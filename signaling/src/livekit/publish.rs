@@ -90,6 +90,10 @@ impl Room {
         if who.link.publisher() != Some(peer) {
             return;
         }
+        let still = |(mid, id): &(Mid, Option<String>)| {
+            sections.iter().any(|section| section.mid == *mid && section.sending && section.track_id == *id)
+        };
+        who.revoked.retain(still);
         who.sections = sections;
         let who = &self.people[&seat];
         let ended: Vec<TrackId> = who.tracks.iter().copied().filter(|id| self.has_ended(seat, *id)).collect();
@@ -123,8 +127,13 @@ impl Room {
         let Some(peer) = who.link.publisher() else { return };
         let own = || who.tracks.iter().filter_map(|id| self.tracks.get(id));
         let bound: Vec<Mid> = own().filter_map(Track::mid).collect();
-        let free: Vec<&RemoteSection> =
-            who.sections.iter().filter(|section| section.sending && !bound.contains(&section.mid)).collect();
+        let is_revoked = |section: &RemoteSection| {
+            who.revoked.iter().any(|(mid, id)| *mid == section.mid && *id == section.track_id)
+        };
+        let is_free = |section: &&RemoteSection| {
+            section.sending && !bound.contains(&section.mid) && !is_revoked(section)
+        };
+        let free: Vec<&RemoteSection> = who.sections.iter().filter(is_free).collect();
         let waiting: Vec<Waiting<'_>> = own()
             .filter(|track| track.stage == Stage::Pending)
             .map(|track| Waiting { track: track.id, kind: track.kind, cids: &track.cids })

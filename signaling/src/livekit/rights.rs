@@ -6,7 +6,7 @@
 use livekit_protocol::participant_info::State;
 use livekit_protocol::signal_response::Message as Response;
 use livekit_protocol::{ParticipantPermission, ParticipantUpdate, TrackSource};
-use sfu::ids::TrackId;
+use sfu::ids::{Mid, TrackId};
 
 use super::output::Clock;
 use super::participant::Seat;
@@ -82,6 +82,13 @@ impl Room {
         let forbidden = |track: &&Track| !may_publish(&who.permission, track.info.source);
         let tracks = who.tracks.iter().rev().filter_map(|id| self.tracks.get(id));
         let ended: Vec<TrackId> = tracks.filter(forbidden).map(|track| track.id).collect();
+        let mids: Vec<Mid> =
+            ended.iter().filter_map(|id| self.tracks.get(id)).filter_map(Track::mid).collect();
+        if let Some(who) = self.people.get_mut(&seat) {
+            // The client may go on sending there, or stop without a word: not what it publishes next.
+            let left = who.sections.iter().filter(|section| mids.contains(&section.mid));
+            who.revoked.extend(left.map(|section| (section.mid, section.track_id.clone())));
+        }
         for id in ended {
             self.unpublish(clock, seat, id);
         }

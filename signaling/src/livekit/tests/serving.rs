@@ -354,9 +354,41 @@ fn revoking_the_permission_to_publish_ends_tracks_at_once() {
     );
     // And back again.
     script.call(permit("alice", everything())).unwrap();
-    script.publish(alice, "0", camera("cam"));
+    script.publish(alice, "2", camera("cam"));
     let seen = updates(&script.take(bob));
     assert_eq!(seen.last().unwrap().tracks.len(), 1);
+}
+
+#[test]
+fn what_is_published_after_a_revocation_is_not_taken_for_what_was_revoked() {
+    let (mut script, alice, _, [(old, _), _]) = two();
+    script.call(permit("alice", ParticipantPermission { can_publish: false, ..everything() })).unwrap();
+    script.call(permit("alice", everything())).unwrap();
+    script.take_commands();
+    let bound_to = |script: &mut Script| {
+        let commands = script.take_commands().into_iter();
+        let of = |command| match command {
+            Command::BindTrack { mid, track, .. } => Some((mid, track)),
+            _ => None,
+        };
+        commands.filter_map(of).collect::<Vec<_>>()
+    };
+    // Native SDKs leave the old section as it was, and announce the new track before they offer it.
+    script.request(alice, Request::AddTrack(camera("new")));
+    assert_eq!(bound_to(&mut script), []);
+    let mut sections = script.known_sections(alice);
+    sections.push(section("2", MediaKind::Video, "renamed"));
+    script.sections(alice, sections.clone());
+    let bound = bound_to(&mut script);
+    assert!(matches!(bound[..], [(at, track)] if at == mid("2") && track != old), "{bound:?}");
+    // A section that has been given up and is used again is as good as any.
+    sections[0] = silent(section("0", MediaKind::Video, "cam"));
+    script.sections(alice, sections.clone());
+    script.request(alice, Request::AddTrack(camera("third")));
+    sections[0] = section("0", MediaKind::Video, "cam");
+    script.sections(alice, sections);
+    let bound = bound_to(&mut script);
+    assert!(matches!(bound[..], [(at, _)] if at == mid("0")), "{bound:?}");
 }
 
 #[test]
