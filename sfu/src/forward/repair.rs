@@ -220,10 +220,10 @@ impl Repairs {
         Verdict::Resend
     }
 
-    /// Pays for one more copy of a packet of `size` that is resent, if that can be afforded.
+    /// Pays for one more copy of a packet of `size` that is resent, if that leaves half of what can be saved up to others.
     pub fn pay_again(&mut self, size: DataSize) -> bool {
         let bytes = size.as_bytes() as f64;
-        let affordable = self.all.level >= bytes;
+        let affordable = self.all.level >= bytes + self.all.depth / 2.0;
         if affordable {
             self.all.level -= bytes;
         }
