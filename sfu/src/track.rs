@@ -190,6 +190,8 @@ pub(crate) struct Track {
     pub(crate) encodings: Vec<Encoding>,
     /// What all their gates share.
     pub(crate) keyframes: TrackBudget,
+    /// The encoding that a keyframe was asked of last.
+    keyframe_turn: usize,
     pub(crate) layout: Layout,
     /// Spatial and temporal layers seen inside one stream.
     pub(crate) svc_spatial: u8,
@@ -240,6 +242,7 @@ impl Track {
             nacks: true,
             encodings,
             keyframes: TrackBudget::default(),
+            keyframe_turn: 0,
             layout,
             svc_spatial: 0,
             subscribers: Vec::new(),
@@ -488,6 +491,23 @@ impl Track {
         self.encodings.iter().any(|encoding| encoding.meter.alive(now))
     }
 
+    /// The stream of which a keyframe is to be asked for now; it counts as asked then. Encodings take turns: those on bad
+    /// links, who ask for the small ones again and again, leave something of the budget for the others.
+    pub(crate) fn poll_keyframe_request(&mut self, now: Instant, rtt: Duration) -> Option<Ssrc> {
+        if !self.keyframes.allows(now) {
+            return None;
+        }
+        let count = self.encodings.len();
+        let mut order = (1..=count).map(|step| (self.keyframe_turn + step) % count);
+        let turn = order.find(|&at| {
+            let encoding = &mut self.encodings[at];
+            encoding.ssrc.is_some() && encoding.gate.poll(now, rtt)
+        })?;
+        self.keyframe_turn = turn;
+        self.keyframes.spend(now);
+        self.encodings[turn].ssrc
+    }
+
     /// When a gate or a missing packet wants attention. `rtt` is the publisher's.
     pub(crate) fn next_timeout(&self, rtt: Duration) -> Option<Instant> {
         let opens = self.keyframes.opens();
@@ -528,5 +548,45 @@ fn carried(extensions: &Extensions<'_>) -> Carried {
         video_orientation: extensions.video_orientation,
         playout_delay: extensions.playout_delay.and_then(|bytes| bytes.try_into().ok()),
         capture_time: extensions.abs_capture_time.and_then(|bytes| bytes.first_chunk().copied()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two encodings that are asked for all the time use up the budget; the third has its turn nevertheless.
+    #[test]
+    fn encodings_take_turns_at_being_asked_for_keyframes() {
+        let codec = TrackCodec {
+            codec: Codec::Vp8,
+            mime: "video/VP8".into(),
+            fmtp: String::new(),
+            clock_rate: 90_000,
+            channels: 0,
+            red: false,
+        };
+        let rids = ["q", "h", "f"].map(|rid| Rid::parse(rid).expect("a rid"));
+        let mid = Mid::parse("0").expect("a mid");
+        let mut track = Track::new(TrackId(1), 0, mid, MediaKind::Video, codec, &rids, 1, &[]);
+        for (index, encoding) in track.encodings.iter_mut().enumerate() {
+            encoding.ssrc = Some(Ssrc(index as u32));
+        }
+        let (start, rtt) = (crate::test_time(), Duration::from_millis(50));
+        let mut asked = Vec::new();
+        for step in 0..100 {
+            let now = start + Duration::from_millis(100) * step;
+            let wanting = if step < 30 { 2 } else { 3 };
+            for encoding in track.encodings.iter_mut().take(wanting) {
+                encoding.gate.need();
+            }
+            while let Some(Ssrc(index)) = track.poll_keyframe_request(now, rtt) {
+                track.encodings[index as usize].gate.handle_keyframe(now);
+                asked.push((step, index));
+            }
+        }
+        let first = asked.iter().position(|(step, _)| *step >= 30).expect("the budget opens again");
+        let served = asked.iter().skip(first).take(3).filter(|(_, index)| *index == 2).count();
+        assert_eq!(served, 1, "{asked:?}");
     }
 }

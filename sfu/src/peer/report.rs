@@ -68,13 +68,12 @@ impl Peer {
                         writer.nack(own, media, part);
                     });
                 }
-                if track.keyframes.allows(now) && encoding.gate.poll(now, rtt) {
-                    track.keyframes.spend(now);
-                    stats.plis.1 += 1;
-                    send_rtcp(&mut self.connection, egress, stats, |writer| {
-                        writer.pli(own, media);
-                    });
-                }
+            }
+            while let Some(media) = track.poll_keyframe_request(now, rtt) {
+                stats.plis.1 += 1;
+                send_rtcp(&mut self.connection, egress, stats, |writer| {
+                    writer.pli(own, media);
+                });
             }
         }
         self.report_arrivals(now, wall, egress, stats);
