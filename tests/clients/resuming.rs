@@ -119,13 +119,12 @@ fn a_phone_that_changes_its_network_keeps_its_call_over_one_connection() {
 }
 
 #[test]
-#[ignore = "the picture comes back after 0.2 to 4 s, as soon as libwebrtc nominates the new path"]
 fn a_phone_that_changes_its_network_keeps_its_call_over_two_connections() {
     a_phone_changes_its_network(Mode::V0, &Told::Nothing);
 }
 
 #[test]
-#[ignore = "the picture comes back after 0.2 to 4 s, as soon as libwebrtc nominates the new path"]
+#[ignore = "over one connection the phone's picture comes back after 3.1 s, which is not understood yet"]
 fn a_phone_that_is_told_of_its_new_network_hardly_misses_a_word() {
     a_phone_changes_its_network(Mode::V1, &Told::AtOnce);
     a_phone_changes_its_network(Mode::V0, &Told::AtOnce);
