@@ -47,9 +47,9 @@ impl Room {
     pub(super) fn change_rights(&mut self, clock: Clock, seat: Seat, mut permission: ParticipantPermission) {
         let sources = &mut permission.can_publish_sources;
         // Every unknown source is the same to us, and grants nothing.
-        sources
-            .iter_mut()
-            .for_each(|source| *source = TrackSource::try_from(*source).unwrap_or_default() as i32);
+        for source in &mut *sources {
+            *source = TrackSource::try_from(*source).unwrap_or_default() as i32;
+        }
         sources.sort_unstable();
         sources.dedup();
         let Some(who) = self.people.get_mut(&seat).filter(|who| who.permission != permission) else { return };

@@ -643,7 +643,7 @@ fn what_goes_wrong_with_a_method_is_told() {
     }
     // Silence: no client is there, or its method takes too long.
     script.start_rpc(2, rpc(60_000));
-    script.advance(Duration::from_millis(7_000));
+    script.advance(Duration::from_secs(7));
     let (code, text) = refusal(script.answer_to(2).unwrap());
     assert_eq!(
         (code, code.status(), text.as_str()),
