@@ -47,7 +47,7 @@ impl Room {
     pub(super) fn change_rights(&mut self, clock: Clock, seat: Seat, mut permission: ParticipantPermission) {
         let sources = &mut permission.can_publish_sources;
         // Every unknown source is the same to us, and grants nothing.
-        for source in sources.iter_mut() {
+        for source in &mut *sources {
             *source = TrackSource::try_from(*source).unwrap_or_default() as i32;
         }
         sources.sort_unstable();

@@ -115,11 +115,10 @@ fn services_that_are_not_here_say_so_to_those_with_a_token() {
     }
 }
 
-type Change = fn(&mut VideoGrant);
-
 #[test]
 fn every_method_needs_each_of_its_grants_and_no_other() {
-    let without: [(&str, Change); 5] = [
+    type Remove = fn(&mut VideoGrant);
+    let without: [(&str, Remove); 5] = [
         ("roomCreate", |grant| grant.room_create = false),
         ("roomList", |grant| grant.room_list = false),
         ("roomAdmin", |grant| grant.room_admin = false),
