@@ -173,6 +173,7 @@ pub struct Choice {
     up: Option<Instant>,
     down: Option<Instant>,
     hold: Duration,
+    given: bool, // it had a layer once
 }
 
 /// What [`allocate`] decided, and the memory its next run needs.
@@ -328,9 +329,10 @@ fn choice(
         up: None,
         down: None,
         hold: DWELL_AFTER_DOWN,
+        given: level > 0,
     };
     let Some((old, was)) = before else { return fresh };
-    let mut choice = Choice { layer, price, reason, ..old };
+    let mut choice = Choice { layer, price, reason, given: old.given || level > 0, ..old };
     if level > was {
         choice.up = Some(now);
         // The first step towards what somebody has just asked for does not delay the next.
@@ -346,10 +348,11 @@ fn choice(
 }
 
 impl Choice {
-    /// Notes that not even the lowest step fits, and since when. A pause that was told lasts until there is a layer.
+    /// Notes that not even the lowest step fits, and since when. A pause that was told lasts until there is a layer, and
+    /// some time at least, but for what was never seen: it waits only until it is known to fit.
     fn with_pause(self, unfit: Option<Instant>, pauses: bool, now: Instant) -> Choice {
         let paused = self.layer.is_none() && (self.paused || pauses);
-        let begins = paused && !self.paused;
+        let begins = paused && !self.paused && self.given;
         Choice { unfit, paused, down: if begins { Some(now) } else { self.down }, ..self }
     }
 }

@@ -1,8 +1,10 @@
 //! Encodings stop and start, by themselves or by what is asked; a publisher mutes, a viewer comes late.
 
 use sfu::command::Demand;
+use sfu::units::Bitrate;
 use sfu_testkit::call::{Call, Machines};
 use sfu_testkit::camera::CameraConfig;
+use sfu_testkit::rtp::ExtensionIds;
 
 use crate::{Faults, good, ms, seconds, seeds};
 
@@ -164,4 +166,30 @@ fn late_viewer() {
         faults.check(freezes.is_empty(), seed, || format!("the first viewer: freezes {freezes:?}"));
     }
     faults.none();
+}
+
+/// A camera of one encoding, twice what is assumed of a path that nobody knows: two probes, and it is there.
+#[test]
+fn a_single_encoding_is_seen_as_soon_as_it_is_known_to_fit() {
+    let mut faults = Faults::default();
+    for seed in seeds() {
+        let mut call = Call::new("a_single_encoding", seed, Machines::Idle);
+        let publisher = call.publish(single, good());
+        call.run_for(seconds(3));
+        let viewer = call.subscribe(publisher, good(), Demand::default());
+        let joined = call.time();
+        call.run_for(seconds(10));
+        let first = call.seen(viewer).shown_after(joined, 320);
+        faults
+            .check(first.is_some_and(|after| after < ms(1800)), seed, || format!("first picture {first:?}"));
+        let fps = call.seen(viewer).fps(joined + seconds(2), call.time());
+        faults.check(fps > 29.0, seed, || format!("{fps} frames a second"));
+    }
+    faults.none();
+}
+
+fn single(ssrc: u32, mid: &str, extensions: ExtensionIds) -> CameraConfig {
+    let mut config = CameraConfig::small(ssrc, mid, extensions);
+    config.layers[0].rate = Bitrate::kbps(1200);
+    config
 }
