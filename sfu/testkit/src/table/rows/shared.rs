@@ -28,7 +28,7 @@ pub(super) fn rows() -> [Row; 2] {
         },
         Row {
             known: Some(
-                "when whose queue it is becomes clear late, one call in fifty has four seconds of the low layer",
+                "when whose queue it is becomes clear late, one call in fifty has six seconds of the low layer",
             ),
             ..row("tcp", "3 Mbit/s, 60 ms, queue of 100 ms, shared with a download (Cubic) after 10 s", tcp)
         },
