@@ -37,11 +37,12 @@ fn repaired(name: &str, loss: Loss, seed: u64) -> (f64, f64, f64) {
 fn what_is_merely_late_is_hardly_ever_resent() {
     let mut faults = Faults::default();
     for seed in seeds() {
-        // Without waiting for reports and for what is late it were 2.5 % in vain on the first two.
+        // Without waiting for reports and for what is late it were 2.5 % in vain on the first two. Frozen over 20 seeds,
+        // median and worst: nothing, 1.9 and 3.1 %, 7.0 and 11.7 %.
         for (loss, most, frozen_most) in [
             (Loss::Never, 0.02, 0.01),
-            (Loss::Bursts { ratio: 0.05, burst: 3.0 }, 0.09, 0.02),
-            (Loss::Random(0.2), 0.30, 0.22),
+            (Loss::Bursts { ratio: 0.05, burst: 3.0 }, 0.09, 0.035),
+            (Loss::Random(0.2), 0.30, 0.13),
         ] {
             let (resent, spurious, frozen) =
                 repaired("what_is_merely_late_is_hardly_ever_resent", loss, seed);
