@@ -86,7 +86,7 @@ fn a_narrow_link_is_used_well_and_without_a_queue() {
 }
 
 #[test]
-#[ignore = "in one call of two the picture was paused for 4 s"]
+#[ignore = "a minute more, and limits that a busy machine can miss: `cargo xtask rows --row cliff`"]
 fn a_link_that_collapses_and_recovers_is_followed() {
     bear(&cliff());
 }
