@@ -228,7 +228,8 @@ impl LossObserver {
         if self.exceeding < SUSTAINED + COMPARED {
             return LossVerdict::Fine;
         }
-        let before = self.compared / f64::from(COMPARED);
+        // More than were waited for, if a queue or a test came between.
+        let before = self.compared / f64::from(self.exceeding - SUSTAINED);
         self.forget();
         if before < self.inherent + MARGIN.max(STILL) {
             return LossVerdict::Fine;

@@ -69,6 +69,17 @@ fn loss_that_is_gone_before_it_is_measured_begins_no_test() {
     }
 }
 
+/// A queue comes between attention and test: the mean counts each observation once, so 18 % stays 18 %, and is cleared.
+#[test]
+fn what_came_while_a_queue_stood_is_counted_once() {
+    let mut observer = LossObserver::new();
+    let standing = Duration::from_millis(50);
+    let verdicts = run(&mut observer, 4, standing, 1, |_| 0.18);
+    assert!(verdicts.iter().all(|verdict| *verdict == LossVerdict::Congestion), "{verdicts:?}");
+    let verdicts = run(&mut observer, 8, Duration::from_millis(20), 2, |_| 0.18);
+    assert_eq!(verdicts, [LossVerdict::TestBegins, LossVerdict::TestClearsRate]);
+}
+
 #[test]
 fn loss_that_follows_the_rate_is_blamed_on_it() {
     let mut observer = LossObserver::new();
