@@ -10,14 +10,15 @@
 
 use std::time::{Duration, Instant};
 
+use super::pacer::{MAX_RUN, ONE_PACKET};
 use super::twcc::{Acked, Arrival, DELTA_US};
 use crate::ticks::TICK;
 use crate::units::{Bitrate, DataSize};
 
 /// One full packet: the step of growth.
-const PACKET: DataSize = DataSize::bytes(1200);
+const PACKET: DataSize = DataSize::bytes(ONE_PACKET as u64);
 /// The most: 16 packets, what a GSO batch takes.
-const MOST: DataSize = DataSize::bytes(16 * 1200);
+const MOST: DataSize = DataSize::bytes(MAX_RUN as u64);
 /// No growth for this long after a run lost something.
 const AFTER_LOSS: Duration = Duration::from_secs(1);
 

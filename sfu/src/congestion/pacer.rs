@@ -21,9 +21,9 @@ use crate::units::{Bitrate, DataSize, RtpTime};
 /// Above this rate [`TICK`] is too long for shallow buffers.
 const FAST_RATE: Bitrate = Bitrate::kbps(8000);
 /// Largest run, in bytes: 16 packets, what a GSO batch takes.
-const MAX_RUN: i64 = 16 * 1200;
+pub(super) const MAX_RUN: i64 = 16 * 1200;
 /// One full packet: the least credit, else a low rate could never send one.
-const ONE_PACKET: i64 = 1200;
+pub(super) const ONE_PACKET: i64 = 1200;
 /// What waits shall be gone within this: frames differ in size, and the rate is their mean.
 const QUEUE_LIMIT: Duration = Duration::from_millis(30);
 /// Where that takes longer than this at the highest rate, droppable frames are dropped. Reckoned from bytes, not from
