@@ -401,11 +401,12 @@ impl Controller {
     /// What the pacer must obey now.
     pub fn pacing(&self, now: Instant) -> Pacing {
         let target = self.target();
-        let cut = self.target.last_cut().is_some_and(|at| now.saturating_duration_since(at) < RESTRAINED)
-            || (matches!(self.delay.state(), Queue::Rising | Queue::Standing)
-                && self.contest.fair_share(self.rtt).is_none());
+        let cut = self.target.last_cut().is_some_and(|at| now.saturating_duration_since(at) < RESTRAINED);
+        let our_queue = matches!(self.delay.state(), Queue::Rising | Queue::Standing)
+            && self.contest.fair_share(self.rtt).is_none();
+        let restrained = cut || our_queue;
         let lossy = self.loss.ratio().max(self.loss.inherent()) > BURSTS_LOST;
-        let rate = if cut { target } else { target.scale(PACE) };
+        let rate = if restrained { target } else { target.scale(PACE) };
         let burst = self.rate.proven(now).min(target.scale(PACE_KEYFRAME));
         let hold = if self.silence == Silence::Outage {
             Some(OUTAGE_KEEPALIVE)
@@ -415,8 +416,8 @@ impl Controller {
         Pacing {
             rate,
             keyframe_rate: rate.max(burst),
-            catch_up_rate: rate.max(target.scale(if cut || lossy { PACE } else { CATCH_UP })),
-            burst: if cut || lossy { DataSize::ZERO } else { self.burst.most() },
+            catch_up_rate: rate.max(target.scale(if restrained || lossy { PACE } else { CATCH_UP })),
+            burst: if restrained || lossy { DataSize::ZERO } else { self.burst.most() },
             hold,
             probe: self.prober.plan().filter(|_| hold.is_none()),
         }
