@@ -339,20 +339,20 @@ impl Sfu {
     }
 
     fn send_keyframe_request(&mut self, now: Instant, index: usize, owner: usize) {
+        self.send_feedback(now, owner);
         if let Some(peer) = self.peers[owner].as_mut() {
-            peer.send_feedback(
-                now,
-                &mut self.tracks,
-                &self.wall,
-                &mut self.egress,
-                &mut self.stats,
-                &mut self.lost,
-            );
             let at = self.tracks[index].as_ref().and_then(|track| track.next_timeout(peer.rtt()));
             if let Some(at) = at {
                 self.timers.at_latest(owner, at.max(now + REST));
             }
         }
+    }
+
+    /// What is due to a publisher: requests, and reports on what arrived.
+    fn send_feedback(&mut self, now: Instant, owner: usize) {
+        let Some(peer) = self.peers[owner].as_mut() else { return };
+        let (tracks, lost) = (&mut self.tracks, &mut self.lost);
+        peer.send_feedback(now, tracks, &self.wall, &mut self.egress, &mut self.stats, lost);
     }
 
     /// Runs the allocator of one subscriber and carries out what it says.
@@ -412,16 +412,9 @@ impl Sfu {
 
     /// What a peer's media wants done at its time.
     pub(super) fn service_media(&mut self, now: Instant, index: usize) {
+        self.send_feedback(now, index);
         let Some(peer) = self.peers[index].as_mut() else { return };
         if peer.connection.is_up() {
-            peer.send_feedback(
-                now,
-                &mut self.tracks,
-                &self.wall,
-                &mut self.egress,
-                &mut self.stats,
-                &mut self.lost,
-            );
             peer.downlink.handle_timeout(now, &mut self.stats);
             if peer.report_due <= now {
                 self.report(now, index);
