@@ -558,17 +558,9 @@ mod tests {
     /// Two encodings that are asked for all the time use up the budget; the third has its turn nevertheless.
     #[test]
     fn encodings_take_turns_at_being_asked_for_keyframes() {
-        let codec = TrackCodec {
-            codec: Codec::Vp8,
-            mime: "video/VP8".into(),
-            fmtp: String::new(),
-            clock_rate: 90_000,
-            channels: 0,
-            red: false,
-        };
         let rids = ["q", "h", "f"].map(|rid| Rid::parse(rid).expect("a rid"));
         let mid = Mid::parse("0").expect("a mid");
-        let mut track = Track::new(TrackId(1), 0, mid, MediaKind::Video, codec, &rids, 1, &[]);
+        let mut track = Track::new(TrackId(1), 0, mid, MediaKind::Video, TrackCodec::vp8(), &rids, 1, &[]);
         for (index, encoding) in track.encodings.iter_mut().enumerate() {
             encoding.ssrc = Some(Ssrc(index as u32));
         }

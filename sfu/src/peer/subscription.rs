@@ -429,15 +429,7 @@ mod tests {
     #[test]
     fn a_probe_may_come_before_the_first_packet() {
         let mid = Mid::parse("1").expect("a plain tag");
-        let codec = TrackCodec {
-            codec: Codec::Vp8,
-            mime: "video/VP8".into(),
-            fmtp: String::new(),
-            clock_rate: 90_000,
-            channels: 0,
-            red: false,
-        };
-        let track = Track::new(TrackId(1), 0, mid, MediaKind::Video, codec, &[], 1, &[]);
+        let track = Track::new(TrackId(1), 0, mid, MediaKind::Video, TrackCodec::vp8(), &[], 1, &[]);
         let mut rng = fastrand::Rng::with_seed(1);
         let names = ("stream".to_owned(), "track".to_owned());
         let mut subscription = Subscription::new(1, 0, &track, names, Demand::default(), &mut rng);

@@ -133,6 +133,19 @@ pub struct TrackCodec {
 }
 
 impl TrackCodec {
+    /// For tests of what comes after negotiation.
+    #[cfg(test)]
+    pub(crate) fn vp8() -> TrackCodec {
+        TrackCodec {
+            codec: Codec::Vp8,
+            mime: "video/VP8".into(),
+            fmtp: String::new(),
+            clock_rate: 90_000,
+            channels: 0,
+            red: false,
+        }
+    }
+
     /// Opus announced as stereo, by the sender or for the receiver (RFC 7587 §6.1).
     pub(super) fn is_stereo(&self) -> bool {
         let on = |key| parameter(&self.fmtp, key) == Some("1");
