@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use smallvec::SmallVec;
 
 use self::speakers::Speakers;
+use crate::ahead;
 use crate::command::{Command, Event, MediaKind, Path, PeerEnd, SpeakerLevel, SpeakerLevels};
 #[cfg(feature = "null-cipher")]
 use crate::congestion::controller::Snapshot;
@@ -242,9 +243,15 @@ impl Sfu {
         // A pacer that could not keep up has its peer's choices made anew, and more may leave after that.
         for _ in 0..2 {
             let mut dirty = std::mem::take(&mut self.dirty);
-            for index in dirty.drain(..) {
-                self.flush_peer(now, index);
+            for group in dirty.chunks(ahead::GROUP) {
+                for peer in group.iter().filter_map(|index| self.peers[*index].as_ref()) {
+                    peer.downlink.ahead_of_flush(&peer.connection);
+                }
+                for index in group {
+                    self.flush_peer(now, *index);
+                }
             }
+            dirty.clear();
             dirty.append(&mut self.dirty);
             self.dirty = dirty;
         }

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::twcc::{Acked, Arrival};
+use crate::ahead::look;
 use crate::units::{Bitrate, DataSize};
 
 /// Window of the delivered rate in general…
@@ -77,6 +78,12 @@ impl RateMeter {
     /// A packet left.
     pub fn on_sent(&mut self, now: Instant, size: DataSize) {
         self.sending.add(now, size);
+    }
+
+    /// Reads ahead what the next packet needs.
+    pub(super) fn ahead(&self) {
+        look(&self.sending.current);
+        look(&self.sending.buckets[(self.sending.current % 10) as usize]);
     }
 
     /// What is being sent now.

@@ -169,6 +169,11 @@ impl SentLog {
         number.wire()
     }
 
+    /// Reads ahead what the next packet needs.
+    pub(super) fn ahead(&self) {
+        self.entries.ahead(self.next.value());
+    }
+
     /// What was not believed since the last call.
     pub fn take_refused(&mut self) -> FeedbackRefusals {
         std::mem::take(&mut self.refused)

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use super::connection::Connection;
 use super::subscription::{Stamp, Subscription};
+use crate::ahead::look;
 use crate::command::{Demand, DownlinkPolicy, MediaKind};
 use crate::congestion::allocate::Reason;
 use crate::congestion::explain::History;
@@ -221,6 +222,28 @@ impl Downlink {
                 .map(|(slot, _)| slot as u16)
                 .collect();
             slots.into_iter().for_each(|slot| self.clear(slot));
+        }
+    }
+
+    /// Reads ahead what [`Downlink::offer`] needs.
+    pub(crate) fn ahead_of_offer(&self, slot: u16) {
+        look(&self.queued);
+        self.pacer.ahead();
+        if let Some(subscription) = self.subscriptions.get(usize::from(slot)).and_then(Option::as_ref) {
+            subscription.ahead_of_choice();
+        }
+    }
+
+    /// Reads ahead what [`Downlink::flush`] needs for what is next in the pacer.
+    pub(crate) fn ahead_of_flush(&self, connection: &Connection) {
+        look(&self.sent_media);
+        self.controller.ahead();
+        for item in self.pacer.fronts() {
+            let subscription = self.subscriptions.get(usize::from(item.slot)).and_then(Option::as_ref);
+            if let Some(subscription) = subscription {
+                subscription.ahead_of_departure();
+                connection.ahead(subscription.ssrc);
+            }
         }
     }
 

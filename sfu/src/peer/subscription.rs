@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::ahead::look;
 use crate::command::{Demand, MediaKind};
 use crate::congestion::FeedbackKind;
 use crate::forward::cache::{CachedPacket, PacketCache};
@@ -151,6 +152,28 @@ impl Subscription {
     /// Tracks of one publisher share it, so that they are played in sync (RFC 3550 §6.5.1).
     pub(crate) fn cname(&self) -> &str {
         self.stream_id.split('|').next().unwrap_or(&self.stream_id)
+    }
+
+    /// Reads ahead what deciding about a packet needs.
+    pub(crate) fn ahead_of_choice(&self) {
+        look(&self.serial);
+        look(&self.kind);
+        look(&self.demand.enabled);
+        look(&self.format.is_some());
+        self.selector.ahead();
+    }
+
+    /// Reads ahead what sending one needs.
+    pub(crate) fn ahead_of_departure(&self) {
+        self.rewriter.ahead();
+        self.sent.ahead();
+        look(&self.source);
+        look(&self.packets);
+        look(&self.last.is_some());
+        if let Some(format) = &self.format {
+            look(&format.payload_type);
+            format.extensions.ahead();
+        }
     }
 
     /// Whether packets may be queued at all.

@@ -19,6 +19,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use self::cipher::Cipher;
 use self::replay::ReplayWindow;
+use crate::ahead::look;
 use crate::ids::Ssrc;
 
 /// Which end of the DTLS connection we are; decides whose keys protect what we send (RFC 5764 §4.2) and the
@@ -302,6 +303,14 @@ impl SrtpSender {
         let index = self.next_rtcp_index;
         self.next_rtcp_index += 1;
         Ok(self.rtcp.seal_rtcp(packet, len, ssrc, RTCP_ENCRYPTED | index))
+    }
+
+    /// Reads ahead what protecting this stream's next packet needs.
+    pub(crate) fn ahead(&self, ssrc: Ssrc) {
+        self.rtp.ahead();
+        if let Some(stream) = self.streams.get(&ssrc.0) {
+            look(&stream.highest());
+        }
     }
 
     /// Drops what is known of an SSRC that will never be sent again with these keys: sending it again would
