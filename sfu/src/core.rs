@@ -140,6 +140,15 @@ impl Sfu {
         })
     }
 
+    /// Says that a datagram which came over `path` is taken soon, with others: what it needs is looked at now.
+    pub fn expect_datagram(&self, path: Path) {
+        let peer = self.by_path.get(&path).and_then(|index| self.peers[*index].as_ref());
+        if let Some(peer) = peer.filter(|peer| peer.downlink.sent_media) {
+            peer.connection.ahead_of_rtcp();
+            peer.downlink.controller.ahead_of_report();
+        }
+    }
+
     /// Takes one datagram, untrusted; it is decrypted in place.
     pub fn handle_datagram(&mut self, now: Instant, path: Path, bytes: &mut [u8]) {
         match classify(bytes) {

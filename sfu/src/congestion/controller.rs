@@ -253,6 +253,19 @@ impl Controller {
         self.rate.ahead();
     }
 
+    /// Reads ahead what a report needs.
+    pub(crate) fn ahead_of_report(&self) {
+        self.log.ahead_of_report();
+        self.rate.ahead_of_report();
+        self.delay.ahead_of_report();
+        look(&self.burst.most());
+        look(&self.target.target());
+        look(&self.loss.ratio());
+        look(&self.rtt);
+        look(&self.allocation.revisit.is_some());
+        look(&self.next);
+    }
+
     /// Names the packet that [`Controller::on_sent`] records next, for reports by stream: its SSRC and sequence number.
     pub fn name_next(&mut self, now: Instant, packet: (Ssrc, u16)) {
         if self.config.feedback == FeedbackKind::PerStream {

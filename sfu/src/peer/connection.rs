@@ -252,6 +252,14 @@ impl Connection {
         }
     }
 
+    /// Reads ahead what an RTCP packet needs that comes.
+    pub(crate) fn ahead_of_rtcp(&self) {
+        look(&self.path());
+        if let Cipher::Srtp { receiver, .. } = &self.cipher {
+            receiver.ahead_of_rtcp();
+        }
+    }
+
     /// Bytes that an RTP packet grows by.
     pub(crate) fn rtp_overhead(&self) -> usize {
         match &self.cipher {

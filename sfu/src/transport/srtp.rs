@@ -357,6 +357,12 @@ impl SrtpReceiver {
         Ok(len)
     }
 
+    /// Reads ahead what RTCP needs.
+    pub(crate) fn ahead_of_rtcp(&self) {
+        self.rtcp.ahead();
+        look(&self.rtcp_streams.len());
+    }
+
     /// Decrypts a compound RTCP packet in place and returns the length of the plain packet; index and tag stay
     /// behind it.
     ///

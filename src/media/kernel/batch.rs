@@ -106,6 +106,16 @@ impl ReceiveBatch {
         Ok(self.filled)
     }
 
+    /// The ways that the messages of the batch came, where there are several.
+    pub fn paths(&self, local: SocketAddr) -> impl Iterator<Item = Path> {
+        let several = if self.filled > 1 { self.filled } else { 0 };
+        (0..several).filter_map(move |i| {
+            let to = read_control(&self.headers[i].msg_hdr).to;
+            let remote = self.names[i].address()?;
+            Some(Path { local: SocketAddr::new(to.unwrap_or(local.ip()), local.port()), remote })
+        })
+    }
+
     /// Each datagram of the batch, in the order of arrival, with when it came (`now` at the latest), where from and
     /// where to. `local` is where the socket is bound. Messages without a usable sender are passed over.
     pub fn for_each(
