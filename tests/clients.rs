@@ -21,6 +21,8 @@ mod codecs;
 mod data;
 #[path = "clients/dynacast.rs"]
 mod dynacast;
+#[path = "clients/examination.rs"]
+mod examination;
 #[path = "clients/layers.rs"]
 mod layers;
 #[path = "clients/meeting.rs"]

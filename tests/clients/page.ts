@@ -3,6 +3,7 @@
  * pages per participant and calls the functions of `window.client`; what they return goes to the test as JSON.
  */
 import {
+  ConnectionCheck,
   DataPacket_Kind,
   Room,
   RoomEvent,
@@ -203,6 +204,23 @@ async function send(bytes: number, reliable: boolean, topic: string) {
   return { fingerprint: fingerprint(payload) };
 }
 
+/** livekit-client's own examination of a server: what it found, step by step. */
+async function examine(url: string, token: string) {
+  const check = new ConnectionCheck(url, token);
+  await check.checkWebsocket();
+  await check.checkWebRTC();
+  await check.checkTURN();
+  await check.checkReconnect();
+  await check.checkPublishAudio();
+  await check.checkPublishVideo();
+  const outcome = ['idle', 'running', 'skipped', 'success', 'failed'];
+  return check.getResults().map(({ name, status, logs }) => ({
+    name,
+    outcome: outcome[status],
+    said: logs.map(({ level, message }) => `${level}: ${message}`),
+  }));
+}
+
 async function leave() {
   await joined().disconnect();
   room.now = undefined;
@@ -219,6 +237,7 @@ const client = {
   subscribe,
   sent,
   send,
+  examine,
   leave,
   messages: () => messages,
   sid: () => joined().localParticipant.sid,

@@ -41,6 +41,17 @@ impl Camera {
     }
 }
 
+/// One step of a `ConnectionCheck`.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Finding {
+    /// Of the check's class.
+    pub(crate) name: String,
+    /// `success`, `failed` or `skipped`.
+    pub(crate) outcome: String,
+    /// Its log.
+    pub(crate) said: Vec<String>,
+}
+
 /// Audio or video.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -324,6 +335,12 @@ impl Participant<'_> {
     #[track_caller]
     pub(crate) fn simulate(&self, scenario: &str) {
         self.call::<Value>("simulate", &json!([scenario]));
+    }
+
+    /// What livekit-client's `ConnectionCheck` finds, in a browser only.
+    #[track_caller]
+    pub(crate) fn examine(&self, server: &Server, room: &str) -> Vec<Finding> {
+        self.call("examine", &json!([server.url(), server.token(room, &self.name)]))
     }
 
     /// What its SDK knows of itself and the others by identity: `name`, `metadata`, `attributes`, and `muted`, the sources of
