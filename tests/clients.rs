@@ -21,6 +21,8 @@ mod codecs;
 mod data;
 #[path = "clients/dynacast.rs"]
 mod dynacast;
+#[path = "clients/encryption.rs"]
+mod encryption;
 #[path = "clients/examination.rs"]
 mod examination;
 #[path = "clients/layers.rs"]

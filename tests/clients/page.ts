@@ -5,6 +5,7 @@
 import {
   ConnectionCheck,
   DataPacket_Kind,
+  ExternalE2EEKeyProvider,
   Room,
   RoomEvent,
   Track,
@@ -26,6 +27,8 @@ interface JoinOptions {
   v0?: boolean;
   adaptiveStream?: boolean;
   dynacast?: boolean;
+  /** Encrypts media and data end to end, with a key made of this. */
+  passphrase?: string;
 }
 
 interface PublishOptions extends CameraOptions {
@@ -61,7 +64,10 @@ function attach(track: RemoteTrack, publication: RemoteTrackPublication) {
 
 /** Joins and gives what the server said of us, and how long that took in milliseconds. */
 async function join(url: string, token: string, options: JoinOptions = {}) {
+  const keyProvider = new ExternalE2EEKeyProvider();
+  const encryption = options.passphrase ? { keyProvider, worker: new Worker('/e2ee.js') } : undefined;
   const here = new Room({
+    encryption,
     singlePeerConnection: !options.v0,
     adaptiveStream: options.adaptiveStream ?? false,
     dynacast: options.dynacast ?? false,
@@ -88,6 +94,10 @@ async function join(url: string, token: string, options: JoinOptions = {}) {
       fingerprint: fingerprint(payload),
     });
   });
+  if (options.passphrase) {
+    await keyProvider.setKey(options.passphrase);
+    await here.setE2EEEnabled(true);
+  }
   const before = performance.now();
   await here.connect(url, token);
   return {

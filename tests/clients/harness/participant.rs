@@ -201,6 +201,12 @@ impl Participant<'_> {
         self.join_with(server, room, &json!({ "dynacast": true }));
     }
 
+    /// Joins over one connection, with media and data encrypted end to end; in a browser only.
+    #[track_caller]
+    pub(crate) fn join_encrypted(&self, server: &Server, room: &str, passphrase: &str) {
+        self.join_with(server, room, &json!({ "passphrase": passphrase }));
+    }
+
     /// Joins by way of `wire`; media takes its own way.
     #[track_caller]
     pub(crate) fn join_over(&self, wire: &Wire, server: &Server, room: &str, mode: Mode) {
