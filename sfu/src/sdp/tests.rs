@@ -32,7 +32,14 @@ fn track(id: u64, kind: MediaKind, codec: Codec, fmtp: &str) -> SendTrack {
         stream_id: format!("PA_{id}|TR_{id}"),
         label: format!("TR_{id}"),
         cname: "cname".into(),
-        codec: TrackCodec { codec, mime: mime.into(), fmtp: fmtp.into(), clock_rate, channels, red: false },
+        codec: Some(TrackCodec {
+            codec,
+            mime: mime.into(),
+            fmtp: fmtp.into(),
+            clock_rate,
+            channels,
+            red: false,
+        }),
         ssrc,
         rtx_ssrc,
     }
