@@ -120,10 +120,10 @@ async fn create(
     app.rooms.check(&admission).map_err(WhipError::Refused)?;
     let token = Digest::of(&token(&request));
     let address = address(&request);
-    let path = request.uri().path().trim_end_matches('/').to_owned();
+    let path = request.uri().path().trim_matches('/').to_owned();
     let offer = request::offer(protocol, &body(request, app.whip.settings().max_body).await?)?;
     let (name, created) = app.whip.create(&app.rooms, protocol, admission, offer, token, address).await?;
-    Ok(made(place, &format!("{path}/{name}"), created))
+    Ok(made(place, &format!("/{path}/{name}"), created))
 }
 
 /// 201, as RFC 9725 §4.2 has it.

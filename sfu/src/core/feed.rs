@@ -54,13 +54,14 @@ impl Sfu {
             && let Some(track) = self.tracks[index].as_mut()
         {
             track.subscribers.push((subscriber, slot));
-            let fits = peer.downlink.get_mut(slot).is_some_and(|feed| !feed.unsupported);
+            let fate = peer.downlink.get_mut(slot).map(|feed| (feed.format.is_some(), feed.unsupported));
             let (peer, track) = (peer.id, track.id);
-            self.events.push_back(if fits {
-                Event::SubscriptionBound { peer, track }
-            } else {
-                Event::SubscriptionUnsupported { peer, track }
-            });
+            match fate {
+                Some((true, _)) => self.events.push_back(Event::SubscriptionBound { peer, track }),
+                Some((_, true)) => self.events.push_back(Event::SubscriptionUnsupported { peer, track }),
+                // There is no section yet: it is told with that.
+                Some((false, false)) | None => {}
+            }
         }
         self.count_members();
         self.allocate(now, subscriber);
