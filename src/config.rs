@@ -15,7 +15,8 @@ mod tests;
 pub use layers::{ConfigError, Origin, load, load_dev};
 pub use sections::{Config, HttpSection, LimitsSection, LogSection, MediaSection, RoomsSection, WhipSection};
 pub use settings::{
-    DEV_KEY, HttpSettings, Limits, MediaSettings, RoomSettings, Settings, SettingsError, TlsFiles, WhipSettings,
+    DEV_KEY, HttpSettings, Limits, MediaSettings, RoomSettings, Settings, SettingsError, TlsFiles,
+    WhipSettings,
 };
 
 /// Every key with its default and purpose, as a configuration file.

@@ -11,7 +11,6 @@ use prometheus::{
     Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
-
 use signaling::whip::Protocol;
 
 use crate::media::stats::MediaStats;
@@ -92,7 +91,10 @@ impl Metrics {
             &["protocol"],
         )?;
         let whip_requests = IntCounterVec::new(
-            Opts::new("sluice_whip_requests_total", "Requests of WHIP and WHEP, by protocol, method and status"),
+            Opts::new(
+                "sluice_whip_requests_total",
+                "Requests of WHIP and WHEP, by protocol, method and status",
+            ),
             &["protocol", "method", "status"],
         )?;
         for protocol in Protocol::ALL {

@@ -134,7 +134,7 @@ impl WhipSessions {
             shared.by_address.take(address, of_address).ok_or_else(|| full("address", of_address))?,
         );
         let owner = Owner { room: admission.room.clone(), identity: admission.identity.clone(), token };
-        let mut exchange = Exchange::new(offer, bridge::random());
+        let mut exchange = Exchange::new(protocol, offer, bridge::random());
         admission.publisher_offer = Some(exchange.first_offer());
         let mut session = rooms.join(admission).await.map_err(WhipError::Refused)?;
         let answered = tokio::time::timeout(PATIENCE, first_answer(&mut session, &mut exchange)).await;
@@ -235,6 +235,8 @@ async fn run(mut session: Session, mut exchange: Exchange, mut asked: mpsc::Rece
     loop {
         let (outgoing, mailbox) = session.split();
         tokio::select! {
+            // What the room has said before a request came is heard before it.
+            biased;
             message = outgoing.recv() => {
                 let Some(message) = message else { break };
                 let outcome = match exchange.hear(message) {

@@ -23,7 +23,7 @@ fuzz_target!(|data: &[u8]| {
     }
     // The same bytes as the offer and as its fragment.
     for offer in [OFFER, &*text] {
-        let mut exchange = Exchange::new(offer.to_owned(), 1);
+        let mut exchange = Exchange::new(Protocol::Whep, offer.to_owned(), 1);
         let answer = |id| {
             let description = SessionDescription { id, sdp: text.clone().into_owned(), ..Default::default() };
             SignalResponse { message: Some(Response::Answer(description)) }

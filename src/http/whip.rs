@@ -183,7 +183,11 @@ fn check_owner(app: &App, protocol: Protocol, name: &str, request: &Request) -> 
     // Whoever has no token learns nothing of sessions.
     let asking = admit(app, protocol, request)?;
     let owner = owner?;
-    if (asking.room, asking.identity) == (owner.room, owner.identity) { Ok(()) } else { Err(WhipError::NotYours) }
+    if (asking.room, asking.identity) == (owner.room, owner.identity) {
+        Ok(())
+    } else {
+        Err(WhipError::NotYours)
+    }
 }
 
 fn token(request: &Request) -> String {
@@ -213,7 +217,9 @@ async fn body(mut request: Request, limit: usize) -> Result<Bytes, WhipError> {
     DefaultBodyLimit::max(limit).apply(&mut request);
     match tokio::time::timeout(BODY_PATIENCE, Bytes::from_request(request, &())).await {
         Ok(Ok(body)) => Ok(body),
-        Ok(Err(refused)) if refused.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(WhipError::TooLong { limit }),
+        Ok(Err(refused)) if refused.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            Err(WhipError::TooLong { limit })
+        }
         Ok(Err(_)) | Err(_) => Err(WhipError::BodyLost),
     }
 }

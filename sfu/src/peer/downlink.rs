@@ -192,9 +192,8 @@ impl Downlink {
 
     /// The slot of a feed.
     pub(crate) fn find_feed(&self, feed: TrackId) -> Option<u16> {
-        let same = |s: &Option<Box<Subscription>>| {
-            s.as_ref().is_some_and(|s| s.feed.is_some() && s.name() == feed)
-        };
+        let same =
+            |s: &Option<Box<Subscription>>| s.as_ref().is_some_and(|s| s.feed.is_some() && s.name() == feed);
         self.subscriptions.iter().position(same).map(|slot| slot as u16)
     }
 

@@ -7,7 +7,9 @@ use super::codec::{Feedback, Format, OpusWishes, Payload, kind_word, parameter};
 use super::extension;
 use super::media::{Content, Direction, Media, Offered};
 use super::read::Remote;
-use super::section::{Accepted, ReceiveSection, RemoteTransport, Section, SendPayload, SendSection, SendTrack};
+use super::section::{
+    Accepted, ReceiveSection, RemoteTransport, Section, SendPayload, SendSection, SendTrack,
+};
 use super::write::{RtpSection, Session, Source, WirePayload, rejected};
 use crate::command::{MediaKind, PublishHint};
 use crate::ids::{Mid, Rid, TrackId};

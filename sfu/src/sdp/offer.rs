@@ -109,8 +109,7 @@ impl Lines {
                 What::Data => false,
             })
         };
-        let what =
-            What::Media { kind: track.kind, codec: codec.clone(), state: State::Taken(track.track) };
+        let what = What::Media { kind: track.kind, codec: codec.clone(), state: State::Taken(track.track) };
         if let Some(i) = find(&self.all, State::Free) {
             self.all[i].what = what;
         } else if let Some(i) = find(&self.all, State::Rejected) {

@@ -386,7 +386,11 @@ fn a_feed_is_negotiated_without_a_track() {
     assert_eq!(carried(&track(1, MediaKind::Video, Codec::Av1, "")).map(|(pt, ..)| pt), Some(45));
     let h264 = |profile: &str| h264(1, &format!("packetization-mode=1;profile-level-id={profile}"));
     assert!(carried(&h264("42e01f")).is_some());
-    assert_eq!(carried(&track(1, MediaKind::Video, Codec::Vp9, "profile-id=1")), None, "which is not forwarded");
+    assert_eq!(
+        carried(&track(1, MediaKind::Video, Codec::Vp9, "profile-id=1")),
+        None,
+        "which is not forwarded"
+    );
     assert_eq!(carried(&opus(1)), None);
 }
 

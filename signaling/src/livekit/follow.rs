@@ -156,8 +156,9 @@ impl Room {
         }
         let of = |seat: Seat| {
             let owner = self.people.get(&seat).filter(|owner| !owner.is_hidden())?;
-            let may_have =
-                |track: &&Track| who.recorder || owner.allowance.allows(&who.sid, &who.identity, &track.info.sid);
+            let may_have = |track: &&Track| {
+                who.recorder || owner.allowance.allows(&who.sid, &who.identity, &track.info.sid)
+            };
             let tracks = owner.tracks.iter().filter_map(|id| self.tracks.get(id));
             tracks
                 .filter(|track| track.kind == kind && track.is_published() && !track.info.muted)

@@ -50,6 +50,12 @@ pub enum WhipError {
     /// The media core does not take the offer.
     #[error("the offer cannot be answered: {0}")]
     Offer(String),
+    /// A section in codecs that are not forwarded.
+    #[error("m-line {m_line} has no codec that is forwarded: Opus, VP8, VP9, H264 and AV1 are")]
+    NoCodec {
+        /// Counted from 0.
+        m_line: usize,
+    },
     /// A fragment that cannot be read.
     #[error(transparent)]
     Fragment(#[from] FragmentError),
@@ -101,6 +107,7 @@ impl WhipError {
             WhipError::Stale => 412,
             WhipError::TooLong { .. } => 413,
             WhipError::ContentType { .. } => 415,
+            WhipError::NoCodec { .. } => 422,
             WhipError::NoPrecondition => 428,
             WhipError::Unavailable(_) => 503,
             WhipError::TooMuch(_)

@@ -9,7 +9,7 @@ use livekit_protocol::{
 
 use super::error::WhipError;
 use super::fragment::{self, Fragment};
-use super::offer;
+use super::{Protocol, offer};
 
 /// What a new session is answered with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub struct Created {
     pub sdp: String,
     /// The entity-tag, with its quotes.
     pub etag: String,
-    /// Values of `Link` headers: one for each URL of an ICE server (RFC 9725 §4.5).
+    /// Values of `Link` headers: one for each URL of an ICE server (RFC 9725 §4.6).
     pub links: Vec<String>,
 }
 
@@ -54,6 +54,7 @@ pub enum Progress {
 /// See the module's page.
 #[derive(Debug)]
 pub struct Exchange {
+    protocol: Protocol,
     /// The offer that is answered, or waits to be.
     offer: String,
     /// The offer of a restart that is not answered yet.
@@ -72,8 +73,9 @@ pub struct Exchange {
 
 impl Exchange {
     /// A session that waits for its answer. The offer goes to the room as that of the join, see [`Exchange::first_offer`].
-    pub fn new(offer: String, salt: u64) -> Exchange {
+    pub fn new(protocol: Protocol, offer: String, salt: u64) -> Exchange {
         Exchange {
+            protocol,
             offer,
             restart: None,
             id: 1,
@@ -123,6 +125,12 @@ impl Exchange {
         if let Some(refused) = self.refused.take() {
             return Progress::Refused(refused);
         }
+        // RFC 9725 §4.4.3: all of it or nothing. A viewer takes what there is.
+        if self.protocol == Protocol::Whip
+            && let Some(m_line) = offer::rejected(&self.offer, &sdp)
+        {
+            return Progress::Refused(WhipError::NoCodec { m_line });
+        }
         self.created = true;
         Progress::Created(Created { sdp, etag: self.etag(), links: self.links.clone() })
     }
@@ -160,7 +168,9 @@ impl Exchange {
             return Err(WhipError::Busy);
         }
         let known = |name, value: &str| offer::attribute(&self.offer, name) == Some(value);
-        let fresh = fragment.credentials().filter(|(ufrag, pwd)| !known("ice-ufrag", ufrag) || !known("ice-pwd", pwd));
+        let fresh = fragment
+            .credentials()
+            .filter(|(ufrag, pwd)| !known("ice-ufrag", ufrag) || !known("ice-pwd", pwd));
         match fresh {
             Some(_) if !any => Err(WhipError::NotARestart),
             Some((ufrag, pwd)) => {

@@ -32,6 +32,21 @@ fn direction(line: &str) -> Option<(bool, bool)> {
     }
 }
 
+/// The first section of audio or video that the answer rejects, counted from 0, though the offer meant it.
+pub(super) fn rejected(offer: &str, answer: &str) -> Option<usize> {
+    let lines = |sdp: &str| -> Vec<(bool, bool)> {
+        let of = |media: &str| {
+            let mut words = media.split_ascii_whitespace();
+            let is_media = matches!(words.next(), Some("audio" | "video"));
+            (is_media, words.next() == Some("0"))
+        };
+        sdp.lines().filter_map(|line| line.strip_prefix("m=")).map(of).collect()
+    };
+    let refuses =
+        |((is_media, unused), (_, refused)): (&(bool, bool), &(bool, bool))| *is_media && !unused && *refused;
+    lines(offer).iter().zip(&lines(answer)).position(refuses)
+}
+
 /// An offer with other ICE credentials and without candidates: what the client would offer to restart ICE, could it
 /// (RFC 9725 §4.3.3).
 pub(super) fn with_credentials(sdp: &str, ufrag: &str, pwd: &str) -> String {

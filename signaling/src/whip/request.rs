@@ -56,7 +56,9 @@ pub fn place(path: &str) -> Option<Place<'_>> {
     let (first, rest) = path.split_once('/').unwrap_or((path, ""));
     let protocol = Protocol::ALL.into_iter().find(|protocol| protocol.name() == first)?;
     let rest = match (protocol, rest.strip_prefix("v1")) {
-        (Protocol::Whip, Some(after)) if after.is_empty() || after.starts_with('/') => after.trim_start_matches('/'),
+        (Protocol::Whip, Some(after)) if after.is_empty() || after.starts_with('/') => {
+            after.trim_start_matches('/')
+        }
         _ => rest,
     };
     match rest {
@@ -87,7 +89,12 @@ pub fn token(query: &str, authorization: Option<&str>) -> String {
 ///
 /// # Errors
 /// [`WhipError`], whose [`WhipError::refusal`] is the HTTP answer.
-pub fn admit(head: &Head<'_>, keys: &Keys, limits: &RoomLimits, unix_ms: i64) -> Result<Admission, WhipError> {
+pub fn admit(
+    head: &Head<'_>,
+    keys: &Keys,
+    limits: &RoomLimits,
+    unix_ms: i64,
+) -> Result<Admission, WhipError> {
     let bearer = format!("Bearer {}", token(head.query, head.authorization));
     // Parameters of the client protocol mean nothing here.
     let request = HttpRequest {
@@ -116,11 +123,13 @@ pub fn admit(head: &Head<'_>, keys: &Keys, limits: &RoomLimits, unix_ms: i64) ->
 fn watched(query: &str, limits: &RoomLimits) -> Result<Option<String>, WhipError> {
     let named = connect::parameter(query, "participant").filter(|identity| !identity.is_empty());
     match named {
-        Some(identity) if identity.len() > limits.name_bytes => Err(WhipError::Token(ConnectError::TooLong {
-            what: "participant",
-            got: identity.len(),
-            limit: limits.name_bytes,
-        })),
+        Some(identity) if identity.len() > limits.name_bytes => {
+            Err(WhipError::Token(ConnectError::TooLong {
+                what: "participant",
+                got: identity.len(),
+                limit: limits.name_bytes,
+            }))
+        }
         named => Ok(named),
     }
 }

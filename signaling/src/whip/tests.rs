@@ -6,8 +6,8 @@ use livekit_protocol::request_response::{Reason, Request as Concerning};
 use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::signal_response::Message as Response;
 use livekit_protocol::{
-    AddTrackRequest, IceServer, JoinResponse, LeaveRequest, RequestResponse, SessionDescription, SignalRequest,
-    SignalResponse,
+    AddTrackRequest, IceServer, JoinResponse, LeaveRequest, RequestResponse, SessionDescription,
+    SignalRequest, SignalResponse,
 };
 
 use super::fragment::{Fragment, FragmentError, MAX_CANDIDATES, MAX_FRAGMENT, of_answer};
@@ -41,7 +41,11 @@ fn grant() -> VideoGrant {
     VideoGrant { room_join: true, room: "lobby".into(), ..VideoGrant::default() }
 }
 
-fn enter(protocol: Protocol, query: &str, bearer: &str) -> Result<crate::livekit::connect::Admission, WhipError> {
+fn enter(
+    protocol: Protocol,
+    query: &str,
+    bearer: &str,
+) -> Result<crate::livekit::connect::Admission, WhipError> {
     let head = Head { protocol, query, authorization: Some(bearer), user_agent: None };
     admit(&head, &keys(), &RoomLimits::default(), NOW_MS)
 }
@@ -71,7 +75,10 @@ fn a_publisher_is_let_in_as_joins_are() {
     let admission = enter(Protocol::Whip, "reconnect=1&auto_subscribe=1", &bearer(grant())).unwrap();
     assert_eq!((admission.room.as_str(), admission.identity.as_str()), ("lobby", "encoder"));
     assert_eq!((admission.mode, admission.signalling), (Mode::Single, Signalling::Publish));
-    assert!(!admission.auto_subscribe && admission.resume.is_none(), "parameters of the client protocol say nothing");
+    assert!(
+        !admission.auto_subscribe && admission.resume.is_none(),
+        "parameters of the client protocol say nothing"
+    );
     assert!(!admission.permission.hidden);
     let forbidden = bearer(VideoGrant { can_publish: Some(false), ..grant() });
     assert_eq!(enter(Protocol::Whip, "", &forbidden).unwrap_err().refusal().status, 403);
@@ -204,18 +211,20 @@ fn refusal(reason: Reason, request: Option<Concerning>) -> SignalResponse {
 }
 
 fn created() -> Exchange {
-    let mut exchange = Exchange::new(OFFER.into(), 7);
+    let mut exchange = Exchange::new(Protocol::Whip, OFFER.into(), 7);
     assert!(matches!(exchange.hear(answer(1, ANSWER)), Progress::Created(_)));
     exchange
 }
 
 fn fragment(ufrag: &str) -> String {
-    format!("a=ice-ufrag:{ufrag}\r\na=ice-pwd:0123456789012345678901\r\nm=video 9 X 0\r\na=mid:0\r\na=candidate:1 1 udp 1 192.0.2.1 9 typ host\r\n")
+    format!(
+        "a=ice-ufrag:{ufrag}\r\na=ice-pwd:0123456789012345678901\r\nm=video 9 X 0\r\na=mid:0\r\na=candidate:1 1 udp 1 192.0.2.1 9 typ host\r\n"
+    )
 }
 
 #[test]
 fn an_answer_makes_a_session_with_links_and_a_tag() {
-    let mut exchange = Exchange::new(OFFER.into(), 7);
+    let mut exchange = Exchange::new(Protocol::Whip, OFFER.into(), 7);
     assert_eq!(exchange.first_offer().sdp, OFFER);
     let servers = vec![
         IceServer { urls: vec!["stun:a".into()], ..IceServer::default() },
@@ -234,20 +243,33 @@ fn an_answer_makes_a_session_with_links_and_a_tag() {
             "<turn:b>; rel=\"ice-server\"; username=\"u\\\"\"; credential=\"c\"; credential-type=\"password\"",
         ]
     );
-    assert_ne!(Exchange::new(OFFER.into(), 8).etag(), created.etag, "of this session alone");
+    assert_ne!(Exchange::new(Protocol::Whip, OFFER.into(), 8).etag(), created.etag, "of this session alone");
+}
+
+#[test]
+fn a_publisher_is_answered_in_full_or_not_at_all() {
+    let rejecting = ANSWER.replace("m=video 7882", "m=video 0");
+    let offer = ANSWER.replace("7882", "9");
+    let hear = |protocol, offer: &str| Exchange::new(protocol, offer.into(), 7).hear(answer(1, &rejecting));
+    assert_eq!(hear(Protocol::Whip, &offer), Progress::Refused(WhipError::NoCodec { m_line: 1 }));
+    assert!(matches!(hear(Protocol::Whep, &offer), Progress::Created(_)));
+    assert!(matches!(hear(Protocol::Whip, &rejecting), Progress::Created(_)), "it was not meant");
 }
 
 #[test]
 fn what_the_room_refuses_makes_no_session() {
     let refused = |message| {
-        let mut exchange = Exchange::new(OFFER.into(), 7);
+        let mut exchange = Exchange::new(Protocol::Whip, OFFER.into(), 7);
         match exchange.hear(message) {
             Progress::None => exchange.hear(answer(1, ANSWER)),
             progress => progress,
         }
     };
     let Progress::Refused(error) = refused(refusal(Reason::InvalidRequest, None)) else { panic!() };
-    assert_eq!((error.refusal().status, error.to_string().as_str()), (400, "the offer cannot be answered: why"));
+    assert_eq!(
+        (error.refusal().status, error.to_string().as_str()),
+        (400, "the offer cannot be answered: why")
+    );
     let track = || Some(Concerning::AddTrack(AddTrackRequest::default()));
     let Progress::Refused(error) = refused(refusal(Reason::NotAllowed, track())) else { panic!() };
     assert_eq!(error.refusal().status, 403);
@@ -261,7 +283,9 @@ fn candidates_are_passed_on_under_the_present_tag() {
     let mut exchange = created();
     let tag = exchange.etag();
     for body in [fragment("abcd"), "a=end-of-candidates\r\n".to_owned()] {
-        let Ok(Patched::Trickled(sent)) = exchange.patch(Some(&tag), body.as_bytes()) else { panic!("{body}") };
+        let Ok(Patched::Trickled(sent)) = exchange.patch(Some(&tag), body.as_bytes()) else {
+            panic!("{body}")
+        };
         let candidates = sent.iter().filter_map(|request| match &request.message {
             Some(Request::Trickle(trickle)) => Some(trickle.candidate_init.clone()),
             _ => None,

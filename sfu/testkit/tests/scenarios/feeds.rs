@@ -12,7 +12,8 @@ fn publishers_take_turns_in_one_stream() {
     let mut faults = Faults::default();
     for seed in seeds() {
         let mut call = Call::new("feeds", seed, Machines::Idle);
-        let publishers = [call.publish(CameraConfig::simulcast, good()), call.publish(CameraConfig::simulcast, good())];
+        let publishers =
+            [call.publish(CameraConfig::simulcast, good()), call.publish(CameraConfig::simulcast, good())];
         call.run_for(seconds(1));
         let viewer = call.watch(publishers[0], good());
         call.run_for(seconds(6));

@@ -56,7 +56,10 @@ fn every_section_that_sends_is_published_with_its_source() {
     let encoder = script.active(publisher("encoder"));
     script.take(watcher);
     let camera = with_rids(section("1", MediaKind::Video, "v"), &["f", "q", "h"]);
-    script.sections(encoder, vec![section("0", MediaKind::Audio, "a"), camera, silent(section("2", MediaKind::Video, "w"))]);
+    script.sections(
+        encoder,
+        vec![section("0", MediaKind::Audio, "a"), camera, silent(section("2", MediaKind::Video, "w"))],
+    );
 
     let told = updates(&script.take(watcher));
     let tracks = &told.last().expect("an update").tracks;
@@ -67,7 +70,8 @@ fn every_section_that_sends_is_published_with_its_source() {
     assert_eq!(rids, ["q", "h", "f"], "smallest first");
     assert_eq!(names(&script.take(encoder)).iter().filter(|name| **name == "track_published").count(), 2);
     let bound = script.commands.iter().filter(|command| matches!(command, Command::BindTrack { .. })).count();
-    let subscribed = script.commands.iter().filter(|command| matches!(command, Command::Subscribe { .. })).count();
+    let subscribed =
+        script.commands.iter().filter(|command| matches!(command, Command::Subscribe { .. })).count();
     assert_eq!((bound, subscribed), (2, 2));
 
     // The same offer again, as for an ICE restart, publishes nothing twice.
@@ -133,7 +137,12 @@ fn a_viewer_follows_who_speaks_and_stays_with_who_spoke_last() {
     let (audio, video) = feeds(&script, script.publisher(viewer));
     let shown = |script: &Script| (fed(script, audio).flatten(), fed(script, video).flatten());
     assert_eq!(shown(&script), (Some(mics[0]), Some(cameras[0])), "somebody, before anybody spoke");
-    assert!(!script.commands.iter().any(|c| matches!(c, Command::Subscribe { peer, .. } if *peer == script.publisher(viewer))));
+    assert!(
+        !script
+            .commands
+            .iter()
+            .any(|c| matches!(c, Command::Subscribe { peer, .. } if *peer == script.publisher(viewer)))
+    );
 
     speaks(&mut script, &[(mics[1], 0.5)]);
     assert_eq!(shown(&script), (Some(mics[1]), Some(cameras[1])));
@@ -183,7 +192,10 @@ fn a_viewer_waits_in_an_empty_room() {
     let mut script = Script::new();
     let viewer = script.active(viewer("tv", None));
     let (_, video) = feeds(&script, script.publisher(viewer));
-    assert!(script.commands.iter().any(|command| matches!(command, Command::Offer { .. })), "answered at once");
+    assert!(
+        script.commands.iter().any(|command| matches!(command, Command::Offer { .. })),
+        "answered at once"
+    );
     assert_eq!(fed(&script, video), None);
     let ada = script.active(admission("ada"));
     assert!(updates(&script.inbox[&ada]).iter().all(|who| who.identity != "tv"), "others do not see it");
