@@ -69,9 +69,11 @@ class Client:
         self.pipeline.set_state(Gst.State.PLAYING)
         if not ready.wait(10):
             raise RuntimeError("no negotiation")
-        promise = Gst.Promise.new()
-        self.rtc.emit("create-offer", None, promise)
-        offer = wait(promise).get_value("offer")
+        made = Gst.Promise.new()
+        self.rtc.emit("create-offer", None, made)
+        # The offer is the reply's, which must outlive it.
+        reply = wait(made)
+        offer = reply.get_value("offer")
         promise = Gst.Promise.new()
         self.rtc.emit("set-local-description", offer, promise)
         wait(promise)

@@ -4,9 +4,12 @@ One JSON request per line in, one JSON answer per line out, as `sdk.py` has it. 
 """
 
 import asyncio
+import datetime
 import fractions
 import json
+import os
 import sys
+import tempfile
 import threading
 import time
 import urllib.parse
@@ -16,6 +19,9 @@ import av
 import numpy as np
 from aiortc import RTCPeerConnection, RTCSessionDescription, VideoStreamTrack
 from aiortc.mediastreams import AudioStreamTrack, MediaStreamError
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 SAMPLE_RATE = 48_000
 FRAME = SAMPLE_RATE // 50  # 20 ms
@@ -41,13 +47,35 @@ def sound(hertz: float, at: int) -> av.AudioFrame:
     return frame
 
 
+def credentials():
+    """A certificate and its key, files. GnuTLS, which this build of FFmpeg has, makes itself one whose signatures our DTLS
+    cannot check."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "ffmpeg")])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(days=1))
+    certificate = builder.not_valid_after(now + datetime.timedelta(days=1)).sign(key, hashes.SHA256())
+    folder = tempfile.mkdtemp()
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    files = []
+    for file, content in (("cert.pem", certificate.public_bytes(pem)), ("key.pem", private)):
+        files.append(os.path.join(folder, file))
+        with open(files[-1], "wb") as out:
+            out.write(content)
+    return files
+
+
 class Ffmpeg:
     """Encodes and sends in real time, on a thread of its own, until told to stop."""
 
     def __init__(self, url: str, token: str, options):
         self.options, self.error, self.sent = options, None, 0
         self.stopping = threading.Event()
-        self.container = av.open(url, "w", format="whip", options={"authorization": token})
+        certificate, key = credentials()
+        given = {"authorization": token, "cert_file": certificate, "key_file": key}
+        self.container = av.open(url, "w", format="whip", options=given)
         fps = options["fps"]
         # Constrained baseline, no B-frames, and keyframes often: the muxer does not pass on requests for them.
         video = {"profile": "baseline", "preset": "ultrafast", "tune": "zerolatency"}
@@ -65,12 +93,12 @@ class Ffmpeg:
         try:
             while not self.stopping.is_set():
                 now = time.monotonic() - began
-                while pictures <= now * fps:
+                while pictures <= now * fps and not self.stopping.is_set():
                     frame = picture(self.options, pictures)
                     frame.pts, frame.time_base = pictures, fractions.Fraction(1, fps)
                     self.container.mux(self.video.encode(frame))
                     pictures += 1
-                while sounds * FRAME <= now * SAMPLE_RATE:
+                while sounds * FRAME <= now * SAMPLE_RATE and not self.stopping.is_set():
                     self.container.mux(self.audio.encode(sound(self.options["hertz"], sounds)))
                     sounds += 1
                 self.sent = pictures
