@@ -13,9 +13,10 @@ mod settings;
 mod tests;
 
 pub use layers::{ConfigError, Origin, load, load_dev};
-pub use sections::{Config, HttpSection, LimitsSection, LogSection, MediaSection, RoomsSection};
+pub use sections::{Config, HttpSection, LimitsSection, LogSection, MediaSection, RoomsSection, WhipSection};
 pub use settings::{
     DEV_KEY, HttpSettings, Limits, MediaSettings, RoomSettings, Settings, SettingsError, TlsFiles,
+    WhipSettings,
 };
 
 /// Every key with its default and purpose, as a configuration file.

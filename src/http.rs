@@ -10,3 +10,4 @@ pub mod router;
 pub mod serve;
 mod twirp;
 pub mod websocket;
+mod whip;

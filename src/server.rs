@@ -17,6 +17,7 @@ use crate::media::kernel::{UdpSocket, interface_addresses};
 use crate::media::worker::{MediaCore, Worker};
 use crate::metrics::Metrics;
 use crate::rooms::Rooms;
+use crate::whip::WhipSessions;
 
 /// Sockets of both families need one port number; with port 0 the system chooses for the first of them only.
 const BIND_ATTEMPTS: usize = 16;
@@ -129,6 +130,7 @@ impl Server {
         let (open_sockets, sockets_gone) = mpsc::channel(1);
         let app = App {
             rooms: rooms.clone(),
+            whip: WhipSessions::new(settings.whip, metrics.clone()),
             metrics: metrics.clone(),
             workers: clients.into(),
             closing: closed.clone(),

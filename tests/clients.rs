@@ -39,3 +39,5 @@ mod resuming;
 mod rows;
 #[path = "clients/sdk.rs"]
 mod sdk;
+#[path = "clients/whip.rs"]
+mod whip;

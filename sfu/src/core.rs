@@ -1,6 +1,7 @@
 //! The dispatch between datagrams, commands, time and the peers, tracks and rooms they concern.
 
 mod commands;
+mod feed;
 mod media;
 mod negotiation;
 pub(crate) mod speakers;
@@ -221,6 +222,10 @@ impl Sfu {
             Command::Subscribe { peer, track, stream_id, label, demand } => {
                 self.subscribe(now, peer, track, stream_id, label, demand);
             }
+            Command::OpenFeed { peer, feed, kind, stream_id, label } => {
+                self.open_feed(now, peer, feed, kind, (stream_id, label));
+            }
+            Command::Feed { peer, feed, track, demand } => self.feed(now, peer, feed, track, demand),
             Command::Unsubscribe { peer, track } => self.unsubscribe(now, peer, track),
             Command::Adjust { peer, track, demand } => self.adjust(now, peer, track, demand),
             Command::Limit { peer, policy } => self.limit(now, peer, policy),

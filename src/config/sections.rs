@@ -20,6 +20,8 @@ pub struct Config {
     pub keys: KeysSection,
     /// `[rooms]`
     pub rooms: RoomsSection,
+    /// `[whip]`
+    pub whip: WhipSection,
     /// `[limits]`
     pub limits: LimitsSection,
     /// `[log]`
@@ -90,6 +92,20 @@ pub struct RoomsSection {
     pub max_participants: u32,
     /// By the server API.
     pub remote_unmute: bool,
+}
+
+/// `[whip]`: WHIP and WHEP.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct WhipSection {
+    /// Whether there are these paths.
+    pub enabled: bool,
+    /// Bytes.
+    pub max_body: usize,
+    /// Both kinds together.
+    pub sessions_per_room: usize,
+    /// The same.
+    pub sessions_per_address: usize,
 }
 
 /// `[limits]`

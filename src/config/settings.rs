@@ -29,6 +29,8 @@ pub struct Settings {
     pub keys: Keys,
     /// Rooms.
     pub rooms: RoomSettings,
+    /// WHIP and WHEP.
+    pub whip: WhipSettings,
     /// Bounds.
     pub limits: Limits,
     /// ICE servers told to clients.
@@ -89,6 +91,19 @@ pub struct RoomSettings {
     pub max_participants: Option<u32>,
     /// The server API may unmute tracks.
     pub remote_unmute: bool,
+}
+
+/// WHIP and WHEP.
+#[derive(Clone, Copy, Debug)]
+pub struct WhipSettings {
+    /// Whether there are these paths.
+    pub enabled: bool,
+    /// Bytes of an offer.
+    pub max_body: usize,
+    /// Sessions of one room at the same time.
+    pub sessions_per_room: usize,
+    /// Sessions of one client address at the same time.
+    pub sessions_per_address: usize,
 }
 
 /// Bounds of the server.
@@ -171,6 +186,18 @@ pub enum SettingsError {
         /// The least.
         least: usize,
     },
+    /// Offers that cannot be sent, or that the media core does not read.
+    #[error("whip.max-body: {got} bytes; 4096 to 262144 are right, the default is 65536")]
+    WhipBody {
+        /// As written.
+        got: usize,
+    },
+    /// A limit that lets nobody in.
+    #[error("whip.{key}: 0 lets nobody in; write whip.enabled = false for that")]
+    WhipSessions {
+        /// `sessions-per-room` or `sessions-per-address`.
+        key: &'static str,
+    },
     /// A queue for nothing.
     #[error("limits.session-queue: must be at least 1; the default is 1024")]
     SessionQueue,
@@ -202,6 +229,9 @@ impl SettingsError {
             SettingsError::NodeIp { .. } => "media.node-ips",
             SettingsError::Buffer { key: "receive-buffer", .. } => "media.receive-buffer",
             SettingsError::Buffer { .. } => "media.send-buffer",
+            SettingsError::WhipBody { .. } => "whip.max-body",
+            SettingsError::WhipSessions { key: "sessions-per-room" } => "whip.sessions-per-room",
+            SettingsError::WhipSessions { .. } => "whip.sessions-per-address",
             SettingsError::SessionQueue => "limits.session-queue",
             SettingsError::IdleTimeout => "limits.idle-timeout",
             SettingsError::LogLevel { .. } => "log.level",
@@ -273,6 +303,7 @@ impl Settings {
                     .then_some(config.rooms.max_participants),
                 remote_unmute: config.rooms.remote_unmute,
             },
+            whip: checked_whip(&config.whip)?,
             limits: Limits {
                 rooms: limit(limits.rooms),
                 participants: limit(limits.participants),
@@ -303,6 +334,26 @@ fn checked_keys(keys: impl IntoIterator<Item = (String, String)>) -> Result<Keys
         }
     }
     Ok(keys.into_iter().collect())
+}
+
+fn checked_whip(whip: &super::WhipSection) -> Result<WhipSettings, SettingsError> {
+    // Below no browser's offer fits; above, the media core reads none.
+    if !(4096..=sfu::sdp::MAX_DESCRIPTION).contains(&whip.max_body) {
+        return Err(SettingsError::WhipBody { got: whip.max_body });
+    }
+    for (key, sessions) in
+        [("sessions-per-room", whip.sessions_per_room), ("sessions-per-address", whip.sessions_per_address)]
+    {
+        if sessions == 0 {
+            return Err(SettingsError::WhipSessions { key });
+        }
+    }
+    Ok(WhipSettings {
+        enabled: whip.enabled,
+        max_body: whip.max_body,
+        sessions_per_room: whip.sessions_per_room,
+        sessions_per_address: whip.sessions_per_address,
+    })
 }
 
 fn checked_media(media: super::MediaSection) -> Result<MediaSettings, SettingsError> {

@@ -17,15 +17,17 @@ use signaling::access::{self, Claims, VideoGrant};
 use signaling::livekit::api::{self, MAX_BODY};
 use signaling::livekit::connect::{self, Endpoint, HttpRequest, Purpose, Refusal};
 use signaling::livekit::frame::MAX_FRAME;
+use signaling::whip::request;
 use tokio::sync::{mpsc, watch};
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
 
-use super::{debug, page, twirp, websocket};
+use super::{debug, page, twirp, websocket, whip};
 use crate::bridge;
 use crate::config::DEV_KEY;
 use crate::media::worker::WorkerClient;
 use crate::metrics::Metrics;
 use crate::rooms::Rooms;
+use crate::whip::WhipSessions;
 
 /// Browsers may keep the answer to a preflight for a day.
 const PREFLIGHT_AGE: Duration = Duration::from_hours(24);
@@ -37,6 +39,8 @@ const DEV_TOKEN_TTL: Duration = Duration::from_hours(24);
 pub struct App {
     /// Rooms.
     pub rooms: Rooms,
+    /// Sessions of WHIP and WHEP.
+    pub whip: WhipSessions,
     /// Metrics.
     pub metrics: Metrics,
     /// Media workers, for health.
@@ -58,6 +62,7 @@ pub fn router(app: App) -> Router {
         .allow_origin(AllowOrigin::any())
         .allow_methods(AllowMethods::mirror_request())
         .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers(whip::EXPOSED)
         .max_age(PREFLIGHT_AGE);
     let mut router = Router::new()
         .route("/livez", get(livez))
@@ -66,7 +71,8 @@ pub fn router(app: App) -> Router {
         .route(debug::REPORT, get(debug::report))
         .fallback(other)
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(cors);
+        .layer(cors)
+        .layer(axum::middleware::from_fn(whip::announce));
     if app.dev_secret.is_some() {
         // After the layer: pages of other origins shall not get tokens.
         router = router.route("/dev/token", get(dev_token));
@@ -109,10 +115,13 @@ async fn metrics(State(app): State<App>) -> Response {
         .into_response()
 }
 
-/// Signalling, the server API, the page, or nothing.
+/// Signalling, WHIP and WHEP, the server API, the page, or nothing.
 async fn other(State(app): State<App>, request: Request) -> Response {
     if api::is_call(request.uri().path()) {
         return twirp::serve(&app, request).await;
+    }
+    if request::place(request.uri().path()).is_some() {
+        return whip::serve(&app, request).await;
     }
     let (parts, _) = request.into_parts();
     if let Some((endpoint, purpose)) = connect::route(parts.uri.path()) {

@@ -21,6 +21,7 @@ use super::*;
 use crate::media::kernel::Outgoing;
 
 mod api;
+mod whip;
 
 /// Takes everything and says nothing; `panics` at the first command, as a bug would.
 #[derive(Default)]

@@ -21,6 +21,7 @@ import {
 import { fingerprint, pattern } from './pattern';
 import { paintedCamera, tone, type CameraOptions } from './sources';
 import { AudioWatch, VideoWatch } from './watch';
+import { overHttp } from './whip';
 
 interface JoinOptions {
   /** Two peer connections over `/rtc` instead of one over `/rtc/v1`. */
@@ -254,6 +255,7 @@ const client = {
   departures: () => departures,
   history: () => history,
   events: () => history.map(({ what }) => what),
+  ...overHttp,
   simulate: (scenario: SimulationScenario) => joined().simulateScenario(scenario),
 };
 

@@ -160,12 +160,12 @@ impl Sfu {
         let payloads = &owner.uplink.sections[stream.section].receive.payloads;
         let Some(payload) = payloads.iter().find(|payload| payload.pt == payload_type) else { return };
         track.set_codec(payload.track_codec(track.kind, track.codec.red));
-        let layout = track.layout;
+        let (layout, codec) = (track.layout, track.codec.clone());
         for (subscriber, slot) in track.subscribers.clone() {
             if let Some(peer) = self.peers[subscriber].as_mut() {
                 if let Some(subscription) = peer.downlink.get_mut(slot) {
                     subscription.selector.set_layout(layout);
-                    subscription.format = None;
+                    subscription.format = subscription.fed_format(&codec);
                 }
                 peer.downlink.clear(slot);
                 peer.agreement.want(now);

@@ -180,6 +180,24 @@ impl Downlink {
         Some(gone)
     }
 
+    /// Puts a track into a feed, or nothing. `false`: there is no feed in this slot.
+    pub(crate) fn refill(&mut self, slot: u16, track: Option<(usize, &Track)>, demand: Demand) -> bool {
+        let serial = self.serial.wrapping_add(1);
+        let subscription = self.get_mut(slot).filter(|subscription| subscription.feed.is_some());
+        let Some(subscription) = subscription else { return false };
+        subscription.refill(serial, track, demand);
+        self.serial = serial;
+        self.pacer.clear_track(TrackSlot(slot));
+        true
+    }
+
+    /// The slot of a feed.
+    pub(crate) fn find_feed(&self, feed: TrackId) -> Option<u16> {
+        let same =
+            |s: &Option<Box<Subscription>>| s.as_ref().is_some_and(|s| s.feed.is_some() && s.name() == feed);
+        self.subscriptions.iter().position(same).map(|slot| slot as u16)
+    }
+
     /// Elements in all queues and maps.
     #[cfg(feature = "null-cipher")]
     pub(crate) fn held(&self) -> usize {

@@ -12,9 +12,10 @@ use livekit_protocol::{
 use sfu::command::{Command, PeerEnd};
 use sfu::ids::PeerId;
 
+use super::connect::Signalling;
 use super::frame::FrameError;
 use super::output::{Clock, Notice, Output, SessionId};
-use super::participant::{DropSignal, Link, Participant, Seat};
+use super::participant::{DropSignal, Link, Seat};
 use super::room::{Phase, Room};
 use super::track::Track;
 
@@ -76,7 +77,9 @@ impl Room {
     /// transport lives and a moment longer, if that ever was up.
     pub fn socket_closed(&mut self, clock: Clock, session: SessionId, silence: Duration) {
         let Some(&seat) = self.by_session.get(&session) else { return };
-        if self.people.get(&seat).is_some_and(Participant::is_active) {
+        let Some(who) = self.people.get(&seat) else { return };
+        // One that is gone from HTTP does not come back.
+        if who.is_active() && who.signalling == Signalling::WebSocket {
             self.detach(clock, seat, silence);
         } else {
             self.by_session.remove(&session);
@@ -85,6 +88,7 @@ impl Room {
             }
             self.depart(clock, seat, Leaving::silent(DisconnectReason::SignalClose));
         }
+        self.follow(clock);
     }
 
     /// A frame could not be read: the client is told why, and this one session ends.
@@ -141,6 +145,11 @@ impl Room {
                 Leaving::silent(DisconnectReason::SignalClose)
             },
         );
+    }
+
+    /// No consent any more, and no way to come back (RFC 9725 §4.3.3).
+    pub(super) fn path_lost(&mut self, clock: Clock, seat: Seat) {
+        self.depart(clock, seat, Leaving::told(DisconnectReason::ConnectionTimeout, Action::Disconnect));
     }
 
     pub(super) fn answer_timed_out(&mut self, clock: Clock, seat: Seat) {
@@ -241,6 +250,7 @@ impl Room {
             self.forget_track(track);
         }
         self.rpcs_gone(seat);
+        self.stage.left(seat);
         self.changed.remove(&seat);
         self.loudness.remove(&seat);
         for other in self.people.values_mut() {

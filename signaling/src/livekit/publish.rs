@@ -103,6 +103,7 @@ impl Room {
             }
             self.announce_now(seat);
         }
+        self.announce_sections(clock, seat);
         self.match_waiting(clock, seat);
     }
 
@@ -158,6 +159,7 @@ impl Room {
             }
             self.notice(Notice::TrackPublished { kind });
         }
+        self.stage.changed();
         self.announce_now(seat);
         self.counts_changed(clock);
         for other in self.others(seat) {
@@ -204,6 +206,7 @@ impl Room {
     pub(super) fn forget_track(&mut self, id: TrackId) {
         let Some(track) = self.tracks.remove(&id) else { return };
         self.by_track_sid.remove(&track.info.sid);
+        self.stage.changed();
         if track.is_published() {
             self.notice(Notice::TrackUnpublished { kind: track.kind });
         }
@@ -225,7 +228,10 @@ impl Room {
         match track.learn(media, clock.unix_ms) {
             Learned::Nothing => {}
             Learned::Details => self.announce_soon(clock, owner),
-            Learned::Codec => self.announce_now(owner),
+            Learned::Codec => {
+                self.stage.changed_codec(id);
+                self.announce_now(owner);
+            }
         }
         if reshaped {
             self.settle_qualities(clock, id);
@@ -246,6 +252,7 @@ impl Room {
         track.info.muted = request.muted;
         track.info.version = Some(track::version(clock.unix_ms));
         let (id, published) = (track.id, track.is_published());
+        self.stage.changed();
         if published {
             self.command(Command::MuteTrack { track: id, muted: request.muted });
             self.announce_now(seat);

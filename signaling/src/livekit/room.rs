@@ -16,6 +16,7 @@ use sfu::ids::{PeerId, RoomId, TrackId};
 use turn_config::IceServerList;
 
 use super::api::Waiting;
+use super::follow::Stage;
 use super::limits::RoomLimits;
 use super::missed::{Departures, Replay};
 use super::nonces::Nonces;
@@ -85,6 +86,8 @@ pub struct Room {
     pub(super) qualities_at: Option<Instant>,
     /// How loud each speaker is, in eighths, never 0.
     pub(super) loudness: BTreeMap<Seat, u8>,
+    /// Who watches, whom, and whether that may have changed.
+    pub(super) stage: Stage,
     /// Numbers of messages that must not be sent twice.
     pub(super) nonces: Nonces,
     /// Calls of participants' methods that wait, by the name of each.
@@ -161,6 +164,7 @@ impl Room {
             quality_at: None,
             qualities_at: None,
             loudness: BTreeMap::new(),
+            stage: Stage::default(),
             nonces: Nonces::default(),
             rpcs: HashMap::new(),
             outbox: VecDeque::new(),
@@ -229,6 +233,7 @@ impl Room {
             | Request::StoreDataBlobRequest(_)
             | Request::GetDataBlobRequest(_) => {}
         }
+        self.follow(clock);
     }
 
     /// An event of the media core. One for a peer or track that is no more is ignored.
@@ -263,6 +268,7 @@ impl Room {
             }
             Event::FirstMedia { peer } => self.first_media(clock, peer),
         }
+        self.follow(clock);
     }
 
     /// Time has come to [`Room::next_timeout`]; early and late calls do no harm.
@@ -284,6 +290,7 @@ impl Room {
             self.qualities_due(clock);
         }
         self.rpcs_due(clock);
+        self.follow(clock);
         if let Phase::Empty { until } = self.phase
             && until <= clock.now
         {

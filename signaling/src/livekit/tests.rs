@@ -7,6 +7,7 @@ mod explaining;
 mod fallback;
 mod joining;
 mod leaving;
+mod over_http;
 mod policy;
 mod publishing;
 mod resuming;

@@ -368,6 +368,12 @@ impl Participant<'_> {
         self.call::<Value>("registerGreeting", &json!([method]));
     }
 
+    /// Calls a function of `whip.ts`, or of `whip.py`.
+    #[track_caller]
+    pub(crate) fn over_http<T: DeserializeOwned>(&self, function: &str, arguments: &Value) -> T {
+        self.call(function, arguments)
+    }
+
     #[track_caller]
     pub(crate) fn leave(&self) {
         self.call::<Value>("leave", &json!([]));

@@ -53,6 +53,7 @@ impl Room {
                 Err(error) => Err(error),
             },
         };
+        self.follow(clock);
         self.answer(question, result);
     }
 

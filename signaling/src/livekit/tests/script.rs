@@ -16,7 +16,7 @@ use sfu::ids::{Mid, PeerId, Rid, TrackId};
 
 use crate::access::{Claims, Keys};
 use crate::livekit::api::{Answer, ApiError, RoomCall};
-use crate::livekit::connect::{Admission, Mode, Resume};
+use crate::livekit::connect::{Admission, Mode, Resume, Signalling};
 use crate::livekit::explain::Report;
 use crate::livekit::{Clock, JoinError, Notice, Output, Room, SessionId, Settings};
 
@@ -58,6 +58,7 @@ pub(super) fn admission(identity: &str) -> Admission {
         recorder: false,
         client: ClientInfo { protocol: 17, client_protocol: 2, ..ClientInfo::default() },
         mode: Mode::Single,
+        signalling: Signalling::WebSocket,
         auto_subscribe: true,
         adaptive_stream: false,
         publisher_offer: None,
