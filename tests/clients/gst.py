@@ -98,8 +98,9 @@ class Client:
         self.negotiate(url, token)
 
     def watch(self, url, token):
-        self.pipeline = Gst.parse_launch("webrtcbin name=rtc bundle-policy=max-bundle")
-        self.rtc = self.pipeline.get_by_name("rtc")
+        self.pipeline, self.rtc = Gst.Pipeline.new(), Gst.ElementFactory.make("webrtcbin")
+        self.rtc.set_property("bundle-policy", GstWebRTC.WebRTCBundlePolicy.MAX_BUNDLE)
+        self.pipeline.add(self.rtc)
         self.rtc.connect("pad-added", self.added)
         for caps in WANTED.values():
             receives = GstWebRTC.WebRTCRTPTransceiverDirection.RECVONLY
