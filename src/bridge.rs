@@ -44,6 +44,7 @@ pub fn room_settings(settings: &Settings) -> Arc<livekit::Settings> {
         },
         simulate: settings.dev,
         remote_unmute: rooms.remote_unmute,
+        webhooks: settings.webhooks.is_some(),
     })
 }
 

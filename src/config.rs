@@ -13,7 +13,9 @@ mod settings;
 mod tests;
 
 pub use layers::{ConfigError, Origin, load, load_dev};
-pub use sections::{Config, HttpSection, LimitsSection, LogSection, MediaSection, RoomsSection, WhipSection};
+pub use sections::{
+    Config, HttpSection, LimitsSection, LogSection, MediaSection, RoomsSection, WebhooksSection, WhipSection,
+};
 pub use settings::{
     DEV_KEY, HttpSettings, Limits, MediaSettings, RoomSettings, Settings, SettingsError, TlsFiles,
     WhipSettings,

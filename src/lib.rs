@@ -22,6 +22,7 @@ pub mod metrics;
 pub mod rooms;
 pub mod server;
 pub mod whip;
+pub mod webhooks;
 
 pub use config::Settings;
 pub use server::{RunningServer, Server, StartError};

@@ -14,6 +14,7 @@ use prometheus::{
 use signaling::whip::Protocol;
 
 use crate::media::stats::MediaStats;
+use crate::webhooks::WebhookMetrics;
 
 /// A worker's latest copy of its counts.
 pub type SharedStats = Arc<Mutex<MediaStats>>;
@@ -43,6 +44,8 @@ pub struct Metrics {
     pub resumed: IntCounter,
     /// Clients that had to join anew.
     pub resumes_refused: IntCounter,
+    /// Webhooks.
+    pub webhooks: WebhookMetrics,
     refused: IntCounterVec,
     api: IntCounterVec,
     whip_sessions: IntGaugeVec,
@@ -119,8 +122,10 @@ impl Metrics {
         registry.register(Box::new(whip_requests.clone()))?;
         registry.register(Box::new(build))?;
         registry.register(Box::new(media::Collector::new(workers)?))?;
+        let webhooks = WebhookMetrics::register(&registry)?;
         Ok(Metrics {
             registry,
+            webhooks,
             rooms,
             participants,
             join_duration,
@@ -225,6 +230,7 @@ mod tests {
         metrics.join_refused(503);
         metrics.api_called("ListRooms", "ok");
         metrics.whip_requested(Protocol::Whep, "other", 405);
+        metrics.webhooks.attempt_failed(crate::webhooks::FailureKind::Timeout);
         let (text, page) = (text(&metrics), include_str!("../docs/metrics.md"));
         let names = || text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
         for name in names() {

@@ -18,6 +18,7 @@ use crate::media::worker::{MediaCore, Worker};
 use crate::metrics::Metrics;
 use crate::rooms::Rooms;
 use crate::whip::WhipSessions;
+use crate::webhooks::{RunningWebhooks, WebhookStartError, Webhooks};
 
 /// Sockets of both families need one port number; with port 0 the system chooses for the first of them only.
 const BIND_ATTEMPTS: usize = 16;
@@ -53,6 +54,9 @@ pub enum StartError {
     /// A thread cannot be started.
     #[error("cannot start a media worker: {0}")]
     Worker(io::Error),
+    /// Webhooks.
+    #[error(transparent)]
+    Webhooks(#[from] WebhookStartError),
     /// Two metrics collide.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -72,6 +76,7 @@ pub struct RunningServer {
     /// Its metrics.
     pub metrics: Metrics,
     workers: Vec<Worker>,
+    webhooks: Option<RunningWebhooks>,
     closing: watch::Sender<bool>,
     http: JoinHandle<()>,
     open_sockets: mpsc::Sender<()>,
@@ -125,13 +130,25 @@ impl Server {
 
         let metrics = Metrics::new(workers.iter().map(Worker::stats).collect())?;
         let clients: Vec<_> = workers.iter().map(|worker| worker.client().clone()).collect();
-        let rooms = Rooms::new(&settings, clients.clone(), metrics.clone());
+        let webhooks = settings.webhooks.as_ref();
+        let webhooks = webhooks.map(|settings| Webhooks::start(settings, &metrics.webhooks)).transpose();
+        let (webhooks, running_webhooks) = match webhooks {
+            Ok(webhooks) => webhooks.unzip(),
+            Err(error) => {
+                for worker in workers {
+                    worker.stop().await;
+                }
+                return Err(error.into());
+            }
+        };
+        let rooms = Rooms::new(&settings, clients.clone(), metrics.clone(), webhooks.clone());
         let (closing, closed) = watch::channel(false);
         let (open_sockets, sockets_gone) = mpsc::channel(1);
         let app = App {
             rooms: rooms.clone(),
             whip: WhipSessions::new(settings.whip, metrics.clone()),
             metrics: metrics.clone(),
+            webhooks,
             workers: clients.into(),
             closing: closed.clone(),
             open_sockets: open_sockets.downgrade(),
@@ -145,6 +162,7 @@ impl Server {
             rooms,
             metrics,
             workers,
+            webhooks: running_webhooks,
             closing,
             http,
             open_sockets,
@@ -158,11 +176,15 @@ impl RunningServer {
     /// Refuses joins, tells every client, and ends when all are gone or the time for that is over
     /// (`limits.shutdown-timeout`).
     pub async fn stop(self) {
-        let RunningServer { rooms, workers, closing, http, open_sockets, mut sockets_gone, .. } = self;
+        let RunningServer { rooms, workers, webhooks, closing, http, open_sockets, mut sockets_gone, .. } =
+            self;
         let orderly = async {
             // Readiness first, so that a balancer sends nobody more; then the rooms.
             closing.send_replace(true);
             rooms.shut_down().await;
+            if let Some(webhooks) = webhooks {
+                webhooks.stop().await;
+            }
             drop(open_sockets);
             while sockets_gone.recv().await.is_some() {}
             for worker in workers {

@@ -41,3 +41,5 @@ mod rows;
 mod sdk;
 #[path = "clients/whip.rs"]
 mod whip;
+#[path = "clients/webhooks.rs"]
+mod webhooks;

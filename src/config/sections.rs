@@ -24,6 +24,8 @@ pub struct Config {
     pub whip: WhipSection,
     /// `[limits]`
     pub limits: LimitsSection,
+    /// `[webhooks]`
+    pub webhooks: WebhooksSection,
     /// `[log]`
     pub log: LogSection,
     /// `[[ice-servers]]`
@@ -124,6 +126,42 @@ pub struct LimitsSection {
     /// From SIGTERM to the end.
     #[serde(with = "humantime_serde")]
     pub shutdown_timeout: Duration,
+}
+
+/// `[webhooks]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct WebhooksSection {
+    /// Receivers; empty for none.
+    pub urls: Vec<String>,
+    /// Signs; empty for the only one.
+    pub api_key: String,
+    /// The queue's file.
+    pub path: PathBuf,
+    /// Bytes.
+    pub max_disk: u64,
+    /// After which an event is given up.
+    #[serde(with = "humantime_serde")]
+    pub max_age: Duration,
+    /// After which an event is given up; 0 for any number.
+    pub max_attempts: u32,
+    /// Pause after the first failure.
+    #[serde(with = "humantime_serde")]
+    pub first_retry: Duration,
+    /// The longest pause.
+    #[serde(with = "humantime_serde")]
+    pub longest_retry: Duration,
+    /// Of one attempt.
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+    /// To each receiver.
+    pub connections: usize,
+    /// Networks, addresses and host names.
+    pub allow: Vec<String>,
+    /// Receivers may be without encryption.
+    pub allow_http: bool,
+    /// PEM certificates.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// `[log]`

@@ -11,6 +11,7 @@ use turn_config::IceServerList;
 
 use super::Config;
 use crate::media::kernel::BufferSizes;
+use crate::webhooks::{WebhookSettings, WebhookSettingsError};
 
 /// The key and secret of `--dev`.
 pub const DEV_KEY: (&str, &str) = ("devkey", "secret");
@@ -35,6 +36,8 @@ pub struct Settings {
     pub limits: Limits,
     /// ICE servers told to clients.
     pub ice_servers: IceServerList,
+    /// Webhooks, if there are receivers.
+    pub webhooks: Option<WebhookSettings>,
     /// Log filter.
     pub log_level: String,
     /// Development: the page gets a token by asking.
@@ -206,6 +209,9 @@ pub enum SettingsError {
         "limits.idle-timeout: must be at least 11s, or clients that are well are cut off; the default is 15s"
     )]
     IdleTimeout,
+    /// Something in `[webhooks]`.
+    #[error(transparent)]
+    Webhooks(#[from] WebhookSettingsError),
     /// Not a log filter.
     #[error(
         "log.level: {reason}; write error, warn, info, debug or trace, or a list such as \"info,sluice=debug\""
@@ -234,6 +240,7 @@ impl SettingsError {
             SettingsError::WhipSessions { .. } => "whip.sessions-per-address",
             SettingsError::SessionQueue => "limits.session-queue",
             SettingsError::IdleTimeout => "limits.idle-timeout",
+            SettingsError::Webhooks(error) => return error.key().into(),
             SettingsError::LogLevel { .. } => "log.level",
         };
         Cow::Borrowed(key)
@@ -254,6 +261,15 @@ impl Settings {
         settings.media.first_port = 0;
         settings.media.workers = NonZeroUsize::MIN;
         settings
+    }
+
+    /// As [`Settings::test`], with webhooks to `url`, queued in `path`.
+    pub fn test_with_webhooks(url: &str, path: &std::path::Path) -> Settings {
+        let variables =
+            [("SLUICE_WEBHOOKS__URLS", url.into()), ("SLUICE_WEBHOOKS__PATH", path.as_os_str().to_owned())];
+        let variables = variables.into_iter().map(|(name, value)| (name.into(), value));
+        let settings = super::load_dev(variables).expect("the test names a URL");
+        Settings { webhooks: settings.webhooks, ..Settings::test() }
     }
 
     /// Binds HTTP and media to `ip`. Loopback brings the other family's loopback with it for media.
@@ -290,6 +306,7 @@ impl Settings {
             return Err(SettingsError::IdleTimeout);
         }
         let limit = |count: usize| (count > 0).then_some(count);
+        let webhooks = WebhookSettings::checked(config.webhooks, &keys, dev)?;
         Ok(Settings {
             http: HttpSettings { listen: config.http.listen, tls },
             media: checked_media(config.media)?,
@@ -312,6 +329,7 @@ impl Settings {
                 shutdown_timeout: limits.shutdown_timeout,
             },
             ice_servers: config.ice_servers,
+            webhooks,
             log_level: config.log.level,
             dev,
         })

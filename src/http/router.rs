@@ -12,7 +12,7 @@ use axum::extract::{DefaultBodyLimit, FromRequestParts as _, Query, Request, Sta
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use signaling::access::{self, Claims, VideoGrant};
 use signaling::livekit::api::{self, MAX_BODY};
 use signaling::livekit::connect::{self, Endpoint, HttpRequest, Purpose, Refusal};
@@ -21,13 +21,14 @@ use signaling::whip::request;
 use tokio::sync::{mpsc, watch};
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
 
-use super::{debug, page, twirp, websocket, whip};
+use super::{debug, page, twirp, webhooks, websocket, whip};
 use crate::bridge;
 use crate::config::DEV_KEY;
 use crate::media::worker::WorkerClient;
 use crate::metrics::Metrics;
 use crate::rooms::Rooms;
 use crate::whip::WhipSessions;
+use crate::webhooks::Webhooks;
 
 /// Browsers may keep the answer to a preflight for a day.
 const PREFLIGHT_AGE: Duration = Duration::from_hours(24);
@@ -43,6 +44,8 @@ pub struct App {
     pub whip: WhipSessions,
     /// Metrics.
     pub metrics: Metrics,
+    /// Webhooks, if there are receivers.
+    pub webhooks: Option<Webhooks>,
     /// Media workers, for health.
     pub workers: Arc<[WorkerClient]>,
     /// Whether the server is stopping.
@@ -69,6 +72,8 @@ pub fn router(app: App) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route(debug::REPORT, get(debug::report))
+        .route(webhooks::FAILED, get(webhooks::failed))
+        .route(webhooks::REPLAY, post(webhooks::replay))
         .fallback(other)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(cors)

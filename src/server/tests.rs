@@ -22,6 +22,7 @@ use crate::media::kernel::Outgoing;
 
 mod api;
 mod whip;
+mod webhooks;
 
 /// Takes everything and says nothing; `panics` at the first command, as a bug would.
 #[derive(Default)]

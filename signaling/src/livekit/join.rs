@@ -279,6 +279,7 @@ impl Room {
         self.set_state(seat, State::Active);
         self.announce_soon(clock, seat);
         self.notice(Notice::ParticipantActive { after });
+        self.report_joined(clock, seat);
         self.reconcile_all(clock, seat);
     }
 

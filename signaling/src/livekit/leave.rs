@@ -7,7 +7,8 @@ use livekit_protocol::participant_info::State;
 use livekit_protocol::signal_response::Message as Response;
 use livekit_protocol::simulate_scenario::Scenario;
 use livekit_protocol::{
-    DisconnectReason, LeaveRequest, RequestResponse, SignalResponse, SimulateScenario, request_response,
+    DisconnectReason, LeaveRequest, RequestResponse, RoomEndReason, SignalResponse, SimulateScenario,
+    request_response,
 };
 use sfu::command::{Command, PeerEnd};
 use sfu::ids::PeerId;
@@ -101,16 +102,21 @@ impl Room {
 
     /// Sends everybody away and ends the room.
     pub fn shutdown(&mut self, clock: Clock) {
-        self.close(clock, DisconnectReason::ServerShutdown);
+        self.close(clock, DisconnectReason::ServerShutdown, RoomEndReason::RoomEndServerShutdown);
+    }
+
+    /// The same for a room that cannot go on where it is: everybody comes back to a new one.
+    pub fn abandon(&mut self, clock: Clock) {
+        self.close(clock, DisconnectReason::StateMismatch, RoomEndReason::RoomEndSuperseded);
     }
 
     /// The same, for any reason.
-    pub(super) fn close(&mut self, clock: Clock, reason: DisconnectReason) {
+    pub(super) fn close(&mut self, clock: Clock, reason: DisconnectReason, end: RoomEndReason) {
         let seats: Vec<Seat> = self.people.keys().copied().collect();
         for seat in seats {
             self.depart(clock, seat, Leaving::told(reason, Action::Disconnect));
         }
-        self.end();
+        self.end(clock, end);
     }
 
     pub(super) fn refuse_resume_of(&mut self, session: SessionId) {
@@ -229,6 +235,9 @@ impl Room {
         if let Some(action) = leaving.action {
             self.send(seat, Response::Leave(leave_request(leaving.reason, action)));
         }
+        for track in self.people.get(&seat).map(|who| who.tracks.clone()).unwrap_or_default() {
+            self.report_unpublished(clock, seat, track);
+        }
         let Some(mut who) = self.people.remove(&seat) else { return };
         if let Some(session) = who.session {
             self.by_session.remove(&session);
@@ -260,11 +269,13 @@ impl Room {
         }
         self.notice(Notice::ParticipantLeft { reason: leaving.reason, after: who.stay(clock.now) });
 
+        let was_active = who.is_active();
         who.state = State::Disconnected;
         who.version += 1;
+        let mut info = who.info(Vec::new());
+        info.disconnect_reason = leaving.reason as i32;
+        self.report_left(clock, was_active, info.clone());
         if !who.is_hidden() {
-            let mut info = who.info(Vec::new());
-            info.disconnect_reason = leaving.reason as i32;
             self.departures.push(clock.now, &info);
             if leaving.replaced {
                 self.tell_of_departure(&[info], |level| level < REPLACES_BY_IDENTITY);

@@ -158,6 +158,7 @@ impl Room {
                 self.command(Command::MuteTrack { track: *id, muted });
             }
             self.notice(Notice::TrackPublished { kind });
+            self.report_published(clock, seat, *id);
         }
         self.stage.changed();
         self.announce_now(seat);
@@ -180,6 +181,7 @@ impl Room {
         let Some(track) = self.tracks.get(&id) else { return };
         let (sid, cid) = (track.info.sid.clone(), track.cids.first().cloned());
         self.command(Command::RemoveTrack { track: id });
+        self.report_unpublished(clock, seat, id);
         self.forget_track(id);
         self.silence(seat);
         let Some(who) = self.people.get_mut(&seat) else { return };

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::signal_response::Message as Response;
-use livekit_protocol::{ParticipantInfo, RoomConfiguration, SignalRequest, SignalResponse};
+use livekit_protocol::{ParticipantInfo, RoomConfiguration, RoomEndReason, SignalRequest, SignalResponse};
 use sfu::command::{Command, Event};
 use sfu::ids::{PeerId, RoomId, TrackId};
 use turn_config::IceServerList;
@@ -43,6 +43,8 @@ pub struct Settings {
     pub simulate: bool,
     /// Let the server API unmute tracks, and not only mute them.
     pub remote_unmute: bool,
+    /// Make events for the application's server ([`Output::Webhook`]).
+    pub webhooks: bool,
 }
 
 /// One room's state machine. After every input drain [`Room::poll_output`], then see [`Room::next_timeout`].
@@ -132,7 +134,7 @@ impl Room {
             Some(own) => limits.participants.min(usize::try_from(own).unwrap_or(usize::MAX)),
         };
         let metadata = config.map_or("", |config| config.metadata.as_str());
-        Room {
+        let mut room = Room {
             id: RoomId(rng.u64(..)),
             sid: sid::room(&mut rng),
             name,
@@ -170,7 +172,9 @@ impl Room {
             outbox: VecDeque::new(),
             settings,
             rng,
-        }
+        };
+        room.report_started(clock);
+        room
     }
 
     /// The room's id in the media core.
@@ -294,7 +298,7 @@ impl Room {
         if let Phase::Empty { until } = self.phase
             && until <= clock.now
         {
-            self.end();
+            self.end(clock, RoomEndReason::RoomEndIdleTimeout);
         }
     }
 
@@ -378,9 +382,10 @@ impl Room {
         self.people.keys().copied().filter(|other| *other != seat).collect()
     }
 
-    pub(super) fn end(&mut self) {
+    pub(super) fn end(&mut self, clock: Clock, reason: RoomEndReason) {
         if self.phase != Phase::Ended {
             self.phase = Phase::Ended;
+            self.report_finished(clock, reason);
             self.outbox.push_back(Output::Ended);
         }
     }

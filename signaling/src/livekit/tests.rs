@@ -15,6 +15,7 @@ mod script;
 mod serving;
 mod status;
 mod subscribing;
+mod webhooks;
 
 use std::collections::HashMap;
 use std::sync::Arc;

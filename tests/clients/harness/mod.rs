@@ -19,7 +19,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub(crate) use access::{Access, AccessLink};
-pub(crate) use api::Api;
+pub(crate) use api::{Api, Hooks};
 pub(crate) use participant::{Camera, Kind, Message, Mode, Participant, Received, Stats};
 pub(crate) use remote::{Browser, OverHttp, Sdk, Tab};
 pub(crate) use server::Server;

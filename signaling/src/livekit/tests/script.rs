@@ -9,7 +9,7 @@ use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::signal_response::Message as Response;
 use livekit_protocol::{
     AddTrackRequest, ClientInfo, JoinResponse, ParticipantInfo, ParticipantPermission, SessionDescription,
-    SignalRequest, TrackInfo, TrackSource, TrackType,
+    SignalRequest, TrackInfo, TrackSource, TrackType, WebhookEvent,
 };
 use sfu::command::{Command, Event, MediaKind, NegotiationRole, RemoteSection};
 use sfu::ids::{Mid, PeerId, Rid, TrackId};
@@ -32,6 +32,7 @@ pub(super) struct Script {
     pub(super) inbox: BTreeMap<SessionId, Vec<Response>>,
     pub(super) commands: Vec<Command>,
     pub(super) notices: Vec<Notice>,
+    pub(super) webhooks: Vec<WebhookEvent>,
     pub(super) reports: Vec<(u64, Box<Report>)>,
     pub(super) answers: Vec<(u64, Result<Answer, ApiError>)>,
     pub(super) closed: BTreeSet<SessionId>,
@@ -148,6 +149,7 @@ impl Script {
             inbox: BTreeMap::new(),
             commands: vec![],
             notices: vec![],
+            webhooks: vec![],
             reports: vec![],
             answers: vec![],
             closed: BTreeSet::new(),
@@ -179,6 +181,7 @@ impl Script {
                 Output::Report { question, report } => self.reports.push((question, report)),
                 Output::Answer { question, answer } => self.answers.push((question, answer)),
                 Output::Notice(notice) => self.notices.push(notice),
+                Output::Webhook(ref event) => self.webhooks.push((**event).clone()),
                 Output::Ended => self.ended = true,
             }
             self.log.push(output);
@@ -297,6 +300,11 @@ impl Script {
     pub(super) fn answer_to(&mut self, question: u64) -> Option<Result<Answer, ApiError>> {
         let at = self.answers.iter().position(|(number, _)| *number == question)?;
         Some(self.answers.remove(at).1)
+    }
+
+    pub(super) fn abandon(&mut self) {
+        self.room.abandon(self.clock);
+        self.drain();
     }
 
     pub(super) fn shutdown(&mut self) {
