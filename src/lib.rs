@@ -21,8 +21,8 @@ pub mod media;
 pub mod metrics;
 pub mod rooms;
 pub mod server;
-pub mod whip;
 pub mod webhooks;
+pub mod whip;
 
 pub use config::Settings;
 pub use server::{RunningServer, Server, StartError};

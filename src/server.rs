@@ -17,8 +17,8 @@ use crate::media::kernel::{UdpSocket, interface_addresses};
 use crate::media::worker::{MediaCore, Worker};
 use crate::metrics::Metrics;
 use crate::rooms::Rooms;
-use crate::whip::WhipSessions;
 use crate::webhooks::{RunningWebhooks, WebhookStartError, Webhooks};
+use crate::whip::WhipSessions;
 
 /// Sockets of both families need one port number; with port 0 the system chooses for the first of them only.
 const BIND_ATTEMPTS: usize = 16;

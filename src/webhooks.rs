@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use livekit_protocol::WebhookEvent;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 
 pub use self::connect::CaError;
 pub use self::metrics::{FailureKind, WebhookMetrics};
@@ -74,6 +75,7 @@ pub struct Webhooks {
 pub struct RunningWebhooks {
     hand_over: Arc<HandOver>,
     written: oneshot::Receiver<()>,
+    deliverers: JoinSet<()>,
 }
 
 /// An event that was given up.
@@ -130,7 +132,7 @@ impl Webhooks {
         let (mut store, waiting) = Store::open(&settings.path, settings.max_disk).map_err(broken)?;
         let hand_over = Arc::new(HandOver::new(metrics.clone()));
         let urls: Vec<String> = settings.urls.iter().map(ToString::to_string).collect();
-        let mut receivers = HashMap::new();
+        let (mut receivers, mut deliverers) = (HashMap::new(), JoinSet::new());
         for (url, text) in settings.urls.iter().zip(&urls) {
             let (sender, receiver) = mpsc::unbounded_channel();
             let deliverer = Deliverer {
@@ -141,7 +143,7 @@ impl Webhooks {
             };
             // Of two that are the same, one is enough.
             if receivers.insert(text.clone(), sender).is_none() {
-                tokio::spawn(deliverer.run(settings.patience, receiver));
+                deliverers.spawn(deliverer.run(settings.patience, receiver));
             }
         }
         tracing::info!(waiting = waiting.len(), receivers = receivers.len(), "webhooks started");
@@ -168,9 +170,13 @@ impl Webhooks {
         let writer = Writer::new(Arc::clone(&hand_over), store, urls, receivers);
         std::thread::Builder::new()
             .name("webhooks".to_owned())
-            .spawn(move || writer.run(done))
+            .spawn(move || {
+                writer.run();
+                // The file is closed.
+                drop(done);
+            })
             .map_err(WebhookStartError::Thread)?;
-        Ok((webhooks, RunningWebhooks { hand_over, written }))
+        Ok((webhooks, RunningWebhooks { hand_over, written, deliverers }))
     }
 
     /// Takes an event, and returns at once. When the disk is so far behind that the hand-over is full, the event is lost, and
@@ -243,11 +249,12 @@ fn failed_event(number: u64, record: Record) -> FailedEvent {
 }
 
 impl RunningWebhooks {
-    /// Ends when all that was told is on the disk. What is not delivered is at the next start.
-    pub async fn stop(self) {
+    /// Ends when all that was told is on the disk and nobody reads it any more. What is not delivered is at the next start.
+    pub async fn stop(mut self) {
         self.hand_over.stop();
         // The sender is dropped, not used.
         let _ = self.written.await;
+        while self.deliverers.join_next().await.is_some() {}
     }
 }
 

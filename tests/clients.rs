@@ -39,7 +39,7 @@ mod resuming;
 mod rows;
 #[path = "clients/sdk.rs"]
 mod sdk;
-#[path = "clients/whip.rs"]
-mod whip;
 #[path = "clients/webhooks.rs"]
 mod webhooks;
+#[path = "clients/whip.rs"]
+mod whip;

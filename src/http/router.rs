@@ -27,8 +27,8 @@ use crate::config::DEV_KEY;
 use crate::media::worker::WorkerClient;
 use crate::metrics::Metrics;
 use crate::rooms::Rooms;
-use crate::whip::WhipSessions;
 use crate::webhooks::Webhooks;
+use crate::whip::WhipSessions;
 
 /// Browsers may keep the answer to a preflight for a day.
 const PREFLIGHT_AGE: Duration = Duration::from_hours(24);

@@ -21,8 +21,8 @@ use super::*;
 use crate::media::kernel::Outgoing;
 
 mod api;
-mod whip;
 mod webhooks;
+mod whip;
 
 /// Takes everything and says nothing; `panics` at the first command, as a bug would.
 #[derive(Default)]
