@@ -8,7 +8,7 @@ use sfu::command::PeerEnd;
 
 use super::script::*;
 use super::*;
-use crate::livekit::frame;
+use crate::livekit::{SocketEnd, frame};
 
 /// How and why bob saw alice go.
 fn departure(script: &mut Script, bob: SessionId) -> Option<DisconnectReason> {
