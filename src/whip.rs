@@ -262,7 +262,7 @@ async fn run(mut session: Session, mut exchange: Exchange, mut asked: mpsc::Rece
                             let _ = answer.send(Ok(Changed::Trickled));
                         }
                         Ok(Patched::Restarting(offer)) => {
-                            pending.push_back(FromClient::Request(offer));
+                            pending.push_back(FromClient::Request(*offer));
                             restarting = Some(answer);
                         }
                         Err(error) => drop(answer.send(Err(error))),
