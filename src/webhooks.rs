@@ -26,7 +26,6 @@ use std::time::Duration;
 
 use livekit_protocol::WebhookEvent;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
 
 pub use self::connect::CaError;
 pub use self::metrics::{FailureKind, WebhookMetrics};
@@ -75,7 +74,6 @@ pub struct Webhooks {
 pub struct RunningWebhooks {
     hand_over: Arc<HandOver>,
     written: oneshot::Receiver<()>,
-    deliverers: JoinSet<()>,
 }
 
 /// An event that was given up.
@@ -132,7 +130,7 @@ impl Webhooks {
         let (mut store, waiting) = Store::open(&settings.path, settings.max_disk).map_err(broken)?;
         let hand_over = Arc::new(HandOver::new(metrics.clone()));
         let urls: Vec<String> = settings.urls.iter().map(ToString::to_string).collect();
-        let (mut receivers, mut deliverers) = (HashMap::new(), JoinSet::new());
+        let mut receivers = HashMap::new();
         for (url, text) in settings.urls.iter().zip(&urls) {
             let (sender, receiver) = mpsc::unbounded_channel();
             let deliverer = Deliverer {
@@ -143,7 +141,7 @@ impl Webhooks {
             };
             // Of two that are the same, one is enough.
             if receivers.insert(text.clone(), sender).is_none() {
-                deliverers.spawn(deliverer.run(settings.patience, receiver));
+                tokio::spawn(deliverer.run(settings.patience, receiver));
             }
         }
         tracing::info!(waiting = waiting.len(), receivers = receivers.len(), "webhooks started");
@@ -176,7 +174,7 @@ impl Webhooks {
                 drop(done);
             })
             .map_err(WebhookStartError::Thread)?;
-        Ok((webhooks, RunningWebhooks { hand_over, written, deliverers }))
+        Ok((webhooks, RunningWebhooks { hand_over, written }))
     }
 
     /// Takes an event, and returns at once. When the disk is so far behind that the hand-over is full, the event is lost, and
@@ -249,12 +247,11 @@ fn failed_event(number: u64, record: Record) -> FailedEvent {
 }
 
 impl RunningWebhooks {
-    /// Ends when all that was told is on the disk and nobody reads it any more. What is not delivered is at the next start.
-    pub async fn stop(mut self) {
+    /// Ends when all that was told is on the disk and the file is closed. What is not delivered is at the next start.
+    pub async fn stop(self) {
         self.hand_over.stop();
         // The sender is dropped, not used.
         let _ = self.written.await;
-        while self.deliverers.join_next().await.is_some() {}
     }
 }
 

@@ -38,7 +38,6 @@ async fn whoever_waits_for_an_event_waits_for_the_disk() {
     }
     assert!(webhooks.written(number).is_none());
     running.stop().await;
-    drop(webhooks);
     let (_, waiting) = Store::open(&folder.path().join("q"), 1 << 30).unwrap();
     assert_eq!(waiting.len(), 1);
 }
