@@ -15,14 +15,14 @@ fn track(id: u64, kind: MediaKind, codec: Codec, clock_rate: u32) -> SendTrack {
         stream_id: "PA_a|TR_a".into(),
         label: "TR_a".into(),
         cname: "cname".into(),
-        codec: TrackCodec {
+        codec: Some(TrackCodec {
             codec,
             mime: String::new(),
             fmtp: String::new(),
             clock_rate,
             channels: 2,
             red: true,
-        },
+        }),
         ssrc: Ssrc(id as u32),
         rtx_ssrc: Ssrc(id as u32 + 100),
     }
@@ -36,6 +36,7 @@ fuzz_target!(|data: &[u8]| {
         fingerprint: "AA:BB".into(),
         candidates: vec!["192.0.2.1:7882".parse().expect("an address")],
         ice_lite: true,
+        restarts: 0,
     };
     let send = [
         track(1, MediaKind::Audio, Codec::Opus, 48_000),
