@@ -1,8 +1,15 @@
-//! The list of servers as an operator writes it.
+//! The list of servers as an operator writes it, and as it is told to a participant.
 
 use std::fmt;
+use std::time::Duration;
 
+use crate::credential::Secret;
 use crate::uri::IceUri;
+
+/// Longest and default life of a credential made from a secret: a long call, and ICE restarts in it.
+const DEFAULT_TTL: Duration = Duration::from_secs(4 * 3600);
+/// Shorter ones would end while a client still gathers.
+const MIN_TTL: Duration = Duration::from_secs(60);
 
 /// One entry as written in the configuration file.
 #[derive(Clone, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
@@ -16,6 +23,34 @@ pub struct IceServer {
     /// Password, for relays. Goes to every client that joins.
     #[serde(default)]
     pub credential: String,
+    /// In place of both: what the relay knows too (coturn: `static-auth-secret`). Each participant gets a credential
+    /// of its own that expires.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<Secret>,
+    /// Life of such a credential; 4 hours without it.
+    #[serde(default, with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<Duration>,
+}
+
+/// One entry as a participant is told.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ToldServer {
+    /// As the operator wrote them.
+    pub urls: Vec<String>,
+    /// Empty for address discovery alone.
+    pub username: String,
+    /// The same.
+    pub credential: String,
+}
+
+impl fmt::Debug for ToldServer {
+    /// Leaves the credential out.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ToldServer")
+            .field("urls", &self.urls)
+            .field("username", &self.username)
+            .finish_non_exhaustive()
+    }
 }
 
 impl fmt::Debug for IceServer {
@@ -38,12 +73,30 @@ pub enum ListError {
         index: usize,
     },
     /// A relay without user name or password: no client could use it (RFC 8656 §5).
-    #[error("ICE server {index}: {uri} needs username and credential")]
+    #[error("ICE server {index}: {uri} needs username and credential, or secret")]
     NoCredential {
         /// Which entry.
         index: usize,
         /// Its first relay URI.
         uri: IceUri,
+    },
+    /// Both ways to authenticate.
+    #[error("ICE server {index}: secret stands beside username or credential; keep one of the two ways")]
+    TwoCredentials {
+        /// Which entry.
+        index: usize,
+    },
+    /// A life for nothing, or one that ends before it is used.
+    #[error("ICE server {index}: ttl needs a secret and at least 1m; the default is 4h")]
+    Ttl {
+        /// Which entry.
+        index: usize,
+    },
+    /// An empty secret, which everybody knows.
+    #[error("ICE server {index}: secret is empty")]
+    EmptySecret {
+        /// Which entry.
+        index: usize,
     },
     /// More than a join can carry with reason.
     #[error("{got} ICE servers, limit {limit}")]
@@ -76,7 +129,17 @@ impl IceServerList {
             if server.urls.is_empty() {
                 return Err(ListError::NoUrls { index });
             }
-            if let Some(uri) = server.urls.iter().find(|uri| uri.scheme().is_relay())
+            if server.ttl.is_some_and(|ttl| server.secret.is_none() || ttl < MIN_TTL) {
+                return Err(ListError::Ttl { index });
+            }
+            if let Some(secret) = &server.secret {
+                if !server.username.is_empty() || !server.credential.is_empty() {
+                    return Err(ListError::TwoCredentials { index });
+                }
+                if secret.reveal().is_empty() {
+                    return Err(ListError::EmptySecret { index });
+                }
+            } else if let Some(uri) = server.urls.iter().find(|uri| uri.scheme().is_relay())
                 && (server.username.is_empty() || server.credential.is_empty())
             {
                 return Err(ListError::NoCredential { index, uri: uri.clone() });
@@ -88,6 +151,30 @@ impl IceServerList {
     /// The servers, in order.
     pub fn servers(&self) -> &[IceServer] {
         &self.0
+    }
+
+    /// The same list with one more server, tried after the others.
+    ///
+    /// # Errors
+    /// As [`IceServerList::new`].
+    pub fn with(mut self, server: IceServer) -> Result<IceServerList, ListError> {
+        self.0.push(server);
+        IceServerList::new(self.0)
+    }
+
+    /// What a participant is told at `unix_s`, seconds since the Unix epoch.
+    pub fn told_to(&self, identity: &str, unix_s: u64) -> Vec<ToldServer> {
+        let told = |server: &IceServer| {
+            let urls = server.urls.iter().map(ToString::to_string).collect();
+            let Some(secret) = &server.secret else {
+                let (username, credential) = (server.username.clone(), server.credential.clone());
+                return ToldServer { urls, username, credential };
+            };
+            let expires = unix_s.saturating_add(server.ttl.unwrap_or(DEFAULT_TTL).as_secs());
+            let made = secret.credential(identity, expires);
+            ToldServer { urls, username: made.username, credential: made.password }
+        };
+        self.0.iter().map(told).collect()
     }
 }
 
@@ -115,18 +202,71 @@ mod tests {
             urls: vec![url.parse().unwrap()],
             username: username.into(),
             credential: username.into(),
+            ..IceServer::default()
         };
         assert!(IceServerList::new(vec![server("stun:a", ""), server("turn:a", "u")]).is_ok());
         let error = IceServerList::new(vec![server("stun:a", ""), server("turn:a", "")]).unwrap_err();
-        assert_eq!(error.to_string(), "ICE server 1: turn:a needs username and credential");
+        assert_eq!(error.to_string(), "ICE server 1: turn:a needs username and credential, or secret");
         assert_eq!(IceServerList::new(vec![IceServer::default()]), Err(ListError::NoUrls { index: 0 }));
         let many = vec![server("stun:a", ""); IceServerList::MAX + 1];
         assert!(matches!(IceServerList::new(many), Err(ListError::TooMany { got: 17, limit: 16 })));
     }
 
     #[test]
+    fn a_secret_replaces_user_name_and_password() {
+        let entry = |server: IceServer| {
+            let error =
+                IceServerList::new(vec![IceServer { urls: vec!["turn:a".parse().unwrap()], ..server }]);
+            error.map(drop)
+        };
+        let secret = || Some(Secret::new("north"));
+        assert_eq!(entry(IceServer { secret: secret(), ..IceServer::default() }), Ok(()));
+        let both = IceServer { secret: secret(), username: "u".into(), ..IceServer::default() };
+        assert_eq!(entry(both), Err(ListError::TwoCredentials { index: 0 }));
+        let empty = IceServer { secret: Some(Secret::new("")), ..IceServer::default() };
+        assert_eq!(entry(empty), Err(ListError::EmptySecret { index: 0 }));
+        for (secret, seconds) in [(None, 3600), (secret(), 59)] {
+            let ttl = Some(Duration::from_secs(seconds));
+            assert_eq!(
+                entry(IceServer { secret, ttl, ..IceServer::default() }),
+                Err(ListError::Ttl { index: 0 })
+            );
+        }
+    }
+
+    #[test]
+    fn each_participant_is_told_a_credential_of_its_own() {
+        let fixed = IceServer {
+            urls: vec!["turn:fixed".parse().unwrap()],
+            username: "u".into(),
+            credential: "p".into(),
+            ..IceServer::default()
+        };
+        let shared = IceServer {
+            urls: vec!["turns:shared:443?transport=tcp".parse().unwrap()],
+            secret: Some(Secret::new("north")),
+            ttl: Some(Duration::from_secs(600)),
+            ..IceServer::default()
+        };
+        let list = IceServerList::new(vec![fixed]).unwrap().with(shared).unwrap();
+        let [ada, grace] = ["ada", "grace"].map(|identity| list.told_to(identity, 1_000));
+        assert_eq!((ada[0].username.as_str(), ada[0].credential.as_str()), ("u", "p"));
+        assert_eq!(ada[1].urls, ["turns:shared:443?transport=tcp"]);
+        assert_eq!((ada[1].username.as_str(), grace[1].username.as_str()), ("1600:ada", "1600:grace"));
+        assert_eq!(ada[1].credential, Secret::new("north").password("1600:ada"));
+        assert_ne!(ada[1].credential, grace[1].credential);
+    }
+
+    #[test]
     fn debug_output_hides_the_credential() {
-        let server = IceServer { urls: vec![], username: "u".into(), credential: "hunter2".into() };
+        let server = IceServer {
+            username: "u".into(),
+            credential: "hunter2".into(),
+            secret: Some(Secret::new("hunter2")),
+            ..IceServer::default()
+        };
         assert!(!format!("{server:?}").contains("hunter2"));
+        let told = ToldServer { urls: vec![], username: "u".into(), credential: "hunter2".into() };
+        assert!(!format!("{told:?}").contains("hunter2"));
     }
 }

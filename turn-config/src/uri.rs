@@ -33,6 +33,9 @@ impl Scheme {
 pub struct IceUri {
     text: String,
     scheme: Scheme,
+    /// Where the host lies in the text, brackets of IPv6 left out.
+    host: (usize, usize),
+    port: Option<u16>,
 }
 
 impl IceUri {
@@ -44,6 +47,19 @@ impl IceUri {
     /// What it asks of its server.
     pub const fn scheme(&self) -> Scheme {
         self.scheme
+    }
+
+    /// The name or address of its server.
+    pub fn host(&self) -> &str {
+        &self.text[self.host.0..self.host.1]
+    }
+
+    /// Its port, or the one that its scheme has by default (RFC 7064 §3.2, RFC 7065 §3.2).
+    pub fn port(&self) -> u16 {
+        self.port.unwrap_or(match self.scheme {
+            Scheme::Stun | Scheme::Turn => 3478,
+            Scheme::Stuns | Scheme::Turns => 5349,
+        })
     }
 }
 
@@ -112,28 +128,33 @@ impl FromStr for IceUri {
             Some("transport=udp" | "transport=tcp") if scheme.is_relay() => {}
             Some(_) => return Err(UriError::Query { uri: uri() }),
         }
-        let (host_ok, port) = match address.strip_prefix('[') {
+        let (host, is_host, port) = match address.strip_prefix('[') {
             Some(v6) => match v6.split_once(']') {
-                Some((host, "")) => (host.parse::<Ipv6Addr>().is_ok(), None),
+                Some((host, "")) => (host, host.parse::<Ipv6Addr>().is_ok(), None),
                 Some((host, after)) => {
-                    (host.parse::<Ipv6Addr>().is_ok(), after.strip_prefix(':').or(Some("")))
+                    (host, host.parse::<Ipv6Addr>().is_ok(), after.strip_prefix(':').or(Some("")))
                 }
-                None => (false, None),
+                None => ("", false, None),
             },
             None => match address.split_once(':') {
-                Some((host, port)) => (is_host(host), Some(port)),
-                None => (is_host(address), None),
+                Some((host, port)) => (host, is_host(host), Some(port)),
+                None => (address, is_host(address), None),
             },
         };
-        if !host_ok {
+        if !is_host {
             return Err(UriError::Host { uri: uri() });
         }
-        if let Some(port) = port
-            && (!port.bytes().all(|c| c.is_ascii_digit()) || !port.parse::<u16>().is_ok_and(|port| port > 0))
-        {
-            return Err(UriError::Port { uri: uri() });
-        }
-        Ok(IceUri { text: text.to_owned(), scheme })
+        let number = |port: &str| {
+            let digits = port.bytes().all(|c| c.is_ascii_digit());
+            port.parse::<u16>()
+                .ok()
+                .filter(|port| digits && *port > 0)
+                .ok_or_else(|| UriError::Port { uri: uri() })
+        };
+        let port = port.map(number).transpose()?;
+        let start = written.len() + 1 + usize::from(address.starts_with('['));
+        let host = (start, start + host.len());
+        Ok(IceUri { text: text.to_owned(), scheme, host, port })
     }
 }
 
@@ -174,6 +195,19 @@ mod tests {
             "TURN:turn.example.org",
         ] {
             assert_eq!(good.parse::<IceUri>().expect(good).as_str(), good);
+        }
+    }
+
+    #[test]
+    fn host_and_port_are_read() {
+        for (text, host, port) in [
+            ("stun:stun.example.org", "stun.example.org", 3478),
+            ("turn:192.0.2.1:80?transport=udp", "192.0.2.1", 80),
+            ("turns:[2001:db8::1]:443?transport=tcp", "2001:db8::1", 443),
+            ("turns:[2001:db8::1]", "2001:db8::1", 5349),
+        ] {
+            let uri: IceUri = text.parse().expect(text);
+            assert_eq!((uri.host(), uri.port()), (host, port), "{text}");
         }
     }
 
