@@ -8,15 +8,19 @@
 mod layers;
 mod sections;
 mod settings;
+mod turn;
 
 #[cfg(test)]
 mod tests;
 
 pub use layers::{ConfigError, Origin, load, load_dev};
-pub use sections::{Config, HttpSection, LimitsSection, LogSection, MediaSection, RoomsSection};
+pub use sections::{
+    Config, HttpSection, LimitsSection, LogSection, MediaSection, RoomsSection, TurnSection, TurnTransport,
+};
 pub use settings::{
     DEV_KEY, HttpSettings, Limits, MediaSettings, RoomSettings, Settings, SettingsError, TlsFiles,
 };
+pub use turn::{TurnError, TurnLimits, TurnSettings};
 
 /// Every key with its default and purpose, as a configuration file.
 pub const REFERENCE: &str = include_str!("config/reference.toml");

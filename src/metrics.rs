@@ -4,6 +4,7 @@
 //! second and [`media::Collector`] reads. Labels are closed lists, never a value that a client chose.
 
 mod media;
+mod turn;
 
 use std::sync::{Arc, Mutex};
 
@@ -116,6 +117,14 @@ impl Metrics {
         })
     }
 
+    /// Exports the TURN server's counts, too.
+    ///
+    /// # Errors
+    /// As [`Metrics::new`].
+    pub fn add_turn(&self, stats: crate::turn::SharedStats) -> prometheus::Result<()> {
+        self.registry.register(Box::new(turn::Collector::new(stats)?))
+    }
+
     /// Counts a request to join that was refused. Statuses are ours, so the label stays within a few values.
     pub fn join_refused(&self, status: u16) {
         self.refused.with_label_values(&[status.to_string().as_str()]).inc();
@@ -181,6 +190,7 @@ mod tests {
         let metrics = Metrics::new(vec![SharedStats::default()]).unwrap();
         metrics.join_refused(503);
         metrics.api_called("ListRooms", "ok");
+        metrics.add_turn(crate::turn::SharedStats::default()).unwrap();
         let (text, page) = (text(&metrics), include_str!("../docs/metrics.md"));
         let names = || text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
         for name in names() {

@@ -1,22 +1,27 @@
 //! The whole server: workers, rooms, HTTP; started and stopped as one.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sfu::units::WallClock;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio_rustls::rustls::ServerConfig;
+use turn::Transport;
+use turn_config::{IceServer, Secret, UriError};
 
 use crate::bridge::{self, CoreSeed};
-use crate::config::{DEV_KEY, MediaSettings, Settings};
+use crate::config::{DEV_KEY, MediaSettings, Settings, TurnSettings};
 use crate::http::router::{App, router};
 use crate::http::serve::{self, TlsError};
 use crate::media::kernel::{UdpSocket, interface_addresses};
 use crate::media::worker::{MediaCore, Worker};
 use crate::metrics::Metrics;
 use crate::rooms::Rooms;
+use crate::turn::{BindError, MediaMap, TurnServer};
 
 /// Sockets of both families need one port number; with port 0 the system chooses for the first of them only.
 const BIND_ATTEMPTS: usize = 16;
@@ -49,6 +54,12 @@ pub enum StartError {
     /// TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// A port of the TURN server cannot be had.
+    #[error("cannot start the TURN server on {0}; see turn.udp-port, turn.tcp-port and turn.tls-port")]
+    Turn(#[from] BindError),
+    /// The list of ICE servers has no room for our own.
+    #[error("the TURN server cannot be told to clients: {0}; see ice-servers and turn.domain")]
+    TurnEntry(String),
     /// A thread cannot be started.
     #[error("cannot start a media worker: {0}")]
     Worker(io::Error),
@@ -71,6 +82,7 @@ pub struct RunningServer {
     /// Its metrics.
     pub metrics: Metrics,
     workers: Vec<Worker>,
+    turn: Option<TurnServer>,
     closing: watch::Sender<bool>,
     http: JoinHandle<()>,
     open_sockets: mpsc::Sender<()>,
@@ -91,12 +103,15 @@ impl Server {
     ///
     /// # Errors
     /// As [`Server::start`].
-    pub async fn start_with<C, F>(settings: Settings, make_core: F) -> Result<RunningServer, StartError>
+    pub async fn start_with<C, F>(mut settings: Settings, make_core: F) -> Result<RunningServer, StartError>
     where
         C: MediaCore,
         F: Fn(CoreSeed, Instant) -> C + Clone + Send + 'static,
     {
         let tls = settings.http.tls.as_ref().map(serve::load_tls).transpose()?;
+        let turn_tls = settings.turn.as_ref().and_then(|turn| turn.tls.as_ref());
+        let turn_tls = turn_tls.map(|(port, files)| Ok::<_, TlsError>((*port, serve::load_turn_tls(files)?)));
+        let turn_tls = turn_tls.transpose()?;
         let address = settings.http.listen;
         let listener = TcpListener::bind(address).await;
         let listener = listener.map_err(|source| StartError::Listen { address, source })?;
@@ -123,6 +138,18 @@ impl Server {
         tracing::info!(%http_addr, ?udp_ports, ?announced, "server started");
 
         let metrics = Metrics::new(workers.iter().map(Worker::stats).collect())?;
+        let turn = match settings.turn.clone() {
+            Some(turn) => {
+                let media = media_map(&settings.media, &announced, &udp_ports)?;
+                let (running, entry) = start_turn(&settings.media, turn, turn_tls, media, &announced)?;
+                let list = settings.ice_servers.clone().with(entry);
+                settings.ice_servers = list.map_err(|error| StartError::TurnEntry(error.to_string()))?;
+                metrics.add_turn(running.stats())?;
+                tracing::info!(ports = ?running.ports, "TURN server started");
+                Some(running)
+            }
+            None => None,
+        };
         let clients: Vec<_> = workers.iter().map(|worker| worker.client().clone()).collect();
         let rooms = Rooms::new(&settings, clients.clone(), metrics.clone());
         let (closing, closed) = watch::channel(false);
@@ -143,6 +170,7 @@ impl Server {
             rooms,
             metrics,
             workers,
+            turn,
             closing,
             http,
             open_sockets,
@@ -156,13 +184,16 @@ impl RunningServer {
     /// Refuses joins, tells every client, and ends when all are gone or the time for that is over
     /// (`limits.shutdown-timeout`).
     pub async fn stop(self) {
-        let RunningServer { rooms, workers, closing, http, open_sockets, mut sockets_gone, .. } = self;
+        let RunningServer { rooms, workers, turn, closing, http, open_sockets, mut sockets_gone, .. } = self;
         let orderly = async {
             // Readiness first, so that a balancer sends nobody more; then the rooms.
             closing.send_replace(true);
             rooms.shut_down().await;
             drop(open_sockets);
             while sockets_gone.recv().await.is_some() {}
+            if let Some(turn) = turn {
+                turn.stop().await;
+            }
             for worker in workers {
                 worker.stop().await;
             }
@@ -217,7 +248,7 @@ fn lacks_family(error: &io::Error) -> bool {
 }
 
 /// The addresses told to clients: those configured, or those that the sockets are bound to.
-fn announced_ips(media: &MediaSettings) -> Result<Vec<IpAddr>, StartError> {
+pub(crate) fn announced_ips(media: &MediaSettings) -> Result<Vec<IpAddr>, StartError> {
     if !media.node_ips.is_empty() {
         return Ok(media.node_ips.clone());
     }
@@ -231,6 +262,69 @@ fn announced_ips(media: &MediaSettings) -> Result<Vec<IpAddr>, StartError> {
             .extend(interface_addresses().map_err(StartError::Interfaces)?.into_iter().filter(of_family));
     }
     if announced.is_empty() { Err(StartError::NoAddress) } else { Ok(announced) }
+}
+
+/// How the addresses told to clients are reached from within this machine: they themselves where they are of this machine, else the one
+/// that the media sockets are bound to, or one that they hear.
+fn media_map(media: &MediaSettings, announced: &[IpAddr], ports: &[u16]) -> Result<MediaMap, StartError> {
+    let own = interface_addresses().map_err(StartError::Interfaces)?;
+    let inside = |told: IpAddr| -> Option<IpAddr> {
+        let (bound, loopback) = match told {
+            IpAddr::V4(_) => (media.bind_v4.map(IpAddr::V4), IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            IpAddr::V6(_) => (media.bind_v6.map(IpAddr::V6), IpAddr::V6(Ipv6Addr::LOCALHOST)),
+        };
+        let bound = bound?;
+        if !bound.is_unspecified() {
+            return Some(bound);
+        }
+        let of_family = own.iter().copied().find(|ip| ip.is_ipv4() == told.is_ipv4());
+        let here = own.contains(&told) || told.is_loopback();
+        Some(if here { told } else { of_family.unwrap_or(loopback) })
+    };
+    let ips = announced.iter().filter_map(|&told| Some((told, inside(told)?)));
+    let pairs = ips.flat_map(|(told, inside)| {
+        ports.iter().map(move |&port| (SocketAddr::new(told, port), SocketAddr::new(inside, port)))
+    });
+    Ok(MediaMap::new(pairs))
+}
+
+/// Starts the TURN server; gives it and what clients are told.
+fn start_turn(
+    media: &MediaSettings,
+    turn: TurnSettings,
+    tls: Option<(u16, Arc<ServerConfig>)>,
+    map: MediaMap,
+    announced: &[IpAddr],
+) -> Result<(TurnServer, IceServer), StartError> {
+    let secret = turn.secret.unwrap_or_else(|| {
+        let bytes = bridge::secret();
+        Secret::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+    });
+    let running = TurnServer::start(crate::turn::Start {
+        bind: media.bind_v4.map(IpAddr::V4).into_iter().chain(media.bind_v6.map(IpAddr::V6)).collect(),
+        udp_port: turn.udp_port,
+        tcp_port: turn.tcp_port,
+        tls,
+        media: map,
+        secret: secret.clone(),
+        limits: turn.limits,
+    })?;
+    let hosts: Vec<String> = match turn.domain {
+        Some(domain) => vec![domain],
+        None => announced.iter().map(|ip| SocketAddr::new(*ip, 0).to_string()).collect(),
+    };
+    let hosts = hosts.iter().map(|host| host.strip_suffix(":0").unwrap_or(host));
+    let urls = hosts.flat_map(|host| {
+        running.ports.iter().map(move |(transport, port)| match transport {
+            Transport::Udp => format!("turn:{host}:{port}?transport=udp"),
+            Transport::Tcp => format!("turn:{host}:{port}?transport=tcp"),
+            Transport::Tls => format!("turns:{host}:{port}?transport=tcp"),
+        })
+    });
+    let urls: Result<_, _> = urls.map(|url| url.parse()).collect();
+    let urls = urls.map_err(|error: UriError| StartError::TurnEntry(error.to_string()))?;
+    let (secret, ttl) = (Some(secret), Some(turn.credential_ttl));
+    Ok((running, IceServer { urls, secret, ttl, ..IceServer::default() }))
 }
 
 fn wall_clock() -> WallClock {

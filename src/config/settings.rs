@@ -9,7 +9,7 @@ use std::time::Duration;
 use signaling::access::Keys;
 use turn_config::IceServerList;
 
-use super::Config;
+use super::{Config, TurnError, TurnSettings};
 use crate::media::kernel::BufferSizes;
 
 /// The key and secret of `--dev`.
@@ -31,6 +31,8 @@ pub struct Settings {
     pub rooms: RoomSettings,
     /// Bounds.
     pub limits: Limits,
+    /// The embedded TURN server, when there is one.
+    pub turn: Option<TurnSettings>,
     /// ICE servers told to clients.
     pub ice_servers: IceServerList,
     /// Log filter.
@@ -179,6 +181,9 @@ pub enum SettingsError {
         "limits.idle-timeout: must be at least 11s, or clients that are well are cut off; the default is 15s"
     )]
     IdleTimeout,
+    /// The embedded TURN server.
+    #[error(transparent)]
+    Turn(#[from] TurnError),
     /// Not a log filter.
     #[error(
         "log.level: {reason}; write error, warn, info, debug or trace, or a list such as \"info,sluice=debug\""
@@ -204,6 +209,7 @@ impl SettingsError {
             SettingsError::Buffer { .. } => "media.send-buffer",
             SettingsError::SessionQueue => "limits.session-queue",
             SettingsError::IdleTimeout => "limits.idle-timeout",
+            SettingsError::Turn(error) => return error.key().into(),
             SettingsError::LogLevel { .. } => "log.level",
         };
         Cow::Borrowed(key)
@@ -260,7 +266,9 @@ impl Settings {
             return Err(SettingsError::IdleTimeout);
         }
         let limit = |count: usize| (count > 0).then_some(count);
+        let turn = TurnSettings::checked(config.turn, tls.as_ref())?;
         Ok(Settings {
+            turn,
             http: HttpSettings { listen: config.http.listen, tls },
             media: checked_media(config.media)?,
             keys,
