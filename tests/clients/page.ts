@@ -25,6 +25,8 @@ interface JoinOptions {
   v0?: boolean;
   adaptiveStream?: boolean;
   dynacast?: boolean;
+  /** Media by way of a TURN server, and no other. */
+  relay?: boolean;
 }
 
 interface PublishOptions extends CameraOptions {
@@ -88,7 +90,7 @@ async function join(url: string, token: string, options: JoinOptions = {}) {
     });
   });
   const before = performance.now();
-  await here.connect(url, token);
+  await here.connect(url, token, options.relay ? { rtcConfig: { iceTransportPolicy: 'relay' } } : {});
   return {
     sid: here.localParticipant.sid,
     identity: here.localParticipant.identity,

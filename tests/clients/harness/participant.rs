@@ -190,6 +190,12 @@ impl Participant<'_> {
         self.join_with(server, room, &json!({ "dynacast": true }));
     }
 
+    /// Joins; media goes by way of a TURN server and no other.
+    #[track_caller]
+    pub(crate) fn join_relayed(&self, server: &Server, room: &str, mode: Mode) {
+        self.join_with(server, room, &json!({ "v0": mode == Mode::V0, "relay": true }));
+    }
+
     /// Joins by way of `wire`; media takes its own way.
     #[track_caller]
     pub(crate) fn join_over(&self, wire: &Wire, server: &Server, room: &str, mode: Mode) {
