@@ -81,20 +81,17 @@ impl CoturnConfig {
         line("# Written by `sluice turn coturn-config`; contains a secret: keep it from others (chmod 600).");
         line("");
         line(&format!("listening-port={}", self.port));
-        match self.tls_port {
-            Some(port) => {
-                line(&format!("tls-listening-port={port}"));
-                line("# Certificate and key of the name in the turns: URI.");
-                line("cert=/etc/coturn/cert.pem");
-                line("pkey=/etc/coturn/key.pem");
-                line("no-tlsv1");
-                line("no-tlsv1_1");
-                line("no-dtls");
-            }
-            None => {
-                line("no-tls");
-                line("no-dtls");
-            }
+        if let Some(port) = self.tls_port {
+            line(&format!("tls-listening-port={port}"));
+            line("# Certificate and key of the name in the turns: URI.");
+            line("cert=/etc/coturn/cert.pem");
+            line("pkey=/etc/coturn/key.pem");
+            line("no-tlsv1");
+            line("no-tlsv1_1");
+            line("no-dtls");
+        } else {
+            line("no-tls");
+            line("no-dtls");
         }
         line("");
         line("# Credentials that expire, made by Sluice for each participant.");

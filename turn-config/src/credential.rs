@@ -4,7 +4,7 @@
 //! The user name is `expiry:identity`, the expiry in seconds since the Unix epoch; the password is
 //! base64(HMAC-SHA1(secret, user name)). Whoever knows the secret can make and check both.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -56,7 +56,11 @@ impl Secret {
         if plain && identity.len() <= MAX_IDENTITY {
             return identity.to_owned();
         }
-        self.tag(identity).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+        let mut hash = String::new();
+        for byte in self.tag(identity).as_ref() {
+            let _ = write!(hash, "{byte:02x}"); // a String takes everything
+        }
+        hash
     }
 
     fn tag(&self, text: &str) -> hmac::Tag {

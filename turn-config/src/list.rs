@@ -7,9 +7,9 @@ use crate::credential::Secret;
 use crate::uri::IceUri;
 
 /// Longest and default life of a credential made from a secret: a long call, and ICE restarts in it.
-const DEFAULT_TTL: Duration = Duration::from_secs(4 * 3600);
+const DEFAULT_TTL: Duration = Duration::from_hours(4);
 /// Shorter ones would end while a client still gathers.
-const MIN_TTL: Duration = Duration::from_secs(60);
+const MIN_TTL: Duration = Duration::from_mins(1);
 
 /// One entry as written in the configuration file.
 #[derive(Clone, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
