@@ -44,6 +44,7 @@ pub fn room_settings(settings: &Settings) -> Arc<livekit::Settings> {
         },
         simulate: settings.dev,
         remote_unmute: rooms.remote_unmute,
+        webhooks: settings.webhooks.is_some(),
     })
 }
 
@@ -116,6 +117,9 @@ pub fn secret() -> [u8; 32] {
 pub struct Core(Sfu);
 
 impl MediaCore for Core {
+    fn expect_datagram(&self, path: sfu::command::Path) {
+        self.0.expect_datagram(path);
+    }
     fn handle_datagram(&mut self, now: Instant, path: sfu::command::Path, bytes: &mut [u8]) {
         self.0.handle_datagram(now, path, bytes);
     }

@@ -16,9 +16,11 @@ mod tests;
 pub use layers::{ConfigError, Origin, load, load_dev};
 pub use sections::{
     Config, HttpSection, LimitsSection, LogSection, MediaSection, RoomsSection, TurnSection, TurnTransport,
+    WebhooksSection, WhipSection,
 };
 pub use settings::{
     DEV_KEY, HttpSettings, Limits, MediaSettings, RoomSettings, Settings, SettingsError, TlsFiles,
+    WhipSettings,
 };
 pub use turn::{TurnError, TurnLimits, TurnSettings};
 

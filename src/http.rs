@@ -9,4 +9,6 @@ pub mod page;
 pub mod router;
 pub mod serve;
 mod twirp;
+mod webhooks;
 pub mod websocket;
+mod whip;

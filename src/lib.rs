@@ -22,6 +22,8 @@ pub mod metrics;
 pub mod rooms;
 pub mod server;
 pub mod turn;
+pub mod webhooks;
+pub mod whip;
 
 pub use config::Settings;
 pub use server::{RunningServer, Server, StartError};

@@ -12,8 +12,10 @@ use prometheus::{
     Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
+use signaling::whip::Protocol;
 
 use crate::media::stats::MediaStats;
+use crate::webhooks::WebhookMetrics;
 
 /// A worker's latest copy of its counts.
 pub type SharedStats = Arc<Mutex<MediaStats>>;
@@ -43,8 +45,12 @@ pub struct Metrics {
     pub resumed: IntCounter,
     /// Clients that had to join anew.
     pub resumes_refused: IntCounter,
+    /// Webhooks.
+    pub webhooks: WebhookMetrics,
     refused: IntCounterVec,
     api: IntCounterVec,
+    whip_sessions: IntGaugeVec,
+    whip_requests: IntCounterVec,
 }
 
 impl Metrics {
@@ -84,6 +90,20 @@ impl Metrics {
             Opts::new("sluice_api_requests_total", "Calls of the server API, by method and Twirp code"),
             &["method", "code"],
         )?;
+        let whip_sessions = IntGaugeVec::new(
+            Opts::new("sluice_whip_sessions", "Sessions over HTTP at present, by protocol"),
+            &["protocol"],
+        )?;
+        let whip_requests = IntCounterVec::new(
+            Opts::new(
+                "sluice_whip_requests_total",
+                "Requests of WHIP and WHEP, by protocol, method and status",
+            ),
+            &["protocol", "method", "status"],
+        )?;
+        for protocol in Protocol::ALL {
+            whip_sessions.with_label_values(&[protocol.name()]).set(0);
+        }
         let build = IntGaugeVec::new(
             Opts::new("sluice_build_info", "Always 1; the labels tell the build"),
             &["version"],
@@ -99,10 +119,14 @@ impl Metrics {
         registry.register(Box::new(refused.clone()))?;
         registry.register(Box::new(resumes.clone()))?;
         registry.register(Box::new(api.clone()))?;
+        registry.register(Box::new(whip_sessions.clone()))?;
+        registry.register(Box::new(whip_requests.clone()))?;
         registry.register(Box::new(build))?;
         registry.register(Box::new(media::Collector::new(workers)?))?;
+        let webhooks = WebhookMetrics::register(&registry)?;
         Ok(Metrics {
             registry,
+            webhooks,
             rooms,
             participants,
             join_duration,
@@ -114,6 +138,8 @@ impl Metrics {
             resumes_refused: resumes.with_label_values(&["refused"]),
             refused,
             api,
+            whip_sessions,
+            whip_requests,
         })
     }
 
@@ -133,6 +159,21 @@ impl Metrics {
     /// Counts a call of the server API. Method and code are of closed lists: `none` stands for no method, `ok` for success.
     pub fn api_called(&self, method: &'static str, code: &'static str) {
         self.api.with_label_values(&[method, code]).inc();
+    }
+
+    /// A session over HTTP began.
+    pub fn whip_session_began(&self, protocol: Protocol) {
+        self.whip_sessions.with_label_values(&[protocol.name()]).inc();
+    }
+
+    /// It ended.
+    pub fn whip_session_ended(&self, protocol: Protocol) {
+        self.whip_sessions.with_label_values(&[protocol.name()]).dec();
+    }
+
+    /// Counts a request over HTTP. Methods are of a closed list, with `other` for the rest; statuses are ours.
+    pub fn whip_requested(&self, protocol: Protocol, method: &'static str, status: u16) {
+        self.whip_requests.with_label_values(&[protocol.name(), method, status.to_string().as_str()]).inc();
     }
 
     /// All metrics in the text format of Prometheus.
@@ -166,6 +207,10 @@ mod tests {
         metrics.resumed.inc();
         metrics.join_refused(401);
         metrics.api_called("CreateRoom", "ok");
+        metrics.whip_session_began(Protocol::Whip);
+        metrics.whip_session_began(Protocol::Whep);
+        metrics.whip_session_ended(Protocol::Whep);
+        metrics.whip_requested(Protocol::Whip, "POST", 201);
         let text = text(&metrics);
         for line in [
             "sluice_rooms 1",
@@ -177,6 +222,9 @@ mod tests {
             "sluice_slow_clients_total 1",
             "sluice_joins_refused_total{status=\"401\"} 1",
             "sluice_api_requests_total{code=\"ok\",method=\"CreateRoom\"} 1",
+            "sluice_whip_sessions{protocol=\"whip\"} 1",
+            "sluice_whip_sessions{protocol=\"whep\"} 0",
+            "sluice_whip_requests_total{method=\"POST\",protocol=\"whip\",status=\"201\"} 1",
             "sluice_resumes_total{outcome=\"resumed\"} 1",
             "sluice_resumes_total{outcome=\"refused\"} 0",
             concat!("sluice_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
@@ -191,6 +239,8 @@ mod tests {
         metrics.join_refused(503);
         metrics.api_called("ListRooms", "ok");
         metrics.add_turn(crate::turn::SharedStats::default()).unwrap();
+        metrics.whip_requested(Protocol::Whep, "other", 405);
+        metrics.webhooks.attempt_failed(crate::webhooks::FailureKind::Timeout);
         let (text, page) = (text(&metrics), include_str!("../docs/metrics.md"));
         let names = || text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
         for name in names() {

@@ -31,6 +31,7 @@ use crate::bridge;
 use crate::config::Settings;
 use crate::media::worker::WorkerClient;
 use crate::metrics::Metrics;
+use crate::webhooks::Webhooks;
 
 /// Messages of all sessions that wait for a room.
 const MAILBOX: usize = 256;
@@ -56,6 +57,7 @@ struct Shared {
     max_participants: Option<usize>,
     session_queue: NonZeroUsize,
     metrics: Metrics,
+    webhooks: Option<Webhooks>,
     participants: AtomicUsize,
     next_id: AtomicU64,
     /// Becomes true when the server stops.
@@ -180,7 +182,12 @@ const NO_SUCH_ROOM: &str = "requested room does not exist";
 
 impl Rooms {
     /// No rooms yet; they will be on these workers, of which there is at least one.
-    pub fn new(settings: &Settings, workers: Vec<WorkerClient>, metrics: Metrics) -> Rooms {
+    pub fn new(
+        settings: &Settings,
+        workers: Vec<WorkerClient>,
+        metrics: Metrics,
+        webhooks: Option<Webhooks>,
+    ) -> Rooms {
         let (alive, all_gone) = mpsc::channel(1);
         Rooms {
             shared: Arc::new(Shared {
@@ -192,6 +199,7 @@ impl Rooms {
                 max_participants: settings.limits.participants,
                 session_queue: settings.limits.session_queue,
                 metrics,
+                webhooks,
                 participants: AtomicUsize::new(0),
                 next_id: AtomicU64::new(1),
                 closing: watch::channel(false).0,

@@ -22,6 +22,8 @@ use crate::media::worker::{MediaCore, Worker};
 use crate::metrics::Metrics;
 use crate::rooms::Rooms;
 use crate::turn::{BindError, MediaMap, TurnServer};
+use crate::webhooks::{RunningWebhooks, WebhookStartError, Webhooks};
+use crate::whip::WhipSessions;
 
 /// Sockets of both families need one port number; with port 0 the system chooses for the first of them only.
 const BIND_ATTEMPTS: usize = 16;
@@ -63,6 +65,9 @@ pub enum StartError {
     /// A thread cannot be started.
     #[error("cannot start a media worker: {0}")]
     Worker(io::Error),
+    /// Webhooks.
+    #[error(transparent)]
+    Webhooks(#[from] WebhookStartError),
     /// Two metrics collide.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -83,6 +88,7 @@ pub struct RunningServer {
     pub metrics: Metrics,
     workers: Vec<Worker>,
     turn: Option<TurnServer>,
+    webhooks: Option<RunningWebhooks>,
     closing: watch::Sender<bool>,
     http: JoinHandle<()>,
     open_sockets: mpsc::Sender<()>,
@@ -151,12 +157,25 @@ impl Server {
             None => None,
         };
         let clients: Vec<_> = workers.iter().map(|worker| worker.client().clone()).collect();
-        let rooms = Rooms::new(&settings, clients.clone(), metrics.clone());
+        let webhooks = settings.webhooks.as_ref();
+        let webhooks = webhooks.map(|settings| Webhooks::start(settings, &metrics.webhooks)).transpose();
+        let (webhooks, running_webhooks) = match webhooks {
+            Ok(webhooks) => webhooks.unzip(),
+            Err(error) => {
+                for worker in workers {
+                    worker.stop().await;
+                }
+                return Err(error.into());
+            }
+        };
+        let rooms = Rooms::new(&settings, clients.clone(), metrics.clone(), webhooks.clone());
         let (closing, closed) = watch::channel(false);
         let (open_sockets, sockets_gone) = mpsc::channel(1);
         let app = App {
             rooms: rooms.clone(),
+            whip: WhipSessions::new(settings.whip, metrics.clone()),
             metrics: metrics.clone(),
+            webhooks,
             workers: clients.into(),
             closing: closed.clone(),
             open_sockets: open_sockets.downgrade(),
@@ -171,6 +190,7 @@ impl Server {
             metrics,
             workers,
             turn,
+            webhooks: running_webhooks,
             closing,
             http,
             open_sockets,
@@ -184,11 +204,24 @@ impl RunningServer {
     /// Refuses joins, tells every client, and ends when all are gone or the time for that is over
     /// (`limits.shutdown-timeout`).
     pub async fn stop(self) {
-        let RunningServer { rooms, workers, turn, closing, http, open_sockets, mut sockets_gone, .. } = self;
+        let RunningServer {
+            rooms,
+            workers,
+            turn,
+            webhooks,
+            closing,
+            http,
+            open_sockets,
+            mut sockets_gone,
+            ..
+        } = self;
         let orderly = async {
             // Readiness first, so that a balancer sends nobody more; then the rooms.
             closing.send_replace(true);
             rooms.shut_down().await;
+            if let Some(webhooks) = webhooks {
+                webhooks.stop().await;
+            }
             drop(open_sockets);
             while sockets_gone.recv().await.is_some() {}
             if let Some(turn) = turn {

@@ -21,6 +21,10 @@ mod codecs;
 mod data;
 #[path = "clients/dynacast.rs"]
 mod dynacast;
+#[path = "clients/encryption.rs"]
+mod encryption;
+#[path = "clients/examination.rs"]
+mod examination;
 #[path = "clients/layers.rs"]
 mod layers;
 #[path = "clients/meeting.rs"]
@@ -37,3 +41,7 @@ mod resuming;
 mod rows;
 #[path = "clients/sdk.rs"]
 mod sdk;
+#[path = "clients/webhooks.rs"]
+mod webhooks;
+#[path = "clients/whip.rs"]
+mod whip;

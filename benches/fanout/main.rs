@@ -10,6 +10,7 @@
 mod allocations;
 mod connection;
 mod crowd;
+mod floor;
 mod publisher;
 mod server;
 mod subscriber;
@@ -82,7 +83,9 @@ struct Figures {
     packets_per_second: f64,
     /// CPU time, as the scheduler counted it…
     cpu_us_per_packet: f64,
-    /// …and how it is split, as sampled.
+    /// …what the same packets cost at least on this machine, …
+    floor_us_per_packet: f64,
+    /// …and how the CPU time is split, as sampled.
     user_us_per_packet: f64,
     kernel_us_per_packet: f64,
     send_calls_per_packet: f64,
@@ -124,6 +127,7 @@ fn measure(subscribers: u16, args: &Args) -> Result<Figures> {
     }
     let lost = crowd.lost().saturating_sub(lost);
     crowd.server.stop();
+    let floor = floor::measure(subscribers, Duration::from_secs(args.seconds))?;
 
     let packets = total as f64;
     let seconds = time.as_secs_f64();
@@ -141,6 +145,7 @@ fn measure(subscribers: u16, args: &Args) -> Result<Figures> {
         packets: total,
         packets_per_second: packets / seconds,
         cpu_us_per_packet: cpu_us,
+        floor_us_per_packet: floor,
         user_us_per_packet: cpu_us * user_share,
         kernel_us_per_packet: cpu_us * (1.0 - user_share),
         send_calls_per_packet: (stats_now.send_calls - stats.send_calls) as f64 / counted,
@@ -171,20 +176,21 @@ fn quantile<const N: usize>(before: &Histogram<N>, now: &Histogram<N>, share: f6
 
 fn run(args: &Args) -> Result<()> {
     println!(
-        "subscribers  packets/s  CPU us  user us  kernel us  send calls  messages  allocations  padding  drops    loss  \
+        "subscribers  packets/s  CPU us  floor  user us  kernel us  send calls  messages  allocations  padding  drops    loss  \
          delay p50, p99 ms"
     );
     println!(
-        "                        per forwarded packet ........ ............................................."
+        "                        per forwarded packet ............... ............................................."
     );
     let mut all = Vec::new();
     for &subscribers in &args.subscribers {
         let f = measure(subscribers, args)?;
         println!(
-            "{:11}  {:9.0}  {:6.2}  {:7.2}  {:9.2}  {:10.4}  {:8.3}  {:11.4}  {:7.4}  {:5}  {:5.2} %  <= {:.1}, {:.1}",
+            "{:11}  {:9.0}  {:6.2}  {:5.2}  {:7.2}  {:9.2}  {:10.4}  {:8.3}  {:11.4}  {:7.4}  {:5}  {:5.2} %  <= {:.1}, {:.1}",
             f.subscribers,
             f.packets_per_second,
             f.cpu_us_per_packet,
+            f.floor_us_per_packet,
             f.user_us_per_packet,
             f.kernel_us_per_packet,
             f.send_calls_per_packet,

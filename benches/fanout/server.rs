@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -32,6 +32,17 @@ pub(crate) struct Cpu {
     /// Sampled, in steps of 10 ms: what part of the total is whose.
     pub(crate) user: Duration,
     pub(crate) kernel: Duration,
+}
+
+/// CPU time of this thread since its start, to the nanosecond.
+pub(crate) fn thread_cpu() -> Result<Duration> {
+    time_run(Path::new("/proc/thread-self/schedstat"))
+}
+
+fn time_run(schedstat: &Path) -> Result<Duration> {
+    // The kernel's scheduler statistics: nanoseconds run are the first field.
+    let run = fs::read_to_string(schedstat)?;
+    Ok(Duration::from_nanos(run.split_whitespace().next().ok_or("an empty schedstat")?.parse()?))
 }
 
 pub(crate) struct Server {
@@ -106,16 +117,14 @@ impl Server {
 
     /// What its thread has used.
     pub(crate) fn cpu(&self) -> Result<Cpu> {
-        // The kernel's scheduler statistics: nanoseconds run are the first field.
-        let run = fs::read_to_string(self.stat_file.with_file_name("schedstat"))?;
-        let total = run.split_whitespace().next().ok_or("an empty schedstat")?.parse()?;
+        let total = time_run(&self.stat_file.with_file_name("schedstat"))?;
         let stat = fs::read_to_string(&self.stat_file)?;
         // proc_pid_stat(5): the name in parentheses may hold anything; utime and stime are fields 14 and 15.
         let (_, fields) = stat.rsplit_once(')').ok_or("no thread name")?;
         let mut fields = fields.split_whitespace().skip(11);
         let mut next =
             || -> Result<Duration> { Ok(TICK * fields.next().ok_or("too few fields")?.parse::<u32>()?) };
-        Ok(Cpu { total: Duration::from_nanos(total), user: next()?, kernel: next()? })
+        Ok(Cpu { total, user: next()?, kernel: next()? })
     }
 
     /// What it has counted, at most a second ago.

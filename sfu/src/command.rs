@@ -217,6 +217,32 @@ pub enum Command {
         /// What is wanted at first.
         demand: Demand,
     },
+    /// Send the client one more stream, which is no track's but is fed one track after another ([`Command::Feed`]), without
+    /// a negotiation for each. It has its section from the client's next offer on (answerers only).
+    OpenFeed {
+        /// The subscriber's connection.
+        peer: PeerId,
+        /// The feed's name, new and no track's.
+        feed: TrackId,
+        /// Its kind.
+        kind: MediaKind,
+        /// First half of `a=msid`.
+        stream_id: String,
+        /// Second half of `a=msid`.
+        label: String,
+    },
+    /// Put a track into a feed, in the place of the one that is in it. When the track ends the feed is empty. Events name
+    /// the track, not the feed.
+    Feed {
+        /// The subscriber's connection.
+        peer: PeerId,
+        /// The feed.
+        feed: TrackId,
+        /// The track, of the feed's kind; `None`: nothing.
+        track: Option<TrackId>,
+        /// What is wanted of it.
+        demand: Demand,
+    },
     /// Forward it no longer. Idempotent.
     Unsubscribe {
         /// The subscriber's connection.

@@ -1,6 +1,7 @@
 //! The dispatch between datagrams, commands, time and the peers, tracks and rooms they concern.
 
 mod commands;
+mod feed;
 mod media;
 mod negotiation;
 pub(crate) mod speakers;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use smallvec::SmallVec;
 
 use self::speakers::Speakers;
+use crate::ahead;
 use crate::command::{Command, Event, MediaKind, Path, PeerEnd, SpeakerLevel, SpeakerLevels};
 #[cfg(feature = "null-cipher")]
 use crate::congestion::controller::Snapshot;
@@ -139,6 +141,15 @@ impl Sfu {
         })
     }
 
+    /// Says that a datagram which came over `path` is taken soon, with others: what it needs is looked at now.
+    pub fn expect_datagram(&self, path: Path) {
+        let peer = self.by_path.get(&path).and_then(|index| self.peers[*index].as_ref());
+        if let Some(peer) = peer.filter(|peer| peer.downlink.sent_media) {
+            peer.connection.ahead_of_rtcp();
+            peer.downlink.controller.ahead_of_report();
+        }
+    }
+
     /// Takes one datagram, untrusted; it is decrypted in place.
     pub fn handle_datagram(&mut self, now: Instant, path: Path, bytes: &mut [u8]) {
         match classify(bytes) {
@@ -211,6 +222,10 @@ impl Sfu {
             Command::Subscribe { peer, track, stream_id, label, demand } => {
                 self.subscribe(now, peer, track, stream_id, label, demand);
             }
+            Command::OpenFeed { peer, feed, kind, stream_id, label } => {
+                self.open_feed(now, peer, feed, kind, (stream_id, label));
+            }
+            Command::Feed { peer, feed, track, demand } => self.feed(now, peer, feed, track, demand),
             Command::Unsubscribe { peer, track } => self.unsubscribe(now, peer, track),
             Command::Adjust { peer, track, demand } => self.adjust(now, peer, track, demand),
             Command::Limit { peer, policy } => self.limit(now, peer, policy),
@@ -242,9 +257,15 @@ impl Sfu {
         // A pacer that could not keep up has its peer's choices made anew, and more may leave after that.
         for _ in 0..2 {
             let mut dirty = std::mem::take(&mut self.dirty);
-            for index in dirty.drain(..) {
-                self.flush_peer(now, index);
+            for group in dirty.chunks(ahead::GROUP) {
+                for peer in group.iter().filter_map(|index| self.peers[*index].as_ref()) {
+                    peer.downlink.ahead_of_flush(&peer.connection);
+                }
+                for index in group {
+                    self.flush_peer(now, *index);
+                }
             }
+            dirty.clear();
             dirty.append(&mut self.dirty);
             self.dirty = dirty;
         }

@@ -5,6 +5,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::ahead::look;
+
 /// What a history keeps.
 pub(crate) trait Remembered {
     /// Never wraps.
@@ -71,6 +73,11 @@ impl<T: Remembered> History<T> {
             }
         };
         self.places[place] = Some(packet);
+    }
+
+    /// Reads ahead the place of a number that is about to be inserted or looked for.
+    pub(crate) fn ahead(&self, number: u64) {
+        look(&self.places[self.place(number)].is_some());
     }
 
     pub(crate) fn get(&self, number: u64) -> Option<&T> {

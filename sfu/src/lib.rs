@@ -1,6 +1,7 @@
 //! The media core of Sluice, sans-IO: bytes and time in; bytes, events and a deadline out.
 #![forbid(unsafe_code)]
 
+mod ahead;
 pub mod command;
 pub mod congestion;
 mod core;

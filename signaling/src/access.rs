@@ -28,6 +28,11 @@ impl Keys {
         self.0.get(key).map(String::as_str)
     }
 
+    /// All keys, in no order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     /// Whether there are none, so that nobody can join.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

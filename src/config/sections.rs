@@ -20,10 +20,14 @@ pub struct Config {
     pub keys: KeysSection,
     /// `[rooms]`
     pub rooms: RoomsSection,
+    /// `[whip]`
+    pub whip: WhipSection,
     /// `[limits]`
     pub limits: LimitsSection,
     /// `[turn]`
     pub turn: TurnSection,
+    /// `[webhooks]`
+    pub webhooks: WebhooksSection,
     /// `[log]`
     pub log: LogSection,
     /// `[[ice-servers]]`
@@ -92,6 +96,20 @@ pub struct RoomsSection {
     pub max_participants: u32,
     /// By the server API.
     pub remote_unmute: bool,
+}
+
+/// `[whip]`: WHIP and WHEP.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct WhipSection {
+    /// Whether there are these paths.
+    pub enabled: bool,
+    /// Bytes.
+    pub max_body: usize,
+    /// Both kinds together.
+    pub sessions_per_room: usize,
+    /// The same.
+    pub sessions_per_address: usize,
 }
 
 /// `[limits]`
@@ -166,6 +184,42 @@ pub enum TurnTransport {
     Tcp,
     /// `turns:…?transport=tcp`
     Tls,
+}
+
+/// `[webhooks]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct WebhooksSection {
+    /// Receivers; empty for none.
+    pub urls: Vec<String>,
+    /// Signs; empty for the only one.
+    pub api_key: String,
+    /// The queue's file.
+    pub path: PathBuf,
+    /// Bytes.
+    pub max_disk: u64,
+    /// After which an event is given up.
+    #[serde(with = "humantime_serde")]
+    pub max_age: Duration,
+    /// After which an event is given up; 0 for any number.
+    pub max_attempts: u32,
+    /// Pause after the first failure.
+    #[serde(with = "humantime_serde")]
+    pub first_retry: Duration,
+    /// The longest pause.
+    #[serde(with = "humantime_serde")]
+    pub longest_retry: Duration,
+    /// Of one attempt.
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+    /// To each receiver.
+    pub connections: usize,
+    /// Networks, addresses and host names.
+    pub allow: Vec<String>,
+    /// Receivers may be without encryption.
+    pub allow_http: bool,
+    /// PEM certificates.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// `[log]`

@@ -11,6 +11,7 @@ use turn_config::IceServerList;
 
 use super::{Config, TurnError, TurnSettings};
 use crate::media::kernel::BufferSizes;
+use crate::webhooks::{WebhookSettings, WebhookSettingsError};
 
 /// The key and secret of `--dev`.
 pub const DEV_KEY: (&str, &str) = ("devkey", "secret");
@@ -29,12 +30,16 @@ pub struct Settings {
     pub keys: Keys,
     /// Rooms.
     pub rooms: RoomSettings,
+    /// WHIP and WHEP.
+    pub whip: WhipSettings,
     /// Bounds.
     pub limits: Limits,
     /// The embedded TURN server, when there is one.
     pub turn: Option<TurnSettings>,
     /// ICE servers told to clients.
     pub ice_servers: IceServerList,
+    /// Webhooks, if there are receivers.
+    pub webhooks: Option<WebhookSettings>,
     /// Log filter.
     pub log_level: String,
     /// Development: the page gets a token by asking.
@@ -91,6 +96,19 @@ pub struct RoomSettings {
     pub max_participants: Option<u32>,
     /// The server API may unmute tracks.
     pub remote_unmute: bool,
+}
+
+/// WHIP and WHEP.
+#[derive(Clone, Copy, Debug)]
+pub struct WhipSettings {
+    /// Whether there are these paths.
+    pub enabled: bool,
+    /// Bytes of an offer.
+    pub max_body: usize,
+    /// Sessions of one room at the same time.
+    pub sessions_per_room: usize,
+    /// Sessions of one client address at the same time.
+    pub sessions_per_address: usize,
 }
 
 /// Bounds of the server.
@@ -173,6 +191,18 @@ pub enum SettingsError {
         /// The least.
         least: usize,
     },
+    /// Offers that cannot be sent, or that the media core does not read.
+    #[error("whip.max-body: {got} bytes; 4096 to 262144 are right, the default is 65536")]
+    WhipBody {
+        /// As written.
+        got: usize,
+    },
+    /// A limit that lets nobody in.
+    #[error("whip.{key}: 0 lets nobody in; write whip.enabled = false for that")]
+    WhipSessions {
+        /// `sessions-per-room` or `sessions-per-address`.
+        key: &'static str,
+    },
     /// A queue for nothing.
     #[error("limits.session-queue: must be at least 1; the default is 1024")]
     SessionQueue,
@@ -184,6 +214,9 @@ pub enum SettingsError {
     /// The embedded TURN server.
     #[error(transparent)]
     Turn(#[from] TurnError),
+    /// Something in `[webhooks]`.
+    #[error(transparent)]
+    Webhooks(#[from] WebhookSettingsError),
     /// Not a log filter.
     #[error(
         "log.level: {reason}; write error, warn, info, debug or trace, or a list such as \"info,sluice=debug\""
@@ -207,9 +240,13 @@ impl SettingsError {
             SettingsError::NodeIp { .. } => "media.node-ips",
             SettingsError::Buffer { key: "receive-buffer", .. } => "media.receive-buffer",
             SettingsError::Buffer { .. } => "media.send-buffer",
+            SettingsError::WhipBody { .. } => "whip.max-body",
+            SettingsError::WhipSessions { key: "sessions-per-room" } => "whip.sessions-per-room",
+            SettingsError::WhipSessions { .. } => "whip.sessions-per-address",
             SettingsError::SessionQueue => "limits.session-queue",
             SettingsError::IdleTimeout => "limits.idle-timeout",
             SettingsError::Turn(error) => return error.key().into(),
+            SettingsError::Webhooks(error) => return error.key().into(),
             SettingsError::LogLevel { .. } => "log.level",
         };
         Cow::Borrowed(key)
@@ -230,6 +267,15 @@ impl Settings {
         settings.media.first_port = 0;
         settings.media.workers = NonZeroUsize::MIN;
         settings
+    }
+
+    /// As [`Settings::test`], with webhooks to `url`, queued in `path`.
+    pub fn test_with_webhooks(url: &str, path: &std::path::Path) -> Settings {
+        let variables =
+            [("SLUICE_WEBHOOKS__URLS", url.into()), ("SLUICE_WEBHOOKS__PATH", path.as_os_str().to_owned())];
+        let variables = variables.into_iter().map(|(name, value)| (name.into(), value));
+        let settings = super::load_dev(variables).expect("the test names a URL");
+        Settings { webhooks: settings.webhooks, ..Settings::test() }
     }
 
     /// Binds HTTP and media to `ip`. Loopback brings the other family's loopback with it for media.
@@ -267,6 +313,7 @@ impl Settings {
         }
         let limit = |count: usize| (count > 0).then_some(count);
         let turn = TurnSettings::checked(config.turn, tls.as_ref())?;
+        let webhooks = WebhookSettings::checked(config.webhooks, &keys, dev)?;
         Ok(Settings {
             turn,
             http: HttpSettings { listen: config.http.listen, tls },
@@ -281,6 +328,7 @@ impl Settings {
                     .then_some(config.rooms.max_participants),
                 remote_unmute: config.rooms.remote_unmute,
             },
+            whip: checked_whip(&config.whip)?,
             limits: Limits {
                 rooms: limit(limits.rooms),
                 participants: limit(limits.participants),
@@ -289,6 +337,7 @@ impl Settings {
                 shutdown_timeout: limits.shutdown_timeout,
             },
             ice_servers: config.ice_servers,
+            webhooks,
             log_level: config.log.level,
             dev,
         })
@@ -311,6 +360,26 @@ fn checked_keys(keys: impl IntoIterator<Item = (String, String)>) -> Result<Keys
         }
     }
     Ok(keys.into_iter().collect())
+}
+
+fn checked_whip(whip: &super::WhipSection) -> Result<WhipSettings, SettingsError> {
+    // Below no browser's offer fits; above, the media core reads none.
+    if !(4096..=sfu::sdp::MAX_DESCRIPTION).contains(&whip.max_body) {
+        return Err(SettingsError::WhipBody { got: whip.max_body });
+    }
+    for (key, sessions) in
+        [("sessions-per-room", whip.sessions_per_room), ("sessions-per-address", whip.sessions_per_address)]
+    {
+        if sessions == 0 {
+            return Err(SettingsError::WhipSessions { key });
+        }
+    }
+    Ok(WhipSettings {
+        enabled: whip.enabled,
+        max_body: whip.max_body,
+        sessions_per_room: whip.sessions_per_room,
+        sessions_per_address: whip.sessions_per_address,
+    })
 }
 
 fn checked_media(media: super::MediaSection) -> Result<MediaSettings, SettingsError> {

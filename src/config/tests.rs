@@ -112,6 +112,41 @@ fn values_that_do_not_fit_together_are_refused_with_their_line() {
 }
 
 #[test]
+fn webhooks_are_off_by_default_and_wrong_ones_are_refused_with_their_line() {
+    assert!(settings("").webhooks.is_none());
+    let good = settings(
+        "[webhooks]\nurls = [\"https://a.example/hooks\"]\nallow = [\"10.1.0.0/16\", \"::1\", \"Hooks.Internal\"]\nmax-attempts = 3",
+    );
+    let webhooks = good.webhooks.expect("a receiver");
+    assert_eq!((webhooks.key.name.as_str(), webhooks.patience.max_attempts), ("mykey", Some(3)));
+    assert_eq!((webhooks.allowed.networks.len(), webhooks.allowed.hosts[0].as_str()), (2, "hooks.internal"));
+    assert!(!format!("{webhooks:?}").contains("0123456789abcdef"), "no secret is formatted");
+    for (text, parts) in [
+        ("urls = [\"http://a.example/\"]", ["line 2: webhooks.urls", "allow-http"]),
+        ("urls = [\"ftp://a.example/\"]", ["line 2: webhooks.urls", "neither https nor http"]),
+        ("urls = [\"/hooks\"]", ["line 2: webhooks.urls", "no host"]),
+        ("urls = [\"https://ada:x@a.example/\"]", ["line 2: webhooks.urls", "signature"]),
+        ("urls = [\"https://a.example/\"]\napi-key = \"other\"", ["line 3: webhooks.api-key", "no API key"]),
+        ("allow = [\"10.0.0.0/99\"]", ["line 2: webhooks.allow", "host name"]),
+        ("max-disk = 1000", ["line 2: webhooks.max-disk", "1048576"]),
+        ("connections = 0", ["line 2: webhooks.connections", "at least 1"]),
+        ("longest-retry = \"10ms\"", ["line 2: webhooks.longest-retry", "first-retry"]),
+        ("timeout = \"5\"", ["line 2: webhooks.timeout", "\"5s\""]),
+    ] {
+        let error = error(&format!("[webhooks]\n{text}\n{KEYS}"));
+        for part in parts {
+            assert!(error.contains(part), "{part:?} in {error}");
+        }
+    }
+    let two = "[webhooks]\nurls = [\"https://a.example/\"]\n[keys]\nb = \"0123456789abcdef0123456789abcdef\"\na = \"0123456789abcdef0123456789abcdef\"\n";
+    assert!(error(two).contains("webhooks.api-key: there are 2 API keys"), "{}", error(two));
+    let dev =
+        from_environment("SLUICE_WEBHOOKS__URLS", "http://localhost:9/hooks").unwrap().webhooks.unwrap();
+    assert!(dev.allowed.permits("localhost", "127.0.0.1".parse().unwrap()));
+    assert!(!dev.allowed.permits("a.example", "10.0.0.1".parse().unwrap()));
+}
+
+#[test]
 fn text_that_is_not_toml_is_refused_with_its_line() {
     let error = error("[http]\nlisten = \"a\"\nlisten\n");
     assert!(error.starts_with("sluice.toml, line 3: not TOML"), "{error}");

@@ -12,20 +12,23 @@ use axum::extract::{DefaultBodyLimit, FromRequestParts as _, Query, Request, Sta
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use signaling::access::{self, Claims, VideoGrant};
 use signaling::livekit::api::{self, MAX_BODY};
 use signaling::livekit::connect::{self, Endpoint, HttpRequest, Purpose, Refusal};
 use signaling::livekit::frame::MAX_FRAME;
+use signaling::whip::request;
 use tokio::sync::{mpsc, watch};
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
 
-use super::{debug, page, twirp, websocket};
+use super::{debug, page, twirp, webhooks, websocket, whip};
 use crate::bridge;
 use crate::config::DEV_KEY;
 use crate::media::worker::WorkerClient;
 use crate::metrics::Metrics;
 use crate::rooms::Rooms;
+use crate::webhooks::Webhooks;
+use crate::whip::WhipSessions;
 
 /// Browsers may keep the answer to a preflight for a day.
 const PREFLIGHT_AGE: Duration = Duration::from_hours(24);
@@ -37,8 +40,12 @@ const DEV_TOKEN_TTL: Duration = Duration::from_hours(24);
 pub struct App {
     /// Rooms.
     pub rooms: Rooms,
+    /// Sessions of WHIP and WHEP.
+    pub whip: WhipSessions,
     /// Metrics.
     pub metrics: Metrics,
+    /// Webhooks, if there are receivers.
+    pub webhooks: Option<Webhooks>,
     /// Media workers, for health.
     pub workers: Arc<[WorkerClient]>,
     /// Whether the server is stopping.
@@ -58,15 +65,19 @@ pub fn router(app: App) -> Router {
         .allow_origin(AllowOrigin::any())
         .allow_methods(AllowMethods::mirror_request())
         .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers(whip::EXPOSED)
         .max_age(PREFLIGHT_AGE);
     let mut router = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route(debug::REPORT, get(debug::report))
+        .route(webhooks::FAILED, get(webhooks::failed))
+        .route(webhooks::REPLAY, post(webhooks::replay))
         .fallback(other)
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(cors);
+        .layer(cors)
+        .layer(axum::middleware::from_fn(whip::announce));
     if app.dev_secret.is_some() {
         // After the layer: pages of other origins shall not get tokens.
         router = router.route("/dev/token", get(dev_token));
@@ -109,10 +120,13 @@ async fn metrics(State(app): State<App>) -> Response {
         .into_response()
 }
 
-/// Signalling, the server API, the page, or nothing.
+/// Signalling, WHIP and WHEP, the server API, the page, or nothing.
 async fn other(State(app): State<App>, request: Request) -> Response {
     if api::is_call(request.uri().path()) {
         return twirp::serve(&app, request).await;
+    }
+    if request::place(request.uri().path()).is_some() {
+        return whip::serve(&app, request).await;
     }
     let (parts, _) = request.into_parts();
     if let Some((endpoint, purpose)) = connect::route(parts.uri.path()) {

@@ -15,7 +15,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tower::ServiceExt as _;
 
+use super::whip::Remote;
 use crate::config::TlsFiles;
 
 /// Bytes of a request's head. A v1 join carries its offer in the URL, 10 to 25 KB and more before compression. What is
@@ -99,9 +101,9 @@ pub async fn serve(
     let acceptor = tls.map(TlsAcceptor::from);
     let mut connections = JoinSet::new();
     loop {
-        let stream = tokio::select! {
+        let (stream, remote) = tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+                Ok((stream, remote)) => (stream, Remote(remote)),
                 Err(error) => {
                     pause_after(&error).await;
                     continue;
@@ -115,10 +117,10 @@ pub async fn serve(
             // Signal messages are small and must not wait for each other.
             let _ = stream.set_nodelay(true);
             match acceptor {
-                None => connection(stream, router, closing).await,
+                None => connection(stream, remote, router, closing).await,
                 Some(acceptor) => {
                     if let Some(stream) = handshake(&acceptor, stream).await {
-                        connection(stream, router, closing).await;
+                        connection(stream, remote, router, closing).await;
                     }
                 }
             }
@@ -144,9 +146,14 @@ async fn handshake(
 
 async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    remote: Remote,
     router: Router,
     mut closing: watch::Receiver<bool>,
 ) {
+    let router = router.map_request(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(remote);
+        request
+    });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)

@@ -49,6 +49,8 @@ impl Ledger {
             | Command::RestartIce { .. }
             | Command::MuteTrack { .. }
             | Command::Subscribe { .. }
+            | Command::OpenFeed { .. }
+            | Command::Feed { .. }
             | Command::Unsubscribe { .. }
             | Command::Adjust { .. }
             | Command::Limit { .. }

@@ -53,6 +53,8 @@ const STATS_INTERVAL: Duration = Duration::from_secs(1);
 pub trait MediaCore {
     /// A datagram came in. May change `bytes` (decryption is in place).
     fn handle_datagram(&mut self, now: Instant, path: Path, bytes: &mut [u8]);
+    /// A datagram that came this way is given to it soon, after others: it may look at what that needs.
+    fn expect_datagram(&self, _path: Path) {}
     /// Signalling wants something.
     fn handle_command(&mut self, now: Instant, command: Command);
     /// A batch of datagrams or commands is over: what they caused may leave.
@@ -375,8 +377,10 @@ impl<C: MediaCore> Loop<C> {
                 }
                 some = true;
                 let now = Instant::now();
+                let local = self.sockets[socket].local_addr();
+                self.receive.paths(local).for_each(|path| self.core.expect_datagram(path));
                 let (core, told) = (&mut self.core, self.told);
-                self.receive.for_each(now, self.sockets[socket].local_addr(), |arrival, path, bytes| {
+                self.receive.for_each(now, local, |arrival, path, bytes| {
                     // Time never runs back for the core.
                     core.handle_datagram(arrival.max(told), path, bytes);
                 });

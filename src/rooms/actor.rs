@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use livekit_protocol::SignalResponse;
+use livekit_protocol::{SignalResponse, WebhookEvent};
 use sfu::command::Event;
 use signaling::livekit::{JoinError, Output, Room, SessionId, refuse_resume};
 use tokio::sync::{mpsc, watch};
@@ -27,6 +27,8 @@ pub(super) struct Actor {
     questions: Questions,
     calls: Calls,
     closing: watch::Receiver<bool>,
+    /// The number of its latest event for the application's server.
+    told: u64,
     /// Participants as the counts outside have them.
     counted: usize,
     ended: bool,
@@ -61,6 +63,7 @@ impl Actor {
             questions: Questions::default(),
             calls: Calls::default(),
             closing,
+            told: 0,
             counted: 0,
             ended: false,
         }
@@ -159,12 +162,20 @@ impl Actor {
                 Output::Report { question, report } => self.questions.answer(question, report),
                 Output::Answer { question, answer } => self.calls.ready(question, answer),
                 Output::Notice(notice) => bridge::notice(&self.shared.metrics, self.room.name(), notice),
+                Output::Webhook(event) => self.tell(event),
                 Output::Ended => self.end(),
             }
         }
         self.count(self.room.participants());
-        self.calls.give();
+        let written = self.shared.webhooks.as_ref().and_then(|webhooks| webhooks.written(self.told));
+        self.calls.give(written);
         Ok(())
+    }
+
+    fn tell(&mut self, event: Box<WebhookEvent>) {
+        if let Some(webhooks) = &self.shared.webhooks {
+            self.told = webhooks.tell(event);
+        }
     }
 
     fn send(&mut self, session: SessionId, response: SignalResponse) {
@@ -182,6 +193,12 @@ impl Actor {
     fn rejoin_elsewhere(&mut self) {
         for queue in self.sessions.values() {
             let _ = queue.try_send(refuse_resume());
+        }
+        self.room.abandon(bridge::clock());
+        while let Some(output) = self.room.poll_output() {
+            if let Output::Webhook(event) = output {
+                self.tell(event);
+            }
         }
         self.end();
     }

@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use signaling::livekit::api::{Answer, ApiError};
 use tokio::sync::oneshot;
 
+use crate::webhooks::Written;
+
 /// What came of a call.
 pub(super) type Outcome = Result<Answer, ApiError>;
 
@@ -32,13 +34,27 @@ impl Calls {
         self.ready.push((number, outcome));
     }
 
-    /// All that came before the answers is done.
-    pub(super) fn give(&mut self) {
-        for (number, outcome) in self.ready.drain(..) {
-            if let Some(answer) = self.waiting.remove(&number) {
-                // Whoever called may have given up.
+    /// All that came before the answers is done, but for events for the application's server, which may have to be `written`:
+    /// then a task of its own waits for that.
+    pub(super) fn give(&mut self, written: Option<Written>) {
+        let waiting = &mut self.waiting;
+        let answers =
+            self.ready.drain(..).filter_map(|(number, outcome)| Some((waiting.remove(&number)?, outcome)));
+        let answers: Vec<_> = answers.collect();
+        // Whoever called may have given up.
+        let give = |answers: Vec<(oneshot::Sender<Outcome>, Outcome)>| {
+            for (answer, outcome) in answers {
                 let _ = answer.send(outcome);
             }
+        };
+        match written {
+            Some(written) if !answers.is_empty() => {
+                tokio::spawn(async move {
+                    written.wait().await;
+                    give(answers);
+                });
+            }
+            Some(_) | None => give(answers),
         }
     }
 }
@@ -55,11 +71,11 @@ mod tests {
         let (number, _) = (calls.wait(answer), calls.wait(other));
         calls.ready(number, Ok(Answer::Done));
         assert!(answered.try_recv().is_err(), "not yet");
-        calls.give();
+        calls.give(None);
         assert_eq!(answered.try_recv(), Ok(Ok(Answer::Done)));
         assert!(others.try_recv().is_err());
         assert_eq!((calls.waiting.len(), calls.ready.len()), (1, 0));
         calls.ready(99, Ok(Answer::Done));
-        calls.give();
+        calls.give(None);
     }
 }

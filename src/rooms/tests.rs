@@ -18,7 +18,7 @@ fn start(change: impl FnOnce(&mut Settings)) -> (Rooms, Worker) {
     let seed = CoreSeed { announced: Vec::new(), wall, seed: 1 };
     let worker = Worker::start(0, Vec::new(), move |now| media_core(seed, now)).unwrap();
     let metrics = Metrics::new(vec![worker.stats()]).unwrap();
-    (Rooms::new(&settings, vec![worker.client().clone()], metrics), worker)
+    (Rooms::new(&settings, vec![worker.client().clone()], metrics, None), worker)
 }
 
 fn admission(rooms: &Rooms, room: &str, identity: &str) -> Admission {

@@ -21,6 +21,8 @@ use super::*;
 use crate::media::kernel::Outgoing;
 
 mod api;
+mod webhooks;
+mod whip;
 
 /// Takes everything and says nothing; `panics` at the first command, as a bug would.
 #[derive(Default)]

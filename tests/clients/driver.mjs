@@ -33,21 +33,30 @@ const browser = await chromium.launch({ executablePath, headless: true, args: AR
 const home = await serveClientPage();
 const tabs = new Map();
 
-/** Bundles `page.ts` and serves it on this machine's own loopback, which counts as a secure context. */
-async function serveClientPage() {
+/** A script of ours or of the SDK's, and all that it imports, as one. */
+async function bundled(module) {
   const bundle = await build({
-    entryPoints: [fileURLToPath(new URL('page.ts', import.meta.url))],
+    entryPoints: [fileURLToPath(import.meta.resolve(module))],
     bundle: true,
     format: 'iife',
     target: 'chrome120',
     write: false,
     logLevel: 'error',
   });
-  const script = bundle.outputFiles[0].text;
+  return bundle.outputFiles[0].text;
+}
+
+/** Bundles `page.ts` and serves it on this machine's own loopback, which counts as a secure context. */
+async function serveClientPage() {
+  const scripts = {
+    '/page.js': await bundled('./page.ts'),
+    // Encrypts and decrypts frames, in a worker.
+    '/e2ee.js': await bundled('livekit-client/e2ee-worker'),
+  };
   const server = createServer((request, response) => {
-    const isScript = request.url === '/page.js';
-    response.setHeader('content-type', isScript ? 'text/javascript' : 'text/html; charset=utf-8');
-    response.end(isScript ? script : '<!doctype html><title>client</title><body><script src="/page.js"></script>');
+    const script = scripts[request.url];
+    response.setHeader('content-type', script ? 'text/javascript' : 'text/html; charset=utf-8');
+    response.end(script ?? '<!doctype html><title>client</title><body><script src="/page.js"></script>');
   });
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
   server.unref();

@@ -3,7 +3,9 @@
  * pages per participant and calls the functions of `window.client`; what they return goes to the test as JSON.
  */
 import {
+  ConnectionCheck,
   DataPacket_Kind,
+  ExternalE2EEKeyProvider,
   Room,
   RoomEvent,
   Track,
@@ -19,6 +21,7 @@ import {
 import { fingerprint, pattern } from './pattern';
 import { paintedCamera, tone, type CameraOptions } from './sources';
 import { AudioWatch, VideoWatch } from './watch';
+import { overHttp } from './whip';
 
 interface JoinOptions {
   /** Two peer connections over `/rtc` instead of one over `/rtc/v1`. */
@@ -27,6 +30,8 @@ interface JoinOptions {
   dynacast?: boolean;
   /** Media by way of a TURN server, and no other. */
   relay?: boolean;
+  /** Encrypts media and data end to end, with a key made of this. */
+  passphrase?: string;
 }
 
 interface PublishOptions extends CameraOptions {
@@ -62,7 +67,10 @@ function attach(track: RemoteTrack, publication: RemoteTrackPublication) {
 
 /** Joins and gives what the server said of us, and how long that took in milliseconds. */
 async function join(url: string, token: string, options: JoinOptions = {}) {
+  const keyProvider = new ExternalE2EEKeyProvider();
+  const encryption = options.passphrase ? { keyProvider, worker: new Worker('/e2ee.js') } : undefined;
   const here = new Room({
+    encryption,
     singlePeerConnection: !options.v0,
     adaptiveStream: options.adaptiveStream ?? false,
     dynacast: options.dynacast ?? false,
@@ -89,6 +97,10 @@ async function join(url: string, token: string, options: JoinOptions = {}) {
       fingerprint: fingerprint(payload),
     });
   });
+  if (options.passphrase) {
+    await keyProvider.setKey(options.passphrase);
+    await here.setE2EEEnabled(true);
+  }
   const before = performance.now();
   await here.connect(url, token, options.relay ? { rtcConfig: { iceTransportPolicy: 'relay' } } : {});
   return {
@@ -205,6 +217,23 @@ async function send(bytes: number, reliable: boolean, topic: string) {
   return { fingerprint: fingerprint(payload) };
 }
 
+/** livekit-client's own examination of a server: what it found, step by step. */
+async function examine(url: string, token: string) {
+  const check = new ConnectionCheck(url, token);
+  await check.checkWebsocket();
+  await check.checkWebRTC();
+  await check.checkTURN();
+  await check.checkReconnect();
+  await check.checkPublishAudio();
+  await check.checkPublishVideo();
+  const outcome = ['idle', 'running', 'skipped', 'success', 'failed'];
+  return check.getResults().map(({ name, status, logs }) => ({
+    name,
+    outcome: outcome[status],
+    said: logs.map(({ level, message }) => `${level}: ${message}`),
+  }));
+}
+
 async function leave() {
   await joined().disconnect();
   room.now = undefined;
@@ -221,12 +250,14 @@ const client = {
   subscribe,
   sent,
   send,
+  examine,
   leave,
   messages: () => messages,
   sid: () => joined().localParticipant.sid,
   departures: () => departures,
   history: () => history,
   events: () => history.map(({ what }) => what),
+  ...overHttp,
   simulate: (scenario: SimulationScenario) => joined().simulateScenario(scenario),
 };
 

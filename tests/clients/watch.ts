@@ -1,12 +1,15 @@
 /** Watches what a remote track brings: every decoded frame, and the spectrum of the sound. */
-import type { RemoteTrack } from 'livekit-client';
-
 import { watchFrames, type FrameReport } from './frames';
 
 // Chromium's, not yet in the standard typings.
 declare const MediaStreamTrackProcessor: new (init: { track: MediaStreamTrack }) => { readable: ReadableStream };
 
 const now = () => performance.timeOrigin + performance.now();
+
+/** A track of livekit-client's, or one in its form. */
+export interface Watched {
+  mediaStreamTrack: MediaStreamTrack;
+}
 
 function rms(samples: Float32Array): number {
   return Math.sqrt(samples.reduce((sum, sample) => sum + sample * sample, 0) / samples.length);
@@ -17,7 +20,7 @@ export class VideoWatch {
   private readonly worker: Worker;
   private report: Partial<FrameReport> = {};
 
-  constructor(track: RemoteTrack) {
+  constructor(track: Watched) {
     const source = new Blob([`(${watchFrames.toString()})()`], { type: 'text/javascript' });
     this.worker = new Worker(URL.createObjectURL(source));
     this.worker.onmessage = ({ data }: MessageEvent<FrameReport>) => (this.report = data);
@@ -53,7 +56,7 @@ export class AudioWatch {
   private heard = now();
   private gap = { longestGap: 0, gapEnded: 0 };
 
-  constructor(track: RemoteTrack) {
+  constructor(track: Watched) {
     const source = this.context.createMediaStreamSource(new MediaStream([track.mediaStreamTrack]));
     source.connect(this.analyser);
     source.connect(this.ear);

@@ -8,9 +8,9 @@ use crate::message::TransactionId;
 use crate::stats::Refusal;
 
 /// RFC 8656 §9.
-const PERMISSION_LIFETIME: Duration = Duration::from_secs(300);
+const PERMISSION_LIFETIME: Duration = Duration::from_mins(5);
 /// RFC 8656 §12.
-const CHANNEL_LIFETIME: Duration = Duration::from_secs(600);
+const CHANNEL_LIFETIME: Duration = Duration::from_mins(10);
 /// Peers are our media addresses: some interfaces times some workers. A client pairs with those of one worker.
 const MAX_PERMISSIONS: usize = 32;
 /// The same.

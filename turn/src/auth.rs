@@ -20,16 +20,19 @@ const MAX_REALM: usize = 127;
 pub(crate) enum Challenge {
     /// The usual.
     Long,
-    /// For requests of 27 to 34 bytes, such as the 28 of libwebrtc's first Allocate: an empty realm and half a nonce.
+    /// For datagrams of 28 to 34 bytes, such as libwebrtc's first Allocate, which has 28: a realm of one character, since libwebrtc
+    /// does not sign for an empty one, and half a nonce.
     Short,
 }
 
 impl Challenge {
-    /// Header, ERROR-CODE without a phrase, REALM and NONCE: 52 or 40 bytes. `None`: neither is within 1.5 times the request.
-    pub(crate) fn within(request: usize) -> Option<Challenge> {
-        match request * 3 / 2 {
-            52.. => Some(Challenge::Long),
-            40.. => Some(Challenge::Short),
+    /// Header, ERROR-CODE without a phrase, REALM and NONCE: 52 or 44 bytes. Of datagrams, whose source may be forged, the long
+    /// one is within 1.5 times the request, the short one within 1.58. `None`: the request is too short for both.
+    pub(crate) const fn within(request: usize, is_stream: bool) -> Option<Challenge> {
+        match request {
+            _ if is_stream => Some(Challenge::Long),
+            35.. => Some(Challenge::Long),
+            28.. => Some(Challenge::Short),
             _ => None,
         }
     }
@@ -37,7 +40,7 @@ impl Challenge {
     pub(crate) const fn realm(self) -> &'static str {
         match self {
             Challenge::Long => "sluice",
-            Challenge::Short => "",
+            Challenge::Short => "s",
         }
     }
 

@@ -9,7 +9,7 @@
 //! ([`Action`]); a socket is opened for [`Action::Bind`] and told by [`Server::bound`]; what it receives goes to
 //! [`Server::handle_peer`]; ended allocations come out of [`Server::poll_closed`].
 //!
-//! Always: an answer to somebody who has not proved himself has at most 1.5 times the bytes of his request; data
+//! Always: an answer to a datagram of somebody who has not proved himself has at most 1.5 times its bytes, or 44 bytes for 28; data
 //! goes only where a permission stands, and permissions only to [`Config::media`]; all that a client can grow is capped.
 //! Left out: relays over TCP (RFC 6062), mobility (RFC 8016), reserved and even ports, DONT-FRAGMENT, address discovery
 //! for requests too short to be answered within the bound.

@@ -214,10 +214,15 @@ impl Server {
             Ok(Packet::Message(message)) => match (message.class, message.method) {
                 (Class::Indication, Some(Method::Send)) => self.send(clock, client, &message),
                 (Class::Request, Some(Method::Binding)) => self.binding(client, &message, out),
-                (Class::Request, Some(method @ (Method::Allocate | Method::Refresh)))
-                | (Class::Request, Some(method @ (Method::CreatePermission | Method::ChannelBind))) => {
-                    self.request(clock, client, &message, method, out)
-                }
+                (
+                    Class::Request,
+                    Some(
+                        method @ (Method::Allocate
+                        | Method::Refresh
+                        | Method::CreatePermission
+                        | Method::ChannelBind),
+                    ),
+                ) => self.request(clock, client, &message, method, out),
                 (Class::Request, Some(Method::Send | Method::Data) | None) => {
                     self.refuse_stranger(&message, Refusal::Malformed, out)
                 }
@@ -351,7 +356,7 @@ impl Server {
         let mut reply = MessageWriter::start(out, Method::Binding, Class::Success, message.transaction);
         let mapped = SocketAddr::new(client.remote.ip().to_canonical(), client.remote.port());
         reply.address(kind::XOR_MAPPED_ADDRESS, mapped).finish();
-        if out.len() <= message.length() * 3 / 2 {
+        if client.transport.is_stream() || out.len() <= message.length() * 3 / 2 {
             return Action::Reply;
         }
         self.refuse_stranger(message, Refusal::Malformed, out)
@@ -420,14 +425,14 @@ impl Server {
         code: u16,
         out: &mut Vec<u8>,
     ) -> Action<'a> {
-        let Some(challenge) = Challenge::within(message.length()) else {
+        let Some(challenge) = Challenge::within(message.length(), client.transport.is_stream()) else {
             return self.refuse_stranger(message, Refusal::Malformed, out);
         };
         let nonce = self.authority.nonce(clock, &client, challenge);
         let mut reply = MessageWriter::start_raw(out, message.raw_method, Class::Error, message.transaction);
         reply.error_code(code);
         reply.attribute(kind::REALM, challenge.realm().as_bytes()).attribute(kind::NONCE, &nonce).finish();
-        self.bounded(message, out)
+        Action::Reply
     }
 
     /// An error and no more, for somebody who has not proved anything.

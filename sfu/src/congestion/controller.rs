@@ -22,6 +22,7 @@ use super::rate::RateMeter;
 use super::reorder::ReorderMeter;
 use super::target::{CALM, Cause, Estimator, Facts, TEST};
 use super::twcc::{Acked, SentLog, TwccError};
+use crate::ahead::look;
 use crate::forward::repair;
 use crate::forward::sent::Reported;
 use crate::ids::{LayerId, Ssrc};
@@ -243,6 +244,26 @@ impl Controller {
             self.prober.on_sent(now, cluster, size);
         }
         self.log.on_sent(now, size, class, cluster)
+    }
+
+    /// Reads ahead what packets that leave need.
+    pub(crate) fn ahead(&self) {
+        look(&self.unanswered);
+        self.log.ahead();
+        self.rate.ahead();
+    }
+
+    /// Reads ahead what a report needs.
+    pub(crate) fn ahead_of_report(&self) {
+        self.log.ahead_of_report();
+        self.rate.ahead_of_report();
+        self.delay.ahead_of_report();
+        look(&self.burst.most());
+        look(&self.target.target());
+        look(&self.loss.ratio());
+        look(&self.rtt);
+        look(&self.allocation.revisit.is_some());
+        look(&self.next);
     }
 
     /// Names the packet that [`Controller::on_sent`] records next, for reports by stream: its SSRC and sequence number.

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::probe::ProbeKind;
 use super::twcc::{Acked, Arrival};
+use crate::ahead::look;
 
 /// Packets sent within this time of the first are one group (draft-ietf-rmcat-gcc-02 §5.2).
 const GROUP: Duration = Duration::from_millis(5);
@@ -121,6 +122,19 @@ pub struct DelayDetector {
 }
 
 impl DelayDetector {
+    /// Reads ahead what a report needs.
+    pub(super) fn ahead_of_report(&self) {
+        look(&self.open.is_some());
+        look(&self.base_at);
+        look(&self.base[(self.base_at % BASE_SECONDS as u64) as usize]);
+        look(&self.threshold);
+        look(&self.swing);
+        if let (Some((arrival, _)), Some((at, _))) = (self.groups.back(), self.trend.back()) {
+            look(arrival);
+            look(at);
+        }
+    }
+
     /// Nothing known.
     pub fn new(now: Instant) -> DelayDetector {
         DelayDetector {

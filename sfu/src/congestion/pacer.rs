@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use super::PacketClass;
 use super::probe::{ClusterId, ProbePlan};
+use crate::ahead::look;
 use crate::ticks::{FAST_TICK, TICK, Ticks};
 use crate::units::{Bitrate, DataSize, RtpTime};
 
@@ -248,6 +249,19 @@ impl<T: Copy> Pacer<T> {
         self.pacing = pacing;
     }
 
+    /// Reads ahead what [`Pacer::enqueue_video`] and [`Pacer::next`] need.
+    pub(crate) fn ahead(&self) {
+        look(&self.budget);
+        look(&self.pacing.rate);
+        look(&self.departed);
+        look(&self.counters.sent);
+        look(&self.audio.len());
+        if let Some(track) = self.video.first() {
+            look(&track.begun);
+            look(&track.packets.len());
+        }
+    }
+
     /// Queues a packet of any class but video. Returns whether it was taken; audio always is, short of 1024
     /// waiting packets.
     pub fn enqueue(&mut self, now: Instant, class: PacketClass, item: T, size: DataSize) -> Enqueued {
@@ -429,6 +443,12 @@ impl<T: Copy> Pacer<T> {
     /// Whether a probe is under way.
     pub fn probing(&self) -> bool {
         self.probe.is_some()
+    }
+
+    /// What is likely to leave first: of sound, and of one or two videos.
+    pub(crate) fn fronts(&self) -> impl Iterator<Item = &T> {
+        let video = self.video.iter().filter_map(|track| track.packets.front()).take(2);
+        self.audio.front().into_iter().chain(video).map(|packet| &packet.item)
     }
 
     /// Packets counted since the beginning.

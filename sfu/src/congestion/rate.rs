@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::twcc::{Acked, Arrival};
+use crate::ahead::look;
 use crate::units::{Bitrate, DataSize};
 
 /// Window of the delivered rate in general…
@@ -79,6 +80,23 @@ impl RateMeter {
         self.sending.add(now, size);
     }
 
+    /// Reads ahead what the next packet needs.
+    pub(super) fn ahead(&self) {
+        look(&self.sending.current);
+        look(&self.sending.buckets[(self.sending.current % 10) as usize]);
+    }
+
+    /// Reads ahead what a report needs.
+    pub(super) fn ahead_of_report(&self) {
+        look(&self.measured.is_some());
+        look(&self.recent.current);
+        look(&self.proven.current);
+        if let (Some(first), Some(last)) = (self.samples.front(), self.samples.back()) {
+            look(&first.arrival);
+            look(&last.arrival);
+        }
+    }
+
     /// What is being sent now.
     pub fn sending(&mut self, now: Instant) -> Bitrate {
         self.sending.rate(now)
@@ -105,7 +123,7 @@ impl RateMeter {
         while self.samples.front().is_some_and(stale) {
             self.samples.pop_front();
         }
-        (self.measured, self.short) = (self.measure(WINDOW), self.measure(SHORT_WINDOW));
+        (self.short, self.measured) = self.measure();
         if let Some(measured) = self.measured {
             self.recent.add(now, measured.proven());
             if calm {
@@ -124,25 +142,22 @@ impl RateMeter {
         self.short
     }
 
-    /// Rates over the last `window` of arrivals, [`WINDOW`] at most.
-    fn measure(&self, window: Duration) -> Option<Measured> {
-        let latest = self.samples.back()?.arrival;
-        if latest.since(self.first?) < window {
-            return None;
-        }
+    /// Rates over the last [`SHORT_WINDOW`] and over the last [`WINDOW`] of arrivals, once so much time has passed.
+    fn measure(&self) -> (Option<Measured>, Option<Measured>) {
+        let (Some(latest), Some(first)) = (self.samples.back().map(|sample| sample.arrival), self.first)
+        else {
+            return (None, None);
+        };
         // By arrival, but for what overtook the report before.
-        let within = self.samples.iter().rev().take_while(|sample| latest.since(sample.arrival) <= window);
-        let mut size = DataSize::ZERO;
-        let mut span: Option<(Instant, Instant)> = None;
-        for sample in within {
-            size += sample.size;
-            let (first, last) = span.unwrap_or((sample.sent, sample.sent));
-            span = Some((first.min(sample.sent), last.max(sample.sent)));
-        }
-        let (first, last) = span?;
-        let sent = Bitrate::of(size, (last - first).max(window / 4));
-        let delivered = Bitrate::of(size, window);
-        Some(Measured { delivered, sent })
+        let mut samples = self.samples.iter().rev().peekable();
+        let mut sum = Sum::default();
+        let mut over = |window: Duration| {
+            while let Some(sample) = samples.next_if(|sample| latest.since(sample.arrival) <= window) {
+                sum.add(sample);
+            }
+            sum.over(window).filter(|_| latest.since(first) >= window)
+        };
+        (over(SHORT_WINDOW), over(WINDOW))
     }
 
     /// Highest delivered rate of the last 5 s.
@@ -164,6 +179,27 @@ impl RateMeter {
     /// The path got narrower: what was proven before is not any more.
     pub fn disprove(&mut self, now: Instant) {
         self.proven = MaxOver::new(now, PROVEN_FOR);
+    }
+}
+
+/// Samples taken together.
+#[derive(Default)]
+struct Sum {
+    size: DataSize,
+    sent: Option<(Instant, Instant)>, // the first and the last
+}
+
+impl Sum {
+    fn add(&mut self, sample: &Sample) {
+        self.size += sample.size;
+        let (first, last) = self.sent.unwrap_or((sample.sent, sample.sent));
+        self.sent = Some((first.min(sample.sent), last.max(sample.sent)));
+    }
+
+    fn over(&self, window: Duration) -> Option<Measured> {
+        let (first, last) = self.sent?;
+        let sent = Bitrate::of(self.size, (last - first).max(window / 4));
+        Some(Measured { delivered: Bitrate::of(self.size, window), sent })
     }
 }
 

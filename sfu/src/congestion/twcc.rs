@@ -17,6 +17,7 @@ pub use self::report::{Received, TwccError, TwccReport, parse};
 use super::PacketClass;
 use super::probe::ClusterId;
 use super::wire_clock::WireClock;
+use crate::ahead::look;
 use crate::forward::sent::Reported;
 use crate::history::{Extent, History, Remembered};
 use crate::ids::SeqNo;
@@ -167,6 +168,20 @@ impl SentLog {
         self.next = number.plus(1);
         self.first = self.first.max(self.oldest());
         number.wire()
+    }
+
+    /// Reads ahead what the next packet needs.
+    pub(super) fn ahead(&self) {
+        self.entries.ahead(self.next.value());
+    }
+
+    /// Reads ahead what a report needs.
+    pub(super) fn ahead_of_report(&self) {
+        look(&self.reports);
+        // It is about what was sent since the one before, some lines from here on.
+        for step in 0..4 {
+            self.entries.ahead(self.covered + 2 * step);
+        }
     }
 
     /// What was not believed since the last call.

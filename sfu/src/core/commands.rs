@@ -46,7 +46,7 @@ impl Sfu {
         }
         let Some(peer) = self.peers[index].take() else { return };
         for subscription in peer.downlink.iter() {
-            if let Some(track) = self.tracks[subscription.track].as_mut() {
+            if let Some(track) = self.tracks.get_mut(subscription.track).and_then(Option::as_mut) {
                 track.subscribers.retain(|(subscriber, _)| *subscriber != index);
             }
         }
@@ -117,8 +117,10 @@ impl Sfu {
         self.track_ids.remove(&track.id);
         for (subscriber, slot) in &track.subscribers {
             if let Some(peer) = self.peers[*subscriber].as_mut() {
-                peer.downlink.remove(*slot);
-                peer.agreement.want(now);
+                if !peer.downlink.refill(*slot, None, Demand::default()) {
+                    peer.downlink.remove(*slot);
+                    peer.agreement.want(now);
+                }
                 self.reschedule(now, *subscriber);
             }
         }
@@ -179,7 +181,7 @@ impl Sfu {
         let Some(peer) = self.peers[subscriber].as_mut() else { return };
         let Some(slot) = peer.downlink.find(id) else { return };
         if let Some(gone) = peer.downlink.remove(slot)
-            && let Some(track) = self.tracks[gone.track].as_mut()
+            && let Some(track) = self.tracks.get_mut(gone.track).and_then(Option::as_mut)
         {
             track.subscribers.retain(|other| *other != (subscriber, slot));
         }
@@ -255,7 +257,7 @@ impl Sfu {
     }
 
     /// Sets the counts of what there is now.
-    fn count_members(&mut self) {
+    pub(super) fn count_members(&mut self) {
         self.stats.rooms = self.rooms.len() as u64;
         self.stats.peers = self.peer_ids.len() as u64;
         self.stats.tracks = ByKind::default();

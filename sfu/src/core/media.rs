@@ -5,6 +5,7 @@ use std::time::Instant;
 use smallvec::SmallVec;
 
 use super::{REST, Sfu};
+use crate::ahead;
 use crate::command::{Event, LinkQuality, MediaKind, Path, TrackMedia, Way};
 use crate::forward::keyframe::{KeyframeGate, Request};
 use crate::ids::{LayerId, Ssrc};
@@ -114,7 +115,14 @@ impl Sfu {
     fn forward(&mut self, now: Instant, stream: Stream, packet: &Ingested) {
         let Some(track) = self.tracks[stream.track].as_ref() else { return };
         let mut watched = false;
-        for &(subscriber, slot) in &track.subscribers {
+        for (at, &(subscriber, slot)) in track.subscribers.iter().enumerate() {
+            if at.is_multiple_of(ahead::GROUP) {
+                for &(subscriber, slot) in track.subscribers[at..].iter().take(ahead::GROUP) {
+                    if let Some(peer) = &self.peers[subscriber] {
+                        peer.downlink.ahead_of_offer(slot);
+                    }
+                }
+            }
             let Some(peer) = self.peers[subscriber].as_mut() else { continue };
             let offered = peer.downlink.offer(now, slot, track, stream.encoding, packet, &mut self.stats);
             watched |= offered != Offered::Declined;
@@ -152,12 +160,12 @@ impl Sfu {
         let payloads = &owner.uplink.sections[stream.section].receive.payloads;
         let Some(payload) = payloads.iter().find(|payload| payload.pt == payload_type) else { return };
         track.set_codec(payload.track_codec(track.kind, track.codec.red));
-        let layout = track.layout;
+        let (layout, codec) = (track.layout, track.codec.clone());
         for (subscriber, slot) in track.subscribers.clone() {
             if let Some(peer) = self.peers[subscriber].as_mut() {
                 if let Some(subscription) = peer.downlink.get_mut(slot) {
                     subscription.selector.set_layout(layout);
-                    subscription.format = None;
+                    subscription.format = subscription.fed_format(&codec);
                 }
                 peer.downlink.clear(slot);
                 peer.agreement.want(now);

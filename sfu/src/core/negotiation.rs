@@ -96,14 +96,17 @@ impl Sfu {
     fn send_tracks(&self, index: usize) -> Vec<SendTrack> {
         let Some(peer) = &self.peers[index] else { return Vec::new() };
         let of = |s: &crate::peer::subscription::Subscription| {
-            let track = self.tracks[s.track].as_ref()?;
+            let codec = match &s.feed {
+                Some(_) => None,
+                None => Some(self.tracks.get(s.track)?.as_ref()?.codec.clone()),
+            };
             Some(SendTrack {
-                track: s.track_id,
+                track: s.name(),
                 kind: s.kind,
                 stream_id: s.stream_id.clone(),
                 label: s.label.clone(),
                 cname: s.cname().to_owned(),
-                codec: track.codec.clone(),
+                codec,
                 ssrc: s.ssrc,
                 rtx_ssrc: s.rtx_ssrc,
             })
@@ -141,17 +144,22 @@ impl Sfu {
         for slot in 0..peer.downlink.subscriptions.len() {
             let Some(subscription) = peer.downlink.get_mut(slot as u16) else { continue };
             let found = accepted.sections.iter().find_map(|section| {
-                let send = section.send.as_ref().filter(|send| send.track == subscription.track_id)?;
-                Some(SendFormat::new(section.mid, send))
+                let send = section.send.as_ref().filter(|send| send.track == subscription.name())?;
+                Some((section.mid, send))
             });
-            subscription.unsupported = accepted.unsupported.contains(&subscription.track_id);
-            if let Some(format) = &found {
+            subscription.unsupported = accepted.unsupported.contains(&subscription.name());
+            let format = found.map(|(mid, send)| SendFormat::new(mid, send));
+            if let Some(format) = &format {
                 feedback = feedback.max(Some(format.feedback));
                 if !std::mem::replace(&mut subscription.announced, true) {
                     bound.push(subscription.track_id);
                 }
             }
-            subscription.format = found;
+            subscription.format = format;
+            if subscription.feed.is_some() {
+                let track = self.tracks.get(subscription.track).and_then(Option::as_deref);
+                subscription.open(found, track);
+            }
         }
         if let Some(feedback) = feedback {
             peer.downlink.set_feedback(now, feedback);

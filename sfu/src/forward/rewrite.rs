@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use super::cache::PacketCache;
+use crate::ahead::look;
 use crate::ids::SeqNo;
 use crate::units::RtpTime;
 use crate::wire::description::Vp8Numbers;
@@ -77,6 +78,13 @@ impl Rewriter {
             picture: PictureIds { input: 0, output: rng.u16(..) & 0x7fff },
             tl0: PictureIds { input: 0, output: u16::from(rng.u8(..)) },
         }
+    }
+
+    /// Reads ahead what the next packet needs.
+    pub(crate) fn ahead(&self) {
+        look(&self.next);
+        look(&self.last_input);
+        look(&self.picture.output);
     }
 
     /// The next packet belongs to another encoding, or follows after a pause.

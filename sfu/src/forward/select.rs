@@ -7,6 +7,7 @@
 
 use std::cmp::Ordering;
 
+use crate::ahead::look;
 use crate::ids::{LayerId, SeqNo};
 use crate::units::RtpTime;
 use crate::wire::description::PacketDescription;
@@ -116,6 +117,15 @@ impl Selector {
     /// Whether there is a picture, and a better one is waited for.
     pub fn wants_upgrade(&self) -> bool {
         self.target.zip(self.current).is_some_and(|(target, current)| target.spatial > current.spatial)
+    }
+
+    /// Reads ahead what [`Selector::select`] needs.
+    pub(crate) fn ahead(&self) {
+        look(&self.current);
+        // Those of one line stand for the others, which the processor fetches by itself.
+        look(&self.frames[0].is_some());
+        look(&self.frames[FRAMES / 2].is_some());
+        look(&self.frames[FRAMES - 1].is_some());
     }
 
     /// Decides about a packet of `encoding`.

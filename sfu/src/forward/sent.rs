@@ -208,6 +208,11 @@ impl SentLog {
         self.packets.get_mut(self.latest?.extend(wire).value())
     }
 
+    /// Reads ahead what the next packet needs.
+    pub(crate) fn ahead(&self) {
+        self.packets.ahead(self.latest.map_or(0, |latest| latest.plus(1).value()));
+    }
+
     /// The last packets sent, newest first: what a probe can be made of.
     pub fn recent(&self) -> impl Iterator<Item = &Sent> {
         let latest = self.latest.map_or(0, SeqNo::value);

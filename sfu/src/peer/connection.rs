@@ -8,8 +8,10 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use crate::ahead::look;
 use crate::command::{Path, PeerEnd, Reliability};
 use crate::egress::{Egress, MAX_DATAGRAM};
+use crate::ids::Ssrc;
 use crate::stats::{DropReason, Stats};
 use crate::transport::certificate::Fingerprint;
 use crate::transport::dtls::{Dtls, DtlsConfig, DtlsEvent, DtlsFailure, EarlyDatagrams, RtcDtls};
@@ -240,6 +242,22 @@ impl Connection {
     /// it cannot be sent.
     pub(crate) fn protect_rtp(&mut self, packet: &mut [u8], len: usize) -> Option<usize> {
         self.protect(packet, len, SrtpSender::protect_rtp)
+    }
+
+    /// Reads ahead what sending this stream's next packet needs.
+    pub(crate) fn ahead(&self, ssrc: Ssrc) {
+        look(&self.path());
+        if let Cipher::Srtp { sender, .. } = &self.cipher {
+            sender.ahead(ssrc);
+        }
+    }
+
+    /// Reads ahead what an RTCP packet needs that comes.
+    pub(crate) fn ahead_of_rtcp(&self) {
+        look(&self.path());
+        if let Cipher::Srtp { receiver, .. } = &self.cipher {
+            receiver.ahead_of_rtcp();
+        }
     }
 
     /// Bytes that an RTP packet grows by.

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use super::connection::Connection;
 use super::subscription::{Stamp, Subscription};
+use crate::ahead::look;
 use crate::command::{Demand, DownlinkPolicy, MediaKind};
 use crate::congestion::allocate::Reason;
 use crate::congestion::explain::History;
@@ -179,6 +180,24 @@ impl Downlink {
         Some(gone)
     }
 
+    /// Puts a track into a feed, or nothing. `false`: there is no feed in this slot.
+    pub(crate) fn refill(&mut self, slot: u16, track: Option<(usize, &Track)>, demand: Demand) -> bool {
+        let serial = self.serial.wrapping_add(1);
+        let subscription = self.get_mut(slot).filter(|subscription| subscription.feed.is_some());
+        let Some(subscription) = subscription else { return false };
+        subscription.refill(serial, track, demand);
+        self.serial = serial;
+        self.pacer.clear_track(TrackSlot(slot));
+        true
+    }
+
+    /// The slot of a feed.
+    pub(crate) fn find_feed(&self, feed: TrackId) -> Option<u16> {
+        let same =
+            |s: &Option<Box<Subscription>>| s.as_ref().is_some_and(|s| s.feed.is_some() && s.name() == feed);
+        self.subscriptions.iter().position(same).map(|slot| slot as u16)
+    }
+
     /// Elements in all queues and maps.
     #[cfg(feature = "null-cipher")]
     pub(crate) fn held(&self) -> usize {
@@ -221,6 +240,28 @@ impl Downlink {
                 .map(|(slot, _)| slot as u16)
                 .collect();
             slots.into_iter().for_each(|slot| self.clear(slot));
+        }
+    }
+
+    /// Reads ahead what [`Downlink::offer`] needs.
+    pub(crate) fn ahead_of_offer(&self, slot: u16) {
+        look(&self.queued);
+        self.pacer.ahead();
+        if let Some(subscription) = self.subscriptions.get(usize::from(slot)).and_then(Option::as_ref) {
+            subscription.ahead_of_choice();
+        }
+    }
+
+    /// Reads ahead what [`Downlink::flush`] needs for what is next in the pacer.
+    pub(crate) fn ahead_of_flush(&self, connection: &Connection) {
+        look(&self.sent_media);
+        self.controller.ahead();
+        for item in self.pacer.fronts() {
+            let subscription = self.subscriptions.get(usize::from(item.slot)).and_then(Option::as_ref);
+            if let Some(subscription) = subscription {
+                subscription.ahead_of_departure();
+                connection.ahead(subscription.ssrc);
+            }
         }
     }
 

@@ -2,16 +2,17 @@
 
 use std::time::{Duration, Instant};
 
+use crate::ahead::look;
 use crate::command::{Demand, MediaKind};
 use crate::congestion::FeedbackKind;
 use crate::forward::cache::{CachedPacket, PacketCache};
 use crate::forward::keyframe::RequestLimit;
 use crate::forward::redundancy::Earlier;
 use crate::forward::rewrite::{Join, Numbers, Rewriter};
-use crate::forward::select::{Decision, Selector};
+use crate::forward::select::{Decision, Layout, Selector};
 use crate::forward::sent::SentLog;
 use crate::ids::{LayerId, Mid, SeqNo, Ssrc, TrackId};
-use crate::sdp::{Feedback, SendSection};
+use crate::sdp::{Feedback, SendSection, TrackCodec};
 use crate::track::{Ingested, Track};
 use crate::units::{NtpTime, RtpTime};
 use crate::wire::description::Codec;
@@ -21,6 +22,17 @@ use crate::wire::{red, vp8};
 
 /// Two frames shown as one would upset decoders: a switch moves the clock by this at least.
 const MIN_STEP: Duration = Duration::from_millis(10);
+
+/// No track has this place.
+const NO_TRACK: usize = usize::MAX;
+
+/// A stream to a client that is no track's for good.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    id: TrackId,
+    /// Its section, once there is one, and all that may be sent there.
+    section: Option<(Mid, SendSection)>,
+}
 
 /// How packets are written, by the client's description.
 #[derive(Debug)]
@@ -80,7 +92,10 @@ pub(crate) struct Subscription {
     /// Tells this from others that had the slot before.
     pub(crate) serial: u32,
     pub(crate) track_id: TrackId,
+    /// Its place among all tracks, [`NO_TRACK`] for a feed with nothing in it.
     pub(crate) track: usize,
+    /// Of a stream that is fed one track after another.
+    pub(crate) feed: Option<Feed>,
     pub(crate) kind: MediaKind,
     pub(crate) stream_id: String,
     pub(crate) label: String,
@@ -121,23 +136,41 @@ impl Subscription {
         rng: &mut fastrand::Rng,
     ) -> Self {
         Subscription {
-            serial,
-            track_id: track.id,
             track: track_index,
-            kind: track.kind,
+            feed: None,
+            demand,
+            selector: Selector::new(track.layout),
+            ..Subscription::feed(serial, track.id, track.kind, (stream_id, label), rng)
+        }
+    }
+
+    /// A feed with nothing in it.
+    pub(crate) fn feed(
+        serial: u32,
+        id: TrackId,
+        kind: MediaKind,
+        (stream_id, label): (String, String),
+        rng: &mut fastrand::Rng,
+    ) -> Self {
+        Subscription {
+            serial,
+            track_id: id,
+            track: NO_TRACK,
+            feed: Some(Feed { id, section: None }),
+            kind,
             stream_id,
             label,
             ssrc: Ssrc(rng.u32(1..)),
             rtx_ssrc: Ssrc(rng.u32(1..)),
-            demand,
+            demand: Demand::default(),
             format: None,
             announced: false,
             unsupported: false,
-            selector: Selector::new(track.layout),
+            selector: Selector::new(Layout::Simulcast),
             paused: false,
             told_paused: false,
             rewriter: Rewriter::new(rng),
-            sent: SentLog::new(track.kind),
+            sent: SentLog::new(kind),
             requests: RequestLimit::default(),
             rtx_next: SeqNo::first(rng.u16(..0x7fff)),
             source: None,
@@ -148,9 +181,72 @@ impl Subscription {
         }
     }
 
+    /// What negotiation calls it: the track, or the feed.
+    pub(crate) fn name(&self) -> TrackId {
+        self.feed.as_ref().map_or(self.track_id, |feed| feed.id)
+    }
+
+    /// A feed has this section now, or none.
+    pub(crate) fn open(&mut self, section: Option<(Mid, &SendSection)>, track: Option<&Track>) {
+        let Some(feed) = &mut self.feed else { return };
+        feed.section = section.map(|(mid, section)| (mid, section.clone()));
+        self.fit(track);
+    }
+
+    /// Chooses how what is in a feed is written. Before there is a section nothing is decided.
+    fn fit(&mut self, track: Option<&Track>) {
+        self.format = track.and_then(|track| self.fed_format(&track.codec));
+        let agreed = self.feed.as_ref().is_some_and(|feed| feed.section.is_some());
+        self.unsupported = agreed && track.is_some() && self.format.is_none();
+    }
+
+    /// How a feed would carry that codec; `None` if its client does not take it, and for what is no feed.
+    pub(crate) fn fed_format(&self, codec: &TrackCodec) -> Option<SendFormat> {
+        let (mid, section) = self.feed.as_ref()?.section.as_ref()?;
+        Some(SendFormat::new(*mid, &section.carrying(self.kind, codec)?))
+    }
+
+    /// A feed carries another track from now on, or none, under numbers that go on.
+    pub(crate) fn refill(&mut self, serial: u32, track: Option<(usize, &Track)>, demand: Demand) {
+        let Some(feed) = &self.feed else { return };
+        self.serial = serial;
+        self.track = track.map_or(NO_TRACK, |(index, _)| index);
+        self.track_id = track.map_or(feed.id, |(_, track)| track.id);
+        self.demand = demand;
+        self.fit(track.map(|(_, track)| track));
+        self.selector = Selector::new(track.map_or(Layout::Simulcast, |(_, track)| track.layout));
+        (self.paused, self.told_paused) = (false, false);
+        // What was sent is in another track's cache, and its capture times are of another clock.
+        self.sent = SentLog::new(self.kind);
+        (self.source, self.first) = (None, None);
+        self.last = self.last.map(|(arrival, _)| (arrival, None));
+    }
+
     /// Tracks of one publisher share it, so that they are played in sync (RFC 3550 §6.5.1).
     pub(crate) fn cname(&self) -> &str {
         self.stream_id.split('|').next().unwrap_or(&self.stream_id)
+    }
+
+    /// Reads ahead what deciding about a packet needs.
+    pub(crate) fn ahead_of_choice(&self) {
+        look(&self.serial);
+        look(&self.kind);
+        look(&self.demand.enabled);
+        look(&self.format.is_some());
+        self.selector.ahead();
+    }
+
+    /// Reads ahead what sending one needs.
+    pub(crate) fn ahead_of_departure(&self) {
+        self.rewriter.ahead();
+        self.sent.ahead();
+        look(&self.source);
+        look(&self.packets);
+        look(&self.last.is_some());
+        if let Some(format) = &self.format {
+            look(&format.payload_type);
+            format.extensions.ahead();
+        }
     }
 
     /// Whether packets may be queued at all.
@@ -370,7 +466,8 @@ impl Subscription {
         clock_offset: Option<i64>,
     ) -> Option<RtpTime> {
         let source = track.encodings.get(usize::from(self.source.unwrap_or(0)))?;
-        if !self.rewriter.started() {
+        // Of a track that has just come into a feed nothing went yet.
+        if !self.rewriter.started() || self.first.is_none() {
             return None;
         }
         Some(self.rewriter.map(source.clock.report_at(now, clock_offset, ntp)?))

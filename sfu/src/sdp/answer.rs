@@ -7,7 +7,9 @@ use super::codec::{Feedback, Format, OpusWishes, Payload, kind_word, parameter};
 use super::extension;
 use super::media::{Content, Direction, Media, Offered};
 use super::read::Remote;
-use super::section::{Accepted, ReceiveSection, RemoteTransport, Section, SendSection, SendTrack};
+use super::section::{
+    Accepted, ReceiveSection, RemoteTransport, Section, SendPayload, SendSection, SendTrack,
+};
 use super::write::{RtpSection, Session, Source, WirePayload, rejected};
 use crate::command::{MediaKind, PublishHint};
 use crate::ids::{Mid, Rid, TrackId};
@@ -60,6 +62,11 @@ fn primaries(media: &Media) -> Vec<u8> {
     // Not every phone decodes high, so it is taken only from clients that know nothing lower.
     let has_lower = formats().any(|(_, f)| matches!(f, Format::H264 { .. }) && !is_high(f));
     formats().filter(|(_, f)| f.is_forwarded() && !(is_high(*f) && has_lower)).map(|(pt, _)| pt).collect()
+}
+
+/// All of them, whatever else the client knows.
+fn forwarded(media: &Media) -> impl Iterator<Item = u8> {
+    media.payloads.iter().filter(|p| p.format.is_some_and(Format::is_forwarded)).map(|p| p.pt)
 }
 
 /// Where a track goes.
@@ -151,9 +158,12 @@ fn place<'a>(
     let mut order: Vec<usize> = (0..lines.len()).filter(receiving).collect();
     order.sort_by_key(|i| !lines[*i].open);
 
-    let pt_in = |i: usize, track: &SendTrack| {
-        let format = Format::of_track(track.kind, &track.codec)?;
-        remote.media[i].best_for(format).map(|offered| offered.pt)
+    let pt_in = |i: usize, track: &SendTrack| match &track.codec {
+        Some(codec) => {
+            let format = Format::of_track(track.kind, codec)?;
+            remote.media[i].best_for(format).map(|offered| offered.pt)
+        }
+        None => primaries(&remote.media[i]).first().copied(),
     };
     let had = |i: usize| old.get(i).filter(|o| o.mid == remote.media[i].mid).and_then(|o| o.track);
     for i in order.iter().copied() {
@@ -242,7 +252,11 @@ impl<'a> Agreed<'a> {
         placement: Option<&'a Placement<'a>>,
         line: &Line,
     ) -> Agreed<'a> {
-        let mut primaries = primaries(media);
+        let mut primaries = match placement {
+            // A feed can be of use with all that the client decodes.
+            Some(Placement { track: SendTrack { codec: None, .. }, .. }) => forwarded(media).collect(),
+            Some(_) | None => primaries(media),
+        };
         primaries.extend(placement.map(|p| p.pt).filter(|pt| !primaries.contains(pt)));
         let red = line.hint.as_ref().is_none_or(|hint| hint.red);
         let mixed = remote.allow_mixed || media.allow_mixed;
@@ -313,8 +327,19 @@ impl<'a> Agreed<'a> {
                 .iter()
                 .find(|p| p.pt == placement.pt)
                 .map_or_else(Default::default, |p| p.feedback),
+            payloads: self.send_payloads(placement),
         });
         Section { mid: self.mid, kind: self.kind, receive, send }
+    }
+
+    /// In what a feed can be sent. Of other tracks the codec is known.
+    fn send_payloads(&self, placement: &Placement<'_>) -> Vec<SendPayload> {
+        if placement.track.codec.is_some() {
+            return Vec::new();
+        }
+        let kept = self.media.payloads.iter().filter(|offered| self.keeps(offered));
+        kept.filter_map(|offered| Some(SendPayload::new(self.media, offered, offered.format?, self.red)))
+            .collect()
     }
 
     fn payloads(&self) -> Vec<Payload> {

@@ -34,7 +34,7 @@ pub use error::{DescriptionError, Excerpt};
 pub use read::{MAX_DESCRIPTION, MAX_MEDIA_LINES};
 pub use section::{
     Accepted, DataSection, Fingerprint, LocalOffer, LocalTransport, ReceiveSection, RemoteTransport, Section,
-    SendSection, SendTrack, Setup,
+    SendPayload, SendSection, SendTrack, Setup,
 };
 pub use write::MAX_MESSAGE_SIZE;
 

@@ -70,33 +70,37 @@ impl Lines {
             let mid = self.new_mid();
             self.all.push(Line { mid, what: What::Data });
         }
-        self.refused.retain(|(refused, codec)| send.iter().any(|t| t.track == *refused && t.codec == *codec));
-        let mut wanted: HashMap<TrackId, &SendTrack> = send
+        self.refused.retain(|(refused, codec)| {
+            send.iter().any(|t| t.track == *refused && t.codec.as_ref() == Some(codec))
+        });
+        let mut wanted: HashMap<TrackId, (&SendTrack, &TrackCodec)> = send
             .iter()
-            .filter(|t| OwnPayload::of(t.kind, &t.codec).is_some())
-            .filter(|t| !self.refused.iter().any(|(refused, _)| *refused == t.track))
-            .map(|t| (t.track, t))
+            // Feeds are for clients that offer.
+            .filter_map(|t| Some((t, t.codec.as_ref()?)))
+            .filter(|(t, codec)| OwnPayload::of(t.kind, codec).is_some())
+            .filter(|(t, _)| !self.refused.iter().any(|(refused, _)| *refused == t.track))
+            .map(|(t, codec)| (t.track, (t, codec)))
             .collect();
         for line in &mut self.all {
             let What::Media { kind, codec, state } = &mut line.what else { continue };
             let State::Taken(track) = *state else { continue };
-            match wanted.get(&track).filter(|t| t.kind == *kind) {
-                Some(track) => {
-                    codec.clone_from(&track.codec);
-                    wanted.remove(&track.track);
+            match wanted.get(&track).filter(|(t, _)| t.kind == *kind) {
+                Some((_, sent)) => {
+                    codec.clone_from(sent);
+                    wanted.remove(&track);
                 }
                 None => *state = State::Vacated,
             }
         }
         for track in send {
-            if wanted.remove(&track.track).is_some() {
-                self.take_section(track);
+            if let Some((track, codec)) = wanted.remove(&track.track) {
+                self.take_section(track, codec);
             }
         }
     }
 
     /// A free section of the kind, else a rejected one under a new name, else a new one; none at the limit.
-    fn take_section(&mut self, track: &SendTrack) {
+    fn take_section(&mut self, track: &SendTrack, codec: &TrackCodec) {
         let find = |lines: &[Line], wanted: State| {
             lines.iter().position(|l| match &l.what {
                 What::Media { kind, state, .. } => {
@@ -105,18 +109,14 @@ impl Lines {
                 What::Data => false,
             })
         };
-        let media = |codec: &TrackCodec| What::Media {
-            kind: track.kind,
-            codec: codec.clone(),
-            state: State::Taken(track.track),
-        };
+        let what = What::Media { kind: track.kind, codec: codec.clone(), state: State::Taken(track.track) };
         if let Some(i) = find(&self.all, State::Free) {
-            self.all[i].what = media(&track.codec);
+            self.all[i].what = what;
         } else if let Some(i) = find(&self.all, State::Rejected) {
-            self.all[i] = Line { mid: self.new_mid(), what: media(&track.codec) };
+            self.all[i] = Line { mid: self.new_mid(), what };
         } else if self.all.len() < MAX_MEDIA_LINES {
             let mid = self.new_mid();
-            self.all.push(Line { mid, what: media(&track.codec) });
+            self.all.push(Line { mid, what });
         }
     }
 
@@ -252,6 +252,7 @@ impl Lines {
                             .filter(|(_, uri)| answered(uri))
                             .collect(),
                         feedback: payload.feedback.common(own),
+                        payloads: Vec::new(),
                     });
                     accepted.placed.push((line.mid, track));
                 } else {

@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 
 use super::candidate::RemoteCandidate;
-use super::codec::{FeedbackSet, Payload, TrackCodec};
+use super::codec::{FeedbackSet, Format, Payload, TrackCodec};
+use super::media::{Media, Offered};
 use crate::command::MediaKind;
 use crate::ids::{Mid, Rid, Ssrc, TrackId};
 
@@ -35,8 +36,8 @@ pub struct SendTrack {
     pub label: String,
     /// `a=ssrc:… cname:…`, the same for tracks to be played in sync (RFC 3550 §6.5.1).
     pub cname: String,
-    /// What the publisher sends.
-    pub codec: TrackCodec,
+    /// What the publisher sends; `None` for a feed, which may come to carry any codec that the section takes.
+    pub codec: Option<TrackCodec>,
     /// Names the stream toward this client.
     pub ssrc: Ssrc,
     /// Names its retransmissions.
@@ -148,6 +149,42 @@ pub struct SendSection {
     pub extensions: Vec<(u8, &'static str)>,
     /// What the client may send back.
     pub feedback: FeedbackSet,
+    /// All that was agreed on for the section.
+    pub payloads: Vec<SendPayload>,
+}
+
+/// A payload type in which we may send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SendPayload {
+    pub(super) format: Format,
+    pt: u8,
+    rtx_pt: Option<u8>,
+    red_pt: Option<u8>,
+    feedback: FeedbackSet,
+}
+
+impl SendPayload {
+    /// What `media` has of it. RED only where the section as a whole has it.
+    pub(super) fn new(media: &Media, offered: &Offered, format: Format, red: bool) -> SendPayload {
+        SendPayload {
+            format,
+            pt: offered.pt,
+            rtx_pt: media.rtx_of(offered.pt),
+            red_pt: media.red_of(offered.pt).filter(|_| red),
+            feedback: offered.feedback,
+        }
+    }
+}
+
+impl SendSection {
+    /// How a track of that codec would be sent in this section without another negotiation; `None` if it cannot be.
+    pub fn carrying(&self, kind: MediaKind, codec: &TrackCodec) -> Option<SendSection> {
+        let track = Format::of_track(kind, codec)?;
+        let fits = self.payloads.iter().filter_map(|payload| Some((track.fit(payload.format)?, payload)));
+        let (_, best) = fits.min_by_key(|(rank, _)| *rank)?;
+        let (pt, rtx_pt, red_pt, feedback) = (best.pt, best.rtx_pt, best.red_pt, best.feedback);
+        Some(SendSection { pt, rtx_pt, red_pt, feedback, ..self.clone() })
+    }
 }
 
 /// The section of data channels (RFC 8841).

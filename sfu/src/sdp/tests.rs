@@ -32,7 +32,14 @@ fn track(id: u64, kind: MediaKind, codec: Codec, fmtp: &str) -> SendTrack {
         stream_id: format!("PA_{id}|TR_{id}"),
         label: format!("TR_{id}"),
         cname: "cname".into(),
-        codec: TrackCodec { codec, mime: mime.into(), fmtp: fmtp.into(), clock_rate, channels, red: false },
+        codec: Some(TrackCodec {
+            codec,
+            mime: mime.into(),
+            fmtp: fmtp.into(),
+            clock_rate,
+            channels,
+            red: false,
+        }),
         ssrc,
         rtx_ssrc,
     }
@@ -359,6 +366,32 @@ fn high_profile_is_taken_from_those_who_know_nothing_lower() {
     assert_eq!(codecs(&with_high), [96, 98, 100, 108, 114, 116, 39, 45]);
     let only_high = with_high.replace("42e01f", "f4001f").replace("4d001f", "f4001f");
     assert_eq!(codecs(&only_high), [96, 98, 100, 102, 104, 45]);
+}
+
+/// A feed is placed before it is known what will be in it, and can carry all that the client decodes.
+#[test]
+fn a_feed_is_negotiated_without_a_track() {
+    let mut negotiation = answerer();
+    let client = Client::joining(Style::Chromium);
+    let feed = SendTrack { codec: None, ..vp8(9) };
+    let accepted = accept(&mut negotiation, &client, &[feed]);
+    assert_eq!((accepted.unplaced, accepted.unsupported), (vec![], vec![]));
+    let section = accepted.sections.iter().find(|s| s.kind == MediaKind::Video).expect("a section of video");
+    let send = section.send.as_ref().expect("a place for the feed");
+    let carried = |track: &SendTrack| {
+        let carrying = send.carrying(MediaKind::Video, track.codec.as_ref()?)?;
+        Some((carrying.pt, carrying.rtx_pt.is_some(), carrying.extensions == send.extensions))
+    };
+    assert_eq!(carried(&vp8(1)), Some((96, true, true)));
+    assert_eq!(carried(&track(1, MediaKind::Video, Codec::Av1, "")).map(|(pt, ..)| pt), Some(45));
+    let h264 = |profile: &str| h264(1, &format!("packetization-mode=1;profile-level-id={profile}"));
+    assert!(carried(&h264("42e01f")).is_some());
+    assert_eq!(
+        carried(&track(1, MediaKind::Video, Codec::Vp9, "profile-id=1")),
+        None,
+        "which is not forwarded"
+    );
+    assert_eq!(carried(&opus(1)), None);
 }
 
 #[test]

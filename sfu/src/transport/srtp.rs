@@ -19,6 +19,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use self::cipher::Cipher;
 use self::replay::ReplayWindow;
+use crate::ahead::look;
 use crate::ids::Ssrc;
 
 /// Which end of the DTLS connection we are; decides whose keys protect what we send (RFC 5764 §4.2) and the
@@ -304,6 +305,14 @@ impl SrtpSender {
         Ok(self.rtcp.seal_rtcp(packet, len, ssrc, RTCP_ENCRYPTED | index))
     }
 
+    /// Reads ahead what protecting this stream's next packet needs.
+    pub(crate) fn ahead(&self, ssrc: Ssrc) {
+        self.rtp.ahead();
+        if let Some(stream) = self.streams.get(&ssrc.0) {
+            look(&stream.highest());
+        }
+    }
+
     /// Drops what is known of an SSRC that will never be sent again with these keys: sending it again would
     /// begin at rollover count zero and repeat nonces.
     pub fn forget(&mut self, ssrc: Ssrc) {
@@ -346,6 +355,12 @@ impl SrtpReceiver {
         let len = self.rtp.open_rtp(packet, header.len, header.ssrc, index)?;
         self.rtp_streams.entry(header.ssrc).or_default().accept(index);
         Ok(len)
+    }
+
+    /// Reads ahead what RTCP needs.
+    pub(crate) fn ahead_of_rtcp(&self) {
+        self.rtcp.ahead();
+        look(&self.rtcp_streams.len());
     }
 
     /// Decrypts a compound RTCP packet in place and returns the length of the plain packet; index and tag stay

@@ -1,5 +1,6 @@
 //! RTP header extensions (RFC 8285): which id means what, reading and writing the elements.
 
+use crate::ahead::look;
 use crate::ids::{Mid, Rid};
 
 /// Profile word of the one-byte form.
@@ -80,6 +81,11 @@ impl ExtensionMap {
             self.ids[kind as usize] = id;
         }
         true
+    }
+
+    /// Reads ahead what writing extensions needs.
+    pub(crate) fn ahead(&self) {
+        look(&self.ids);
     }
 
     /// The id for `kind`, if negotiated.

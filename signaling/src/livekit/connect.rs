@@ -76,6 +76,21 @@ pub enum Mode {
     Single,
 }
 
+/// How a participant talks with its room.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Signalling {
+    /// In this protocol, on a WebSocket that may be lost and come back.
+    #[default]
+    WebSocket,
+    /// By one offer over HTTP. What it sends is published as it is, since nothing is announced; with its path it is gone.
+    Publish,
+    /// The same, to get what others send. Its sections stay and what is in them changes.
+    Watch {
+        /// The identity of the participant to watch; `None`: whoever speaks.
+        participant: Option<String>,
+    },
+}
+
 /// A client that wants its old place back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resume {
@@ -108,6 +123,8 @@ pub struct Admission {
     pub client: ClientInfo,
     /// How many peer connections it has.
     pub mode: Mode,
+    /// How it talks with its room.
+    pub signalling: Signalling,
     /// Subscribe to everything unless told otherwise.
     pub auto_subscribe: bool,
     /// It will say how large each picture is shown; begin with small ones.
@@ -233,6 +250,7 @@ pub fn admit(
         recorder: grant.recorder,
         client: wish.client,
         mode: wish.mode,
+        signalling: Signalling::WebSocket,
         auto_subscribe: wish.auto_subscribe,
         adaptive_stream: wish.adaptive_stream,
         publisher_offer: wish.publisher_offer,
@@ -278,8 +296,13 @@ fn check_sizes(admission: &Admission, limits: &RoomLimits) -> Result<(), Connect
 }
 
 /// The token of a request: that of its `Authorization` header, else its parameter; empty if there is none.
-pub(super) fn given_token(query: &str, authorization: Option<&str>) -> String {
+pub(crate) fn given_token(query: &str, authorization: Option<&str>) -> String {
     token(&Query::parse(query), authorization).to_owned()
+}
+
+/// One parameter of a query string, decoded.
+pub(crate) fn parameter(query: &str, name: &str) -> Option<String> {
+    Query::parse(query).get(name).map(str::to_owned)
 }
 
 fn token<'a>(query: &'a Query<'_>, authorization: Option<&'a str>) -> &'a str {

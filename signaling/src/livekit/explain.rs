@@ -29,6 +29,9 @@ pub enum ReadError {
         "permission denied: needs a token with roomAdmin for this room, or the participant's own join token"
     )]
     NotAllowed,
+    /// The same, where only administrators may go.
+    #[error("permission denied: needs a token with roomAdmin")]
+    NotAdmin,
     /// Nobody of that name is in the room, or there is no such room.
     #[error("no participant of this identity is in this room")]
     NoParticipant,
@@ -39,7 +42,7 @@ impl ReadError {
     pub fn refusal(&self) -> Refusal {
         let status = match self {
             ReadError::Token(error) => error.status(),
-            ReadError::NotAllowed => 403,
+            ReadError::NotAllowed | ReadError::NotAdmin => 403,
             ReadError::NoParticipant => 404,
         };
         Refusal { status, body: self.to_string() }
@@ -62,6 +65,21 @@ pub fn may_read(
     let grant = claims.video.as_ref().filter(|grant| grant.room == room).ok_or(ReadError::NotAllowed)?;
     let own = grant.room_join && !identity.is_empty() && claims.identity() == identity;
     if grant.room_admin || own { Ok(()) } else { Err(ReadError::NotAllowed) }
+}
+
+/// The room that whoever asks may administer; `None` for all rooms, when the token is for no particular one.
+///
+/// # Errors
+/// As [`may_read`].
+pub fn administered_room(
+    (query, authorization): (&str, Option<&str>),
+    keys: &Keys,
+    unix_ms: i64,
+) -> Result<Option<String>, ReadError> {
+    let token = given_token(query, authorization);
+    let claims = access::verify(keys, &token, unix_ms.div_euclid(1000))?;
+    let grant = claims.video.filter(|grant| grant.room_admin).ok_or(ReadError::NotAdmin)?;
+    Ok((!grant.room.is_empty()).then_some(grant.room))
 }
 
 /// What one participant gets and why. Rates are bits per second on the wire.

@@ -98,6 +98,7 @@ impl Room {
         self.send(seat, Response::Join(join));
         self.notice(Notice::ParticipantJoined);
         self.make_peers(seat);
+        self.open_feeds(seat);
         self.follow_policy(seat);
         self.set_state(seat, State::Joined);
         // One that takes another's place is shown at once, or others would miss it for a moment.
@@ -115,6 +116,7 @@ impl Room {
         for request in requests {
             self.add_track(clock, seat, request);
         }
+        self.follow(clock);
         if let Some(offer) = offer {
             self.client_offers(seat, offer);
         }
@@ -151,6 +153,8 @@ impl Room {
             policy: DownlinkPolicy::default(),
             claims: admission.claims,
             link,
+            signalling: admission.signalling,
+            feeds: None,
             subscriber_primary,
             auto_subscribe: admission.auto_subscribe,
             adaptive_stream: admission.adaptive_stream,
@@ -275,6 +279,7 @@ impl Room {
         self.set_state(seat, State::Active);
         self.announce_soon(clock, seat);
         self.notice(Notice::ParticipantActive { after });
+        self.report_joined(clock, seat);
         self.reconcile_all(clock, seat);
     }
 

@@ -7,14 +7,16 @@ use livekit_protocol::participant_info::State;
 use livekit_protocol::signal_response::Message as Response;
 use livekit_protocol::simulate_scenario::Scenario;
 use livekit_protocol::{
-    DisconnectReason, LeaveRequest, RequestResponse, SignalResponse, SimulateScenario, request_response,
+    DisconnectReason, LeaveRequest, RequestResponse, RoomEndReason, SignalResponse, SimulateScenario,
+    request_response,
 };
 use sfu::command::{Command, PeerEnd};
 use sfu::ids::PeerId;
 
+use super::connect::Signalling;
 use super::frame::FrameError;
 use super::output::{Clock, Notice, Output, SessionId};
-use super::participant::{DropSignal, Link, Participant, Seat};
+use super::participant::{DropSignal, Link, Seat};
 use super::room::{Phase, Room};
 use super::track::Track;
 
@@ -76,7 +78,9 @@ impl Room {
     /// transport lives and a moment longer, if that ever was up.
     pub fn socket_closed(&mut self, clock: Clock, session: SessionId, silence: Duration) {
         let Some(&seat) = self.by_session.get(&session) else { return };
-        if self.people.get(&seat).is_some_and(Participant::is_active) {
+        let Some(who) = self.people.get(&seat) else { return };
+        // One that is gone from HTTP does not come back.
+        if who.is_active() && who.signalling == Signalling::WebSocket {
             self.detach(clock, seat, silence);
         } else {
             self.by_session.remove(&session);
@@ -85,6 +89,7 @@ impl Room {
             }
             self.depart(clock, seat, Leaving::silent(DisconnectReason::SignalClose));
         }
+        self.follow(clock);
     }
 
     /// A frame could not be read: the client is told why, and this one session ends.
@@ -97,16 +102,21 @@ impl Room {
 
     /// Sends everybody away and ends the room.
     pub fn shutdown(&mut self, clock: Clock) {
-        self.close(clock, DisconnectReason::ServerShutdown);
+        self.close(clock, DisconnectReason::ServerShutdown, RoomEndReason::RoomEndServerShutdown);
+    }
+
+    /// The same for a room that cannot go on where it is: everybody comes back to a new one.
+    pub fn abandon(&mut self, clock: Clock) {
+        self.close(clock, DisconnectReason::StateMismatch, RoomEndReason::RoomEndSuperseded);
     }
 
     /// The same, for any reason.
-    pub(super) fn close(&mut self, clock: Clock, reason: DisconnectReason) {
+    pub(super) fn close(&mut self, clock: Clock, reason: DisconnectReason, end: RoomEndReason) {
         let seats: Vec<Seat> = self.people.keys().copied().collect();
         for seat in seats {
             self.depart(clock, seat, Leaving::told(reason, Action::Disconnect));
         }
-        self.end();
+        self.end(clock, end);
     }
 
     pub(super) fn refuse_resume_of(&mut self, session: SessionId) {
@@ -141,6 +151,11 @@ impl Room {
                 Leaving::silent(DisconnectReason::SignalClose)
             },
         );
+    }
+
+    /// No consent any more, and no way to come back (RFC 9725 §4.3.3).
+    pub(super) fn path_lost(&mut self, clock: Clock, seat: Seat) {
+        self.depart(clock, seat, Leaving::told(DisconnectReason::ConnectionTimeout, Action::Disconnect));
     }
 
     pub(super) fn answer_timed_out(&mut self, clock: Clock, seat: Seat) {
@@ -220,6 +235,9 @@ impl Room {
         if let Some(action) = leaving.action {
             self.send(seat, Response::Leave(leave_request(leaving.reason, action)));
         }
+        for track in self.people.get(&seat).map(|who| who.tracks.clone()).unwrap_or_default() {
+            self.report_unpublished(clock, seat, track);
+        }
         let Some(mut who) = self.people.remove(&seat) else { return };
         if let Some(session) = who.session {
             self.by_session.remove(&session);
@@ -241,6 +259,7 @@ impl Room {
             self.forget_track(track);
         }
         self.rpcs_gone(seat);
+        self.stage.left(seat);
         self.changed.remove(&seat);
         self.loudness.remove(&seat);
         for other in self.people.values_mut() {
@@ -250,11 +269,13 @@ impl Room {
         }
         self.notice(Notice::ParticipantLeft { reason: leaving.reason, after: who.stay(clock.now) });
 
+        let was_active = who.is_active();
         who.state = State::Disconnected;
         who.version += 1;
+        let mut info = who.info(Vec::new());
+        info.disconnect_reason = leaving.reason as i32;
+        self.report_left(clock, was_active, info.clone());
         if !who.is_hidden() {
-            let mut info = who.info(Vec::new());
-            info.disconnect_reason = leaving.reason as i32;
             self.departures.push(clock.now, &info);
             if leaving.replaced {
                 self.tell_of_departure(&[info], |level| level < REPLACES_BY_IDENTITY);

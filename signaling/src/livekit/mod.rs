@@ -5,10 +5,10 @@
 //! into signal messages.
 //!
 //! What a room does is spread by theme over files that each add methods to [`Room`]: `join` and `leave` for
-//! who is there, `resume` for coming back, `announce` for telling the others, `publish` and `subscribe` for tracks,
-//! `dynacast` for what of them is sent, `negotiate` for SDP, `data` for messages, `policy` for what a client bounds itself to, `fallback`
+//! who is there, `resume` for coming back, `announce` for telling the others, `publish` and `subscribe` for tracks, `unannounced` and
+//! `follow` for the same over HTTP, `dynacast` for what of them is sent, `negotiate` for SDP, `data` for messages, `policy` for what a client bounds itself to, `fallback`
 //! for when not even sound gets through, `rights` for what somebody may do, `status` for speakers, quality and counts,
-//! `explain` for people who ask why somebody gets what it gets, `api` for applications' servers.
+//! `explain` for people who ask why somebody gets what it gets, `api` for applications' servers, `webhook` for telling them.
 
 mod announce;
 pub mod api;
@@ -17,6 +17,7 @@ mod data;
 mod dynacast;
 pub mod explain;
 mod fallback;
+mod follow;
 pub mod frame;
 mod join;
 mod leave;
@@ -38,6 +39,8 @@ mod sid;
 mod status;
 mod subscribe;
 mod track;
+mod unannounced;
+mod webhook;
 
 pub use self::frame::pong_for;
 pub use self::join::{JoinError, SERVER_VERSION};

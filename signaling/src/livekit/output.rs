@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use livekit_protocol::{DisconnectReason, SignalResponse};
+use livekit_protocol::{DisconnectReason, SignalResponse, WebhookEvent};
 use sfu::command::{Command, MediaKind};
 
 use super::api::{Answer, ApiError};
@@ -55,6 +55,9 @@ pub enum Output {
     },
     /// Something worth counting or logging.
     Notice(Notice),
+    /// Something that an application's server is told, in this order; only if [`Settings::webhooks`](super::Settings::webhooks)
+    /// asks for it.
+    Webhook(Box<WebhookEvent>),
     /// The room is over: no input is of use any more. Comes once, last.
     Ended,
 }

@@ -11,8 +11,9 @@ use livekit_protocol::{
 use sfu::command::{Demand, DownlinkPolicy, LinkQuality, RemoteSection, VoiceFault, Way};
 use sfu::ids::{Mid, PeerId, TrackId};
 
-use super::connect::Mode;
+use super::connect::{Mode, Signalling};
 use super::fallback::{NETWORK, TEXT};
+use super::follow::Feeds;
 use super::output::SessionId;
 use super::permission::Allowance;
 use super::track::all_known;
@@ -140,6 +141,9 @@ pub(super) struct Participant {
     pub(super) policy: DownlinkPolicy,
     pub(super) claims: Claims,
     pub(super) link: Link,
+    pub(super) signalling: Signalling,
+    /// Of one that watches: what is shown to it.
+    pub(super) feeds: Option<Feeds>,
     /// As told to the client when it joined: the subscriber's connection is the one that counts. Never in v1, which has but one.
     pub(super) subscriber_primary: bool,
     pub(super) auto_subscribe: bool,

@@ -103,6 +103,7 @@ impl Room {
             }
             self.announce_now(seat);
         }
+        self.announce_sections(clock, seat);
         self.match_waiting(clock, seat);
     }
 
@@ -157,7 +158,9 @@ impl Room {
                 self.command(Command::MuteTrack { track: *id, muted });
             }
             self.notice(Notice::TrackPublished { kind });
+            self.report_published(clock, seat, *id);
         }
+        self.stage.changed();
         self.announce_now(seat);
         self.counts_changed(clock);
         for other in self.others(seat) {
@@ -178,6 +181,7 @@ impl Room {
         let Some(track) = self.tracks.get(&id) else { return };
         let (sid, cid) = (track.info.sid.clone(), track.cids.first().cloned());
         self.command(Command::RemoveTrack { track: id });
+        self.report_unpublished(clock, seat, id);
         self.forget_track(id);
         self.silence(seat);
         let Some(who) = self.people.get_mut(&seat) else { return };
@@ -204,6 +208,7 @@ impl Room {
     pub(super) fn forget_track(&mut self, id: TrackId) {
         let Some(track) = self.tracks.remove(&id) else { return };
         self.by_track_sid.remove(&track.info.sid);
+        self.stage.changed();
         if track.is_published() {
             self.notice(Notice::TrackUnpublished { kind: track.kind });
         }
@@ -225,7 +230,10 @@ impl Room {
         match track.learn(media, clock.unix_ms) {
             Learned::Nothing => {}
             Learned::Details => self.announce_soon(clock, owner),
-            Learned::Codec => self.announce_now(owner),
+            Learned::Codec => {
+                self.stage.changed_codec(id);
+                self.announce_now(owner);
+            }
         }
         if reshaped {
             self.settle_qualities(clock, id);
@@ -246,6 +254,7 @@ impl Room {
         track.info.muted = request.muted;
         track.info.version = Some(track::version(clock.unix_ms));
         let (id, published) = (track.id, track.is_published());
+        self.stage.changed();
         if published {
             self.command(Command::MuteTrack { track: id, muted: request.muted });
             self.announce_now(seat);

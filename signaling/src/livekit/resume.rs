@@ -18,7 +18,7 @@ use sfu::command::Command;
 use sfu::ids::{PeerId, TrackId};
 
 use super::announce::chunks;
-use super::connect::{Admission, Resume};
+use super::connect::{Admission, Resume, Signalling};
 use super::data;
 use super::join::{client_configuration, ice_servers, server_info};
 use super::leave::{REPLACES_BY_IDENTITY, leave_request};
@@ -196,6 +196,9 @@ impl Room {
     pub(super) fn peer_lost(&mut self, clock: Clock, peer: PeerId, silence: Duration) {
         let Some(seat) = self.seat_of(peer) else { return };
         let Some(who) = self.people.get_mut(&seat) else { return };
+        if who.signalling != Signalling::WebSocket {
+            return self.path_lost(clock, seat);
+        }
         let heard = clock.now.checked_sub(silence).unwrap_or(clock.now);
         who.lost.insert(peer, heard);
         if who.session.is_some() {

@@ -61,6 +61,7 @@ impl Room {
         let was_hidden = std::mem::replace(&mut who.permission, permission).hidden;
         let is_hidden = who.is_hidden();
 
+        self.stage.changed();
         self.unpublish_forbidden(clock, seat);
         self.reconcile_all(clock, seat);
         if is_hidden && !was_hidden {

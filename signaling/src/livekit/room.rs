@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 
 use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::signal_response::Message as Response;
-use livekit_protocol::{ParticipantInfo, RoomConfiguration, SignalRequest, SignalResponse};
+use livekit_protocol::{ParticipantInfo, RoomConfiguration, RoomEndReason, SignalRequest, SignalResponse};
 use sfu::command::{Command, Event};
 use sfu::ids::{PeerId, RoomId, TrackId};
 use turn_config::IceServerList;
 
 use super::api::Waiting;
+use super::follow::Stage;
 use super::limits::RoomLimits;
 use super::missed::{Departures, Replay};
 use super::nonces::Nonces;
@@ -42,6 +43,8 @@ pub struct Settings {
     pub simulate: bool,
     /// Let the server API unmute tracks, and not only mute them.
     pub remote_unmute: bool,
+    /// Make events for the application's server ([`Output::Webhook`]).
+    pub webhooks: bool,
 }
 
 /// One room's state machine. After every input drain [`Room::poll_output`], then see [`Room::next_timeout`].
@@ -85,6 +88,8 @@ pub struct Room {
     pub(super) qualities_at: Option<Instant>,
     /// How loud each speaker is, in eighths, never 0.
     pub(super) loudness: BTreeMap<Seat, u8>,
+    /// Who watches, whom, and whether that may have changed.
+    pub(super) stage: Stage,
     /// Numbers of messages that must not be sent twice.
     pub(super) nonces: Nonces,
     /// Calls of participants' methods that wait, by the name of each.
@@ -129,7 +134,7 @@ impl Room {
             Some(own) => limits.participants.min(usize::try_from(own).unwrap_or(usize::MAX)),
         };
         let metadata = config.map_or("", |config| config.metadata.as_str());
-        Room {
+        let mut room = Room {
             id: RoomId(rng.u64(..)),
             sid: sid::room(&mut rng),
             name,
@@ -161,12 +166,15 @@ impl Room {
             quality_at: None,
             qualities_at: None,
             loudness: BTreeMap::new(),
+            stage: Stage::default(),
             nonces: Nonces::default(),
             rpcs: HashMap::new(),
             outbox: VecDeque::new(),
             settings,
             rng,
-        }
+        };
+        room.report_started(clock);
+        room
     }
 
     /// The room's id in the media core.
@@ -229,6 +237,7 @@ impl Room {
             | Request::StoreDataBlobRequest(_)
             | Request::GetDataBlobRequest(_) => {}
         }
+        self.follow(clock);
     }
 
     /// An event of the media core. One for a peer or track that is no more is ignored.
@@ -263,6 +272,7 @@ impl Room {
             }
             Event::FirstMedia { peer } => self.first_media(clock, peer),
         }
+        self.follow(clock);
     }
 
     /// Time has come to [`Room::next_timeout`]; early and late calls do no harm.
@@ -284,10 +294,11 @@ impl Room {
             self.qualities_due(clock);
         }
         self.rpcs_due(clock);
+        self.follow(clock);
         if let Phase::Empty { until } = self.phase
             && until <= clock.now
         {
-            self.end();
+            self.end(clock, RoomEndReason::RoomEndIdleTimeout);
         }
     }
 
@@ -371,9 +382,10 @@ impl Room {
         self.people.keys().copied().filter(|other| *other != seat).collect()
     }
 
-    pub(super) fn end(&mut self) {
+    pub(super) fn end(&mut self, clock: Clock, reason: RoomEndReason) {
         if self.phase != Phase::Ended {
             self.phase = Phase::Ended;
+            self.report_finished(clock, reason);
             self.outbox.push_back(Output::Ended);
         }
     }

@@ -24,6 +24,11 @@ pub(super) fn room(rng: &mut fastrand::Rng) -> String {
     random("RM_", rng)
 }
 
+/// `EV_…`, for an event of which an application's server is told.
+pub(super) fn event(rng: &mut fastrand::Rng) -> String {
+    random("EV_", rng)
+}
+
 /// `RPC_…`, for a call of a participant's method.
 pub(super) fn rpc(rng: &mut fastrand::Rng) -> String {
     random("RPC_", rng)

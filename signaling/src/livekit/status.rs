@@ -44,6 +44,7 @@ impl Room {
             let loudest = self.loudness.entry(track.owner).or_default();
             *loudest = eighths.max(*loudest);
         }
+        self.pass_floor();
         let everybody: Vec<Seat> = self.people.keys().copied().collect();
         for seat in everybody {
             self.tell_loudness(seat);

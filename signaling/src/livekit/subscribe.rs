@@ -29,7 +29,7 @@ impl Room {
     pub(super) fn reconcile(&mut self, clock: Clock, seat: Seat, id: TrackId) {
         let (Some(who), Some(track)) = (self.people.get(&seat), self.tracks.get(&id)) else { return };
         let Some(owner) = self.people.get(&track.owner) else { return };
-        if track.owner == seat || !track.is_published() {
+        if track.owner == seat || !track.is_published() || who.feeds.is_some() {
             return;
         }
         let preference = who.preferences.get(&track.info.sid).copied().unwrap_or_default();
@@ -224,7 +224,8 @@ impl Room {
             return;
         }
         who.allowance = allowance;
-        let tracks = who.tracks.clone();
+        self.stage.changed();
+        let tracks = self.people.get(&seat).map(|who| who.tracks.clone()).unwrap_or_default();
         for other in self.others(seat) {
             for track in &tracks {
                 self.reconcile(clock, other, *track);
@@ -247,6 +248,7 @@ impl Room {
     pub(super) fn subscription_unsupported(&mut self, clock: Clock, peer: PeerId, id: TrackId) {
         let Some(seat) = self.subscription_of(peer, id) else { return };
         self.set_decodable(clock, seat, id, false);
+        self.cannot_watch(seat, id);
         let Some(track) = self.tracks.get(&id) else { return };
         let sid = track.info.sid.clone();
         self.subscription_failed(seat, sid, SubscriptionError::SeCodecUnsupported);
@@ -296,7 +298,7 @@ impl Room {
     }
 }
 
-fn is_screen_share(track: &Track) -> bool {
+pub(super) fn is_screen_share(track: &Track) -> bool {
     match track.source() {
         TrackSource::ScreenShare | TrackSource::ScreenShareAudio => true,
         TrackSource::Unknown | TrackSource::Camera | TrackSource::Microphone => false,

@@ -7,6 +7,7 @@ mod explaining;
 mod fallback;
 mod joining;
 mod leaving;
+mod over_http;
 mod policy;
 mod publishing;
 mod resuming;
@@ -14,6 +15,7 @@ mod script;
 mod serving;
 mod status;
 mod subscribing;
+mod webhooks;
 
 use std::collections::HashMap;
 use std::sync::Arc;

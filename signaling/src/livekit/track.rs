@@ -377,14 +377,24 @@ fn announced_layers(layers: &[VideoLayer], rids: &[Rid]) -> Vec<AnnouncedLayer> 
         .collect()
 }
 
-/// LiveKit's own sets of rids say which is the smallest (SDKs list them in either order); of any other set the
+/// Names of encodings that say which is smallest: LiveKit's, and those that publishers over WHIP have.
+const RANKED: [&[&str]; 5] = [
+    &["q", "h", "f"],
+    &["2", "1", "0"],
+    &["l", "m", "h"],
+    &["low", "mid", "high"],
+    &["low", "medium", "high"],
+];
+
+/// Some sets of rids say which is the smallest (SDKs list them in either order); of any other set the
 /// order of the SDP counts.
-fn smallest_first(rids: &[Rid]) -> Vec<Rid> {
+pub(super) fn smallest_first(rids: &[Rid]) -> Vec<Rid> {
     let mut sorted = rids.to_vec();
-    for set in [["q", "h", "f"], ["2", "1", "0"]] {
+    for set in RANKED {
         let rank = |rid: &Rid| set.iter().position(|name| *name == rid.as_str());
         if rids.iter().all(|rid| rank(rid).is_some()) {
             sorted.sort_by_key(rank);
+            break;
         }
     }
     sorted

@@ -33,6 +33,8 @@ pub struct ReceiveBatch {
     controls: [Control; ReceiveBatch::SLOTS],
     vectors: [libc::iovec; ReceiveBatch::SLOTS],
     headers: [libc::mmsghdr; ReceiveBatch::SLOTS],
+    /// Where the headers point to: the address of the batch when they were laid out.
+    laid_out: usize,
     filled: usize,
 }
 
@@ -52,6 +54,7 @@ impl ReceiveBatch {
             controls: [NO_CONTROL; Self::SLOTS],
             vectors: [NO_VECTOR; Self::SLOTS],
             headers: std::array::from_fn(|_| no_header()),
+            laid_out: 0,
             filled: 0,
         })
     }
@@ -62,8 +65,11 @@ impl ReceiveBatch {
     /// # Errors
     /// The socket is broken.
     pub fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
-        self.filled = 0;
-        for i in 0..Self::SLOTS {
+        // The kernel has changed what it filled; the rest lies as it was, unless the batch has been moved.
+        let here = ptr::from_mut(self).addr();
+        let stale = if self.laid_out == here { self.filled } else { Self::SLOTS };
+        (self.laid_out, self.filled) = (here, 0);
+        for i in 0..stale {
             self.vectors[i] = libc::iovec {
                 iov_base: self.slab[i * Self::SLOT..].as_mut_ptr().cast(),
                 iov_len: Self::SLOT,
@@ -78,7 +84,8 @@ impl ReceiveBatch {
             header.msg_flags = 0;
         }
         // SAFETY: every header points at its own name, vector and control buffer, each vector at its own
-        // `SLOT` bytes of the slab; all belong to `self`, which is borrowed for the whole call.
+        // `SLOT` bytes of the slab, since `self` has not moved since they were laid out; all belong to `self`, which is
+        // borrowed for the whole call.
         let got = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
@@ -97,6 +104,16 @@ impl ReceiveBatch {
         }
         self.filled = got as usize;
         Ok(self.filled)
+    }
+
+    /// The ways that the messages of the batch came, where there are several.
+    pub fn paths(&self, local: SocketAddr) -> impl Iterator<Item = Path> {
+        let several = if self.filled > 1 { self.filled } else { 0 };
+        (0..several).filter_map(move |i| {
+            let to = read_control(&self.headers[i].msg_hdr).to;
+            let remote = self.names[i].address()?;
+            Some(Path { local: SocketAddr::new(to.unwrap_or(local.ip()), local.port()), remote })
+        })
     }
 
     /// Each datagram of the batch, in the order of arrival, with when it came (`now` at the latest), where from and

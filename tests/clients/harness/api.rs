@@ -51,3 +51,36 @@ impl Api {
         self.call(function, arguments).unwrap_or_else(|error| panic!("{function}{arguments}: {error}"))
     }
 }
+
+/// A process with a server SDK's receiver of webhooks.
+pub(crate) struct Hooks(Remote);
+
+impl Hooks {
+    /// `livekit-api`, which checks signatures with `secret`.
+    pub(crate) fn python(secret: &str) -> Hooks {
+        Hooks::start(&programs::python(), "webhooks.py", secret)
+    }
+
+    /// `livekit-server-sdk`, the same.
+    pub(crate) fn node(secret: &str) -> Hooks {
+        Hooks::start(&programs::node(), "webhooks.mjs", secret)
+    }
+
+    fn start(program: &Path, driver: &str, secret: &str) -> Hooks {
+        let path = drivers().join(driver);
+        let arguments = [path.as_path(), Path::new(KEY), Path::new(secret)];
+        Hooks(Remote::start(driver, program, &arguments, None))
+    }
+
+    /// Where it listens.
+    pub(crate) fn url(&self) -> String {
+        let url = self.0.request(json!({ "fn": "url" })).expect("a URL");
+        url.as_str().expect("text").to_owned()
+    }
+
+    /// What has come, in order.
+    pub(crate) fn events(&self) -> Vec<Value> {
+        let events = self.0.request(json!({ "fn": "events" })).expect("a list");
+        events.as_array().expect("a list").clone()
+    }
+}

@@ -19,9 +19,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub(crate) use access::{Access, AccessLink};
-pub(crate) use api::Api;
+pub(crate) use api::{Api, Hooks};
 pub(crate) use participant::{Camera, Kind, Message, Mode, Participant, Received, Stats};
-pub(crate) use remote::{Browser, Sdk, Tab};
+pub(crate) use remote::{Browser, OverHttp, Sdk, Tab};
 pub(crate) use server::Server;
 pub(crate) use signal::{Signal, join_request};
 pub(crate) use token::{Claims, Token};

@@ -41,6 +41,17 @@ impl Camera {
     }
 }
 
+/// One step of a `ConnectionCheck`.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Finding {
+    /// Of the check's class.
+    pub(crate) name: String,
+    /// `success`, `failed` or `skipped`.
+    pub(crate) outcome: String,
+    /// Its log.
+    pub(crate) said: Vec<String>,
+}
+
 /// Audio or video.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -196,6 +207,12 @@ impl Participant<'_> {
         self.join_with(server, room, &json!({ "v0": mode == Mode::V0, "relay": true }));
     }
 
+    /// Joins over one connection, with media and data encrypted end to end; in a browser only.
+    #[track_caller]
+    pub(crate) fn join_encrypted(&self, server: &Server, room: &str, passphrase: &str) {
+        self.join_with(server, room, &json!({ "passphrase": passphrase }));
+    }
+
     /// Joins by way of `wire`; media takes its own way.
     #[track_caller]
     pub(crate) fn join_over(&self, wire: &Wire, server: &Server, room: &str, mode: Mode) {
@@ -332,6 +349,12 @@ impl Participant<'_> {
         self.call::<Value>("simulate", &json!([scenario]));
     }
 
+    /// What livekit-client's `ConnectionCheck` finds, in a browser only.
+    #[track_caller]
+    pub(crate) fn examine(&self, server: &Server, room: &str) -> Vec<Finding> {
+        self.call("examine", &json!([server.url(), server.token(room, &self.name)]))
+    }
+
     /// What its SDK knows of itself and the others by identity: `name`, `metadata`, `attributes`, and `muted`, the sources of
     /// muted tracks; with the Python SDK only.
     #[track_caller]
@@ -349,6 +372,12 @@ impl Participant<'_> {
     #[track_caller]
     pub(crate) fn register_greeting(&self, method: &str) {
         self.call::<Value>("registerGreeting", &json!([method]));
+    }
+
+    /// Calls a function of `whip.ts`, or of `whip.py`.
+    #[track_caller]
+    pub(crate) fn over_http<T: DeserializeOwned>(&self, function: &str, arguments: &Value) -> T {
+        self.call(function, arguments)
     }
 
     #[track_caller]

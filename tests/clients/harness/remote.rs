@@ -215,6 +215,28 @@ impl Tab<'_> {
     }
 }
 
+/// A process with publishers and players over HTTP that are not browsers.
+pub(crate) struct OverHttp(Remote);
+
+impl OverHttp {
+    /// FFmpeg's muxer and aiortc.
+    pub(crate) fn start() -> OverHttp {
+        OverHttp(Remote::start("whip", &programs::python(), &[&drivers().join("whip.py")], None))
+    }
+
+    /// GStreamer, with Debian's own Python, which its packages are for.
+    pub(crate) fn start_gstreamer() -> OverHttp {
+        let python = Path::new("/usr/bin/python3");
+        OverHttp(Remote::start("gst", python, &[&drivers().join("gst.py")], None))
+    }
+
+    /// One publisher or player, not connected yet.
+    pub(crate) fn client(&self, name: &str) -> Participant<'_> {
+        self.0.request(json!({ "op": "open", "name": name })).expect("a client");
+        self.0.participant(name)
+    }
+}
+
 /// A process with the Python SDK.
 pub(crate) struct Sdk(Remote);
 

@@ -33,9 +33,9 @@ fn data_channels_come_first_and_stay() {
 #[test]
 fn each_section_offers_the_codec_of_its_track_alone() {
     let mut stereo = opus(2);
-    stereo.codec.fmtp = "stereo=1".into();
+    stereo.codec.as_mut().expect("a codec").fmtp = "stereo=1".into();
     let mut red = opus(3);
-    red.codec.red = true;
+    red.codec.as_mut().expect("a codec").red = true;
     let send = [
         opus(1),
         stereo,

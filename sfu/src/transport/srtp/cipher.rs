@@ -13,6 +13,7 @@ use ring::aead;
 use sha1::Sha1;
 
 use super::{RTCP_ENCRYPTED, RTCP_HEADER_LEN, SrtpError};
+use crate::ahead::look;
 
 /// RFC 7714 §13.1.
 pub(super) const GCM_TAG_LEN: usize = 16;
@@ -28,6 +29,14 @@ pub(super) enum Cipher {
 }
 
 impl Cipher {
+    /// Reads ahead what sealing and opening need.
+    pub(super) fn ahead(&self) {
+        match self {
+            Cipher::Gcm { key, .. } => look(&std::ptr::from_ref(key.algorithm())),
+            Cipher::Cm { salt, .. } => look(salt),
+        }
+    }
+
     /// Seals `packet[..len]`, whose first `header_len` bytes stay in the clear. The tag must fit behind.
     pub(super) fn seal_rtp(
         &self,

@@ -17,7 +17,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use sfu::command::explanation::Explanation;
-use sfu::command::{AddPeer, AnnouncedLayer, Command, Demand, DownlinkPolicy, Event, NegotiationRole};
+use sfu::command::{
+    AddPeer, AnnouncedLayer, Command, Demand, DownlinkPolicy, Event, MediaKind, NegotiationRole,
+};
 use sfu::congestion::controller::Snapshot;
 use sfu::ids::{LayerId, Mid, PeerId, RoomId, Ssrc, TrackId};
 use sfu::units::{DataSize, WallClock};
@@ -293,6 +295,41 @@ impl Call {
             _ => None,
         });
         self.receive(publishers, &access, (peer, address), answer, reports)
+    }
+
+    /// The same for one that is fed one publisher's tracks after another, beginning with these.
+    pub fn watch(&mut self, publisher: PublisherId, access: Access) -> SubscriberId {
+        let (peer, address) = self.join(NegotiationRole::Answerer);
+        for (feed, kind, track) in feeds(peer, publisher) {
+            let (stream_id, label) = ("RM_1".to_owned(), label(track));
+            self.command(Command::OpenFeed { peer, feed, kind, stream_id, label });
+        }
+        self.feed(peer, Some(publisher));
+        let sdp = sdp::offer_to_receive(1, Reports::TransportWide);
+        self.command(Command::Offer { peer, id: 1, sdp, hints: Vec::new() });
+        let answer = self.expect_event(|event| match event {
+            Event::Answer { peer: of, sdp, .. } => (*of == peer).then(|| sdp::answer(sdp)),
+            Event::DescriptionRefused { reason, .. } => panic!("{reason}"),
+            _ => None,
+        });
+        let publishers = [(publisher, Demand::default())];
+        self.receive(&publishers, &access, (peer, address), answer, Reports::TransportWide)
+    }
+
+    /// Feeds somebody who watches with another publisher's tracks, or with nothing.
+    pub fn show(&mut self, viewer: SubscriberId, publisher: Option<PublisherId>) {
+        self.feed(viewer.peer, publisher);
+    }
+
+    fn feed(&mut self, peer: PeerId, publisher: Option<PublisherId>) {
+        for kind in [MediaKind::Audio, MediaKind::Video] {
+            let track = publisher.map(|publisher| match kind {
+                MediaKind::Audio => publisher.audio,
+                MediaKind::Video => publisher.video,
+            });
+            let feed = feed_of(peer, kind);
+            self.command(Command::Feed { peer, feed, track, demand: Demand::default() });
+        }
     }
 
     fn want(&mut self, peer: PeerId, publishers: &[(PublisherId, Demand)]) {
@@ -652,6 +689,19 @@ impl Call {
             let (wanted, current) = cameras.map(|camera| sfu.layers(id.peer, *camera)).unzip();
             self.subscribers[index].samples.push(Sample { at, snapshot, wanted, current, queue, sent });
         }
+    }
+}
+
+/// Names of somebody's feeds, with their kinds and the tracks that are in them first.
+fn feeds(peer: PeerId, publisher: PublisherId) -> [(TrackId, MediaKind, TrackId); 2] {
+    [(MediaKind::Audio, publisher.audio), (MediaKind::Video, publisher.video)]
+        .map(|(kind, track)| (feed_of(peer, kind), kind, track))
+}
+
+fn feed_of(peer: PeerId, kind: MediaKind) -> TrackId {
+    match kind {
+        MediaKind::Audio => TrackId(peer.0 * 10 + 5),
+        MediaKind::Video => TrackId(peer.0 * 10 + 6),
     }
 }
 

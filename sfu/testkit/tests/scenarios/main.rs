@@ -8,6 +8,7 @@ mod comings;
 mod crowd;
 mod economy;
 mod explain;
+mod feeds;
 mod hostile;
 mod lossy;
 mod narrow;

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use livekit_protocol as lk;
 use livekit_protocol::signal_response::Message as Response;
-use livekit_protocol::{DisconnectReason, MuteTrackRequest, RoomConfiguration, UpdateSubscription};
+use livekit_protocol::{
+    DisconnectReason, MuteTrackRequest, RoomConfiguration, RoomEndReason, UpdateSubscription,
+};
 
 use super::{Answer, ApiError, RoomCall};
 use crate::livekit::leave::Leaving;
@@ -29,7 +31,7 @@ impl Room {
             RoomCall::Describe => Ok(Answer::Room(Box::new(self.room_info()))),
             RoomCall::Delete => {
                 self.answer(question, Ok(Answer::Done));
-                return self.close(clock, DisconnectReason::RoomDeleted);
+                return self.close(clock, DisconnectReason::RoomDeleted, RoomEndReason::RoomEndApiDelete);
             }
             RoomCall::ListParticipants => {
                 Ok(Answer::Participants(self.people.values().map(|who| self.info(who)).collect()))
@@ -53,6 +55,7 @@ impl Room {
                 Err(error) => Err(error),
             },
         };
+        self.follow(clock);
         self.answer(question, result);
     }
 

@@ -9,14 +9,14 @@ use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::signal_response::Message as Response;
 use livekit_protocol::{
     AddTrackRequest, ClientInfo, JoinResponse, ParticipantInfo, ParticipantPermission, SessionDescription,
-    SignalRequest, TrackInfo, TrackSource, TrackType,
+    SignalRequest, TrackInfo, TrackSource, TrackType, WebhookEvent,
 };
 use sfu::command::{Command, Event, MediaKind, NegotiationRole, RemoteSection};
 use sfu::ids::{Mid, PeerId, Rid, TrackId};
 
 use crate::access::{Claims, Keys};
 use crate::livekit::api::{Answer, ApiError, RoomCall};
-use crate::livekit::connect::{Admission, Mode, Resume};
+use crate::livekit::connect::{Admission, Mode, Resume, Signalling};
 use crate::livekit::explain::Report;
 use crate::livekit::{Clock, JoinError, Notice, Output, Room, SessionId, Settings};
 
@@ -32,6 +32,7 @@ pub(super) struct Script {
     pub(super) inbox: BTreeMap<SessionId, Vec<Response>>,
     pub(super) commands: Vec<Command>,
     pub(super) notices: Vec<Notice>,
+    pub(super) webhooks: Vec<WebhookEvent>,
     pub(super) reports: Vec<(u64, Box<Report>)>,
     pub(super) answers: Vec<(u64, Result<Answer, ApiError>)>,
     pub(super) closed: BTreeSet<SessionId>,
@@ -58,6 +59,7 @@ pub(super) fn admission(identity: &str) -> Admission {
         recorder: false,
         client: ClientInfo { protocol: 17, client_protocol: 2, ..ClientInfo::default() },
         mode: Mode::Single,
+        signalling: Signalling::WebSocket,
         auto_subscribe: true,
         adaptive_stream: false,
         publisher_offer: None,
@@ -147,6 +149,7 @@ impl Script {
             inbox: BTreeMap::new(),
             commands: vec![],
             notices: vec![],
+            webhooks: vec![],
             reports: vec![],
             answers: vec![],
             closed: BTreeSet::new(),
@@ -178,6 +181,7 @@ impl Script {
                 Output::Report { question, report } => self.reports.push((question, report)),
                 Output::Answer { question, answer } => self.answers.push((question, answer)),
                 Output::Notice(notice) => self.notices.push(notice),
+                Output::Webhook(ref event) => self.webhooks.push((**event).clone()),
                 Output::Ended => self.ended = true,
             }
             self.log.push(output);
@@ -296,6 +300,11 @@ impl Script {
     pub(super) fn answer_to(&mut self, question: u64) -> Option<Result<Answer, ApiError>> {
         let at = self.answers.iter().position(|(number, _)| *number == question)?;
         Some(self.answers.remove(at).1)
+    }
+
+    pub(super) fn abandon(&mut self) {
+        self.room.abandon(self.clock);
+        self.drain();
     }
 
     pub(super) fn shutdown(&mut self) {

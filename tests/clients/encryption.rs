@@ -1,0 +1,58 @@
+//! What the SDK encrypts end to end passes through, in every codec, though nobody here can read it.
+
+use std::time::Duration;
+
+use crate::harness::{Browser, Camera, Kind, Server, alone, eventually, observe};
+use crate::layers::with_width;
+use crate::meeting::{hears, sees};
+
+const TONE: f64 = 440.0;
+
+#[test]
+fn what_is_encrypted_end_to_end_arrives_in_every_codec() {
+    let _turn = alone();
+    let server = Server::start("encryption");
+    let browser = Browser::start();
+    for (codec, mime) in
+        [("vp8", "video/VP8"), ("h264", "video/H264"), ("vp9", "video/VP9"), ("av1", "video/AV1")]
+    {
+        let [sender, viewer, stranger] =
+            ["sender", "viewer", "stranger"].map(|name| browser.participant(&format!("{codec}-{name}")));
+        viewer.join_encrypted(&server, codec, "open sesame");
+        sender.join_encrypted(&server, codec, "open sesame");
+        stranger.join_encrypted(&server, codec, "open barley");
+        sender.publish_camera(&Camera { codec, ..Camera::SMALL });
+        sender.publish_microphone(TONE);
+
+        let first = eventually(Duration::from_secs(20), || sees(&viewer, &sender));
+        assert_eq!(first.stats.codec, mime, "{first:?}");
+        let heard = eventually(Duration::from_secs(10), || hears(&viewer, &sender, TONE));
+        assert_eq!(heard.stats.codec, "audio/opus", "{heard:?}");
+        viewer.restart();
+        let window = Duration::from_secs(2);
+        observe(window);
+        let track = sees(&viewer, &sender).unwrap_or_else(|error| panic!("{codec}: {error}"));
+        assert!(track.seen.frames as f64 > 8.0 * window.as_secs_f64(), "{codec}: {track:?}");
+
+        // It comes through here, and means nothing without the key.
+        let blind = stranger.track(&sender, Kind::Video).expect("it is subscribed");
+        assert!(blind.stats.bytes_received > 0 && blind.stats.frames_decoded == 0, "{codec}: {blind:?}");
+        assert!(hears(&stranger, &sender, TONE).is_err(), "{codec}");
+
+        if codec == "vp8" {
+            for (quality, width) in [("LOW", 320), ("HIGH", 640)] {
+                viewer.set_quality(&sender, quality);
+                eventually(Duration::from_secs(10), || with_width(&viewer, &sender, |now| now == width));
+            }
+            let fingerprint = sender.send(2_000, true, "secret").expect("it fits");
+            eventually(Duration::from_secs(5), || match viewer.messages().last() {
+                Some(message) if message.fingerprint == fingerprint => Ok(()),
+                last => Err(format!("{last:?}")),
+            });
+            assert!(stranger.messages().is_empty(), "{:?}", stranger.messages());
+        }
+        for person in [sender, viewer, stranger] {
+            person.close();
+        }
+    }
+}
