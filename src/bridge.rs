@@ -40,6 +40,7 @@ pub fn room_settings(settings: &Settings) -> Arc<livekit::Settings> {
             empty_timeout: rooms.empty_timeout,
             departure_timeout: rooms.departure_timeout,
             resume_timeout: rooms.resume_timeout,
+            outage_timeout: rooms.outage_timeout,
             ..RoomLimits::default()
         },
         simulate: settings.dev,

@@ -23,7 +23,7 @@ use signaling::livekit::api::RoomCall;
 use signaling::livekit::connect::{Admission, Refusal};
 use signaling::livekit::explain::{ReadError, Report};
 use signaling::livekit::frame::FrameError;
-use signaling::livekit::{JoinError, SessionId, refuse_resume};
+use signaling::livekit::{JoinError, SessionId, SocketEnd, refuse_resume};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::questions::AskError;
@@ -85,8 +85,7 @@ enum ToRoom {
         answer: oneshot::Sender<Result<(), JoinError>>,
     },
     FromClient(SessionId, FromClient),
-    /// And how long nothing had come from its client.
-    Closed(SessionId, Duration),
+    Closed(SessionId, SocketEnd),
     Explain {
         identity: String,
         history: u16,
@@ -113,7 +112,7 @@ pub enum FromClient {
 pub struct Session {
     outgoing: mpsc::Receiver<SignalResponse>,
     seat: Option<Seat>,
-    silence: Duration,
+    end: SocketEnd,
 }
 
 /// A session's way to its room.
@@ -128,9 +127,9 @@ impl Session {
         self.outgoing.recv().await
     }
 
-    /// The socket is gone, and nothing had come over it for `silence`.
-    pub fn close(mut self, silence: Duration) {
-        self.silence = silence;
+    /// The socket is gone.
+    pub fn close(mut self, end: SocketEnd) {
+        self.end = end;
     }
 
     /// Whether the room has given the last message already, so that what is left is to be written soon.
@@ -162,7 +161,7 @@ impl Mailbox<'_> {
 impl Drop for Session {
     fn drop(&mut self) {
         let Some(seat) = self.seat.take() else { return };
-        let message = ToRoom::Closed(seat.id, self.silence);
+        let message = ToRoom::Closed(seat.id, self.end);
         if let Err(mpsc::error::TrySendError::Full(message)) = seat.mailbox.try_send(message)
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
@@ -273,7 +272,7 @@ impl Rooms {
             let Some(handle) = self.room_for(&admission) else {
                 // Nothing to resume: no room is made for that.
                 let _ = outgoing.try_send(refuse_resume());
-                return Ok(Session { outgoing: responses, seat: None, silence: Duration::ZERO });
+                return Ok(Session { outgoing: responses, seat: None, end: SocketEnd::Closed });
             };
             let id = SessionId(self.shared.next_id.fetch_add(1, Ordering::Relaxed));
             let (answer, answered) = oneshot::channel();
@@ -281,7 +280,7 @@ impl Rooms {
             let mailbox = handle.mailbox.clone();
             // From here on the room may know the session, so a drop of this future must tell it.
             let seat = Some(Seat { id, mailbox });
-            let session = Session { outgoing: responses, seat, silence: Duration::ZERO };
+            let session = Session { outgoing: responses, seat, end: SocketEnd::Closed };
             let join = ToRoom::Join { session: id, admission, outgoing, answer };
             if handle.mailbox.send(join).await.is_ok() {
                 match answered.await {

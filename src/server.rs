@@ -144,17 +144,12 @@ impl Server {
         tracing::info!(%http_addr, ?udp_ports, ?announced, "server started");
 
         let metrics = Metrics::new(workers.iter().map(Worker::stats).collect())?;
-        let turn = match settings.turn.clone() {
-            Some(turn) => {
-                let media = media_map(&settings.media, &announced, &udp_ports)?;
-                let (running, entry) = start_turn(&settings.media, turn, turn_tls, media, &announced)?;
-                let list = settings.ice_servers.clone().with(entry);
-                settings.ice_servers = list.map_err(|error| StartError::TurnEntry(error.to_string()))?;
-                metrics.add_turn(running.stats())?;
-                tracing::info!(ports = ?running.ports, "TURN server started");
-                Some(running)
+        let turn = match add_turn(&mut settings, turn_tls, &announced, &udp_ports, &metrics) {
+            Ok(turn) => turn,
+            Err(error) => {
+                stop_all(workers).await;
+                return Err(error);
             }
-            None => None,
         };
         let clients: Vec<_> = workers.iter().map(|worker| worker.client().clone()).collect();
         let webhooks = settings.webhooks.as_ref();
@@ -162,9 +157,10 @@ impl Server {
         let (webhooks, running_webhooks) = match webhooks {
             Ok(webhooks) => webhooks.unzip(),
             Err(error) => {
-                for worker in workers {
-                    worker.stop().await;
+                if let Some(turn) = turn {
+                    turn.stop().await;
                 }
+                stop_all(workers).await;
                 return Err(error.into());
             }
         };
@@ -227,9 +223,7 @@ impl RunningServer {
             if let Some(turn) = turn {
                 turn.stop().await;
             }
-            for worker in workers {
-                worker.stop().await;
-            }
+            stop_all(workers).await;
         };
         if tokio::time::timeout(self.shutdown_timeout, orderly).await.is_err() {
             tracing::warn!("some clients had not left when the time to stop was over");
@@ -319,6 +313,30 @@ fn media_map(media: &MediaSettings, announced: &[IpAddr], ports: &[u16]) -> Resu
         ports.iter().map(move |&port| (SocketAddr::new(told, port), SocketAddr::new(inside, port)))
     });
     Ok(MediaMap::new(pairs))
+}
+
+async fn stop_all(workers: Vec<Worker>) {
+    for worker in workers {
+        worker.stop().await;
+    }
+}
+
+/// Starts the TURN server, if there is to be one, and puts it among the ICE servers and the metrics.
+fn add_turn(
+    settings: &mut Settings,
+    tls: Option<(u16, Arc<ServerConfig>)>,
+    announced: &[IpAddr],
+    udp_ports: &[u16],
+    metrics: &Metrics,
+) -> Result<Option<TurnServer>, StartError> {
+    let Some(turn) = settings.turn.clone() else { return Ok(None) };
+    let media = media_map(&settings.media, announced, udp_ports)?;
+    let (running, entry) = start_turn(&settings.media, turn, tls, media, announced)?;
+    let list = settings.ice_servers.clone().with(entry);
+    settings.ice_servers = list.map_err(|error| StartError::TurnEntry(error.to_string()))?;
+    metrics.add_turn(running.stats())?;
+    tracing::info!(ports = ?running.ports, "TURN server started");
+    Ok(Some(running))
 }
 
 /// Starts the TURN server; gives it and what clients are told.

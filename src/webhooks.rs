@@ -168,7 +168,11 @@ impl Webhooks {
         let writer = Writer::new(Arc::clone(&hand_over), store, urls, receivers);
         std::thread::Builder::new()
             .name("webhooks".to_owned())
-            .spawn(move || writer.run(done))
+            .spawn(move || {
+                writer.run();
+                // The file is closed.
+                drop(done);
+            })
             .map_err(WebhookStartError::Thread)?;
         Ok((webhooks, RunningWebhooks { hand_over, written }))
     }
@@ -243,7 +247,7 @@ fn failed_event(number: u64, record: Record) -> FailedEvent {
 }
 
 impl RunningWebhooks {
-    /// Ends when all that was told is on the disk. What is not delivered is at the next start.
+    /// Ends when all that was told is on the disk and the file is closed. What is not delivered is at the next start.
     pub async fn stop(self) {
         self.hand_over.stop();
         // The sender is dropped, not used.

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dashmap::DashMap;
+use signaling::livekit::SocketEnd;
 use signaling::livekit::connect::{Admission, Refusal};
 use signaling::whip::{Created, Exchange, Patched, Progress, Protocol, WhipError};
 use tokio::sync::{mpsc, oneshot};
@@ -261,7 +262,7 @@ async fn run(mut session: Session, mut exchange: Exchange, mut asked: mpsc::Rece
                             let _ = answer.send(Ok(Changed::Trickled));
                         }
                         Ok(Patched::Restarting(offer)) => {
-                            pending.push_back(FromClient::Request(offer));
+                            pending.push_back(FromClient::Request(*offer));
                             restarting = Some(answer);
                         }
                         Err(error) => drop(answer.send(Err(error))),
@@ -276,7 +277,7 @@ async fn run(mut session: Session, mut exchange: Exchange, mut asked: mpsc::Rece
             },
         }
     }
-    session.close(Duration::ZERO);
+    session.close(SocketEnd::Closed);
     for answer in deleting {
         let _ = answer.send(());
     }

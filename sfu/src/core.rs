@@ -381,7 +381,7 @@ impl Sfu {
                     self.allocate(now, index);
                 }
                 ConnectionEvent::Selected(path) => {
-                    peer.downlink.controller.on_path_change(now);
+                    peer.downlink.handle_path_change(now);
                     self.by_path.insert(path, index);
                     self.allocate(now, index);
                     self.refresh_pictures(now, index);

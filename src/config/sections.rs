@@ -89,9 +89,12 @@ pub struct RoomsSection {
     /// Life after the last participant.
     #[serde(with = "humantime_serde")]
     pub departure_timeout: Duration,
-    /// Life of a participant that is not heard.
+    /// Life of a participant that closed its socket and is not heard.
     #[serde(with = "humantime_serde")]
     pub resume_timeout: Duration,
+    /// Life of a participant that is not heard and closed nothing.
+    #[serde(with = "humantime_serde")]
+    pub outage_timeout: Duration,
     /// Per room; 0 for no limit.
     pub max_participants: u32,
     /// By the server API.

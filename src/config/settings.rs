@@ -90,8 +90,10 @@ pub struct RoomSettings {
     pub empty_timeout: Duration,
     /// Life after the last participant.
     pub departure_timeout: Duration,
-    /// Life of a participant that is heard neither over its WebSocket nor over media.
+    /// Life of a participant whose side closed its WebSocket, and whose media is not heard.
     pub resume_timeout: Duration,
+    /// Life of a participant that is heard neither over its WebSocket nor over media, and closed nothing.
+    pub outage_timeout: Duration,
     /// Per room; `None` for no limit.
     pub max_participants: Option<u32>,
     /// The server API may unmute tracks.
@@ -324,6 +326,7 @@ impl Settings {
                 empty_timeout: config.rooms.empty_timeout,
                 departure_timeout: config.rooms.departure_timeout,
                 resume_timeout: config.rooms.resume_timeout,
+                outage_timeout: config.rooms.outage_timeout,
                 max_participants: (config.rooms.max_participants > 0)
                     .then_some(config.rooms.max_participants),
                 remote_unmute: config.rooms.remote_unmute,

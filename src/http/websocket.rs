@@ -6,12 +6,13 @@
 //! the close.
 
 use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use livekit_protocol::{SignalRequest, SignalResponse};
 use signaling::livekit::frame::{self, Encoding};
-use signaling::livekit::pong_for;
+use signaling::livekit::{SocketEnd, pong_for};
 use tokio::time::{Instant, timeout};
 
 use crate::bridge;
@@ -33,8 +34,8 @@ enum End {
     Room,
     /// The client is gone or broke the protocol of WebSockets.
     Client,
-    /// Nothing came from the client for too long.
-    Idle,
+    /// Nothing came from the client for too long, or nothing can be sent to it: its network may be cut.
+    Silent,
 }
 
 /// Runs until either side ends it. At the end `session` is closed, which tells the room.
@@ -48,11 +49,14 @@ pub(super) async fn run(
     let mut heard = Instant::now();
     let end = exchange(&mut socket, &mut session, metrics, idle_timeout, &mut heard).await;
     metrics.websockets.dec();
-    session.close(heard.elapsed());
+    session.close(match end {
+        End::Client | End::Room => SocketEnd::Closed,
+        End::Silent => SocketEnd::Silent(heard.elapsed()),
+    });
     match end {
         End::Client => {}
         End::Room => close(&mut socket, close_code::NORMAL, "").await,
-        End::Idle => close(&mut socket, close_code::NORMAL, "idle").await,
+        End::Silent => close(&mut socket, close_code::NORMAL, "idle").await,
     }
 }
 
@@ -87,31 +91,34 @@ async fn exchange(
                     // The room is gone; what it said last is still to be written.
                     pending.clear();
                 }
-                true
+                Ok(())
             }
             message = socket.recv(), if has_room => {
-                *heard = Instant::now();
                 match read(message) {
-                    Read::Frame(kind, bytes) => {
+                    Ok(Read::Frame(kind, bytes)) => {
+                        *heard = Instant::now();
                         metrics.signals_received.inc();
                         encoding = kind;
                         match frame::decode(kind, &bytes) {
                             Ok(request) => answer_or_keep(socket, encoding, request, &mut pending, metrics).await,
                             Err(error) => {
                                 pending.push_back(FromClient::Unreadable(error));
-                                true
+                                Ok(())
                             }
                         }
                     }
-                    Read::Control => true,
-                    Read::End => return End::Client,
+                    Ok(Read::Control) => {
+                        *heard = Instant::now();
+                        Ok(())
+                    }
+                    Err(end) => return end,
                 }
             }
             _ = ping.tick() => write(socket, Message::Ping(bytes::Bytes::new()), None).await,
-            () = tokio::time::sleep_until(*heard + idle_timeout), if has_room => return End::Idle,
+            () = tokio::time::sleep_until(*heard + idle_timeout), if has_room => return End::Silent,
         };
-        if !written {
-            return End::Client;
+        if let Err(end) = written {
+            return end;
         }
     }
 }
@@ -129,16 +136,26 @@ enum Read {
     Frame(Encoding, bytes::Bytes),
     /// Pings, answered by the library, and pongs.
     Control,
-    End,
 }
 
-fn read(message: Option<Result<Message, axum::Error>>) -> Read {
+fn read(message: Option<Result<Message, axum::Error>>) -> Result<Read, End> {
     match message {
-        Some(Ok(Message::Binary(bytes))) => Read::Frame(Encoding::Protobuf, bytes),
-        Some(Ok(Message::Text(text))) => Read::Frame(Encoding::Json, text.into()),
-        Some(Ok(Message::Ping(_) | Message::Pong(_))) => Read::Control,
-        Some(Ok(Message::Close(_)) | Err(_)) | None => Read::End,
+        Some(Ok(Message::Binary(bytes))) => Ok(Read::Frame(Encoding::Protobuf, bytes)),
+        Some(Ok(Message::Text(text))) => Ok(Read::Frame(Encoding::Json, text.into())),
+        Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(Read::Control),
+        Some(Ok(Message::Close(_))) | None => Err(End::Client),
+        Some(Err(error)) => Err(end_by(&error)),
     }
+}
+
+/// A kernel that gives a connection up since nobody answers says so in these ways; all else comes from the other side.
+fn end_by(error: &axum::Error) -> End {
+    let sources = std::iter::successors(std::error::Error::source(error), |error| error.source());
+    let kinds = sources.filter_map(|error| error.downcast_ref::<io::Error>()).map(io::Error::kind);
+    let unanswered = |kind| {
+        matches!(kind, ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable)
+    };
+    if kinds.into_iter().any(unanswered) { End::Silent } else { End::Client }
 }
 
 /// Pings are answered at once, everything else is for the room.
@@ -148,13 +165,13 @@ async fn answer_or_keep(
     request: SignalRequest,
     pending: &mut VecDeque<FromClient>,
     metrics: &Metrics,
-) -> bool {
+) -> Result<(), End> {
     if let Some(pong) = pong_for(&request, bridge::unix_ms()) {
         metrics.signals_sent.inc();
         return write_response(socket, encoding, &pong, None).await;
     }
     pending.push_back(FromClient::Request(request));
-    true
+    Ok(())
 }
 
 async fn write_response(
@@ -162,7 +179,7 @@ async fn write_response(
     encoding: Encoding,
     response: &SignalResponse,
     until: Option<Instant>,
-) -> bool {
+) -> Result<(), End> {
     let bytes = frame::encode(encoding, response);
     let message = match encoding {
         Encoding::Protobuf => Message::Binary(bytes.into()),
@@ -170,18 +187,21 @@ async fn write_response(
             Ok(text) => Message::Text(text.into()),
             Err(error) => {
                 tracing::error!(%error, "JSON that is not UTF-8");
-                return true;
+                return Ok(());
             }
         },
     };
     write(socket, message, until).await
 }
 
-/// Whether the message was written in time.
-async fn write(socket: &mut WebSocket, message: Message, until: Option<Instant>) -> bool {
+/// Fails where the message could not be written in time.
+async fn write(socket: &mut WebSocket, message: Message, until: Option<Instant>) -> Result<(), End> {
     let latest = Instant::now() + WRITE_TIMEOUT;
     let until = until.map_or(latest, |until| until.min(latest));
-    matches!(tokio::time::timeout_at(until, socket.send(message)).await, Ok(Ok(())))
+    match tokio::time::timeout_at(until, socket.send(message)).await {
+        Ok(written) => written.map_err(|error| end_by(&error)),
+        Err(_) => Err(End::Silent),
+    }
 }
 
 /// Says goodbye and waits for the client's goodbye: a socket that is closed with unread bytes takes the last messages with

@@ -92,7 +92,7 @@ async fn carry_out(app: &App, place: Place<'_>, request: Request) -> Result<Resp
         return Err(WhipError::Off);
     }
     match (place, request.method()) {
-        (Place::Endpoint(protocol), &Method::POST) => create(app, protocol, place, request).await,
+        (Place::Endpoint(protocol), &Method::POST) => Box::pin(create(app, protocol, place, request)).await,
         (Place::Session(protocol, name), &Method::PATCH) => {
             check_owner(app, protocol, name, &request)?;
             place.check_type(value(request.headers(), &header::CONTENT_TYPE))?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use livekit_protocol::{SignalResponse, WebhookEvent};
 use sfu::command::Event;
-use signaling::livekit::{JoinError, Output, Room, SessionId, refuse_resume};
+use signaling::livekit::{JoinError, Output, Room, SessionId, SocketEnd, refuse_resume};
 use tokio::sync::{mpsc, watch};
 
 use super::calls::Calls;
@@ -123,9 +123,9 @@ impl Actor {
             Wake::Message(Some(ToRoom::FromClient(session, FromClient::Unreadable(error)))) => {
                 self.room.bad_frame(clock, session, error);
             }
-            Wake::Message(Some(ToRoom::Closed(session, silence))) => {
+            Wake::Message(Some(ToRoom::Closed(session, end))) => {
                 self.sessions.remove(&session);
-                self.room.socket_closed(clock, session, silence);
+                self.room.socket_closed(clock, session, end);
             }
             Wake::Message(Some(ToRoom::Explain { identity, history, answer })) => {
                 let asked = self.questions.number(clock.now).and_then(|number| {
@@ -185,7 +185,7 @@ impl Actor {
             tracing::warn!(room = self.room.name(), "client does not read its messages and is disconnected");
             self.shared.metrics.slow_clients.inc();
             self.sessions.remove(&session);
-            self.room.socket_closed(bridge::clock(), session, Duration::ZERO);
+            self.room.socket_closed(bridge::clock(), session, SocketEnd::Silent(Duration::ZERO));
         }
     }
 

@@ -124,12 +124,11 @@ async fn after_the_shut_down_nobody_gets_in() {
 async fn a_session_that_ends_while_the_mailbox_is_full_is_still_reported() {
     let (mailbox, mut messages) = mpsc::channel(1);
     let (_outgoing, responses) = mpsc::channel(1);
-    mailbox.send(ToRoom::Closed(SessionId(1), Duration::ZERO)).await.unwrap();
+    mailbox.send(ToRoom::Closed(SessionId(1), SocketEnd::Closed)).await.unwrap();
     let seat = Some(Seat { id: SessionId(2), mailbox });
-    let session = Session { outgoing: responses, seat, silence: Duration::ZERO };
-    session.close(Duration::from_secs(7));
+    let session = Session { outgoing: responses, seat, end: SocketEnd::Closed };
+    let end = SocketEnd::Silent(Duration::from_secs(7));
+    session.close(end);
     assert!(matches!(messages.recv().await, Some(ToRoom::Closed(SessionId(1), _))));
-    assert!(
-        matches!(messages.recv().await, Some(ToRoom::Closed(SessionId(2), silence)) if silence.as_secs() == 7)
-    );
+    assert!(matches!(messages.recv().await, Some(ToRoom::Closed(SessionId(2), told)) if told == end));
 }

@@ -15,6 +15,9 @@ use crate::media::kernel::{BufferSizes, UdpSocket, WatchedSocket};
 /// What the kernel gives everybody (net.core.rmem_max): some hundreds of packets, of one client.
 const BUFFERS: BufferSizes = BufferSizes { receive: 212_992, send: 212_992 };
 
+/// The system's ports are odd half of the time.
+const EVEN_ATTEMPTS: usize = 32;
+
 /// One socket and the task that reads it.
 struct Branch {
     socket: Socket,
@@ -34,7 +37,7 @@ pub(super) struct Relay {
 }
 
 impl Relay {
-    /// With its first socket, whose address is the relayed one.
+    /// With its first socket, whose address is the relayed one; `even`: and its port is even.
     ///
     /// # Errors
     /// Out of ports or descriptors.
@@ -42,11 +45,16 @@ impl Relay {
         service: &Rc<Service>,
         id: AllocationId,
         is_v4: bool,
+        even: bool,
     ) -> io::Result<(Relay, SocketAddr)> {
-        let mut relay = Relay { is_v4, branches: Vec::new() };
-        let socket = relay.socket(service, id, 0)?;
-        let address = socket.get_ref().local_addr();
-        Ok((relay, address))
+        for _ in 0..EVEN_ATTEMPTS {
+            let mut relay = Relay { is_v4, branches: Vec::new() };
+            let address = relay.socket(service, id, 0)?.get_ref().local_addr();
+            if !even || address.port().is_multiple_of(2) {
+                return Ok((relay, address));
+            }
+        }
+        Err(io::ErrorKind::AddrNotAvailable.into())
     }
 
     /// The socket of a lane, opened when first needed.

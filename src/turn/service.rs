@@ -148,8 +148,8 @@ impl Service {
         match server.handle_client(clock(), client, bytes, &mut out) {
             Action::Nothing => {}
             Action::Reply => self.deliver(client, &out),
-            Action::Bind { allocation, is_v4 } => {
-                let opened = Relay::open(self, allocation, is_v4);
+            Action::Bind { allocation, is_v4, even } => {
+                let opened = Relay::open(self, allocation, is_v4, even);
                 let relayed = opened.as_ref().ok().map(|(_, relayed)| *relayed);
                 match opened {
                     Ok((relay, _)) => drop(self.relays.borrow_mut().insert(allocation, relay)),

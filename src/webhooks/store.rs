@@ -123,6 +123,13 @@ pub(super) struct Store {
     dropped: u64,
 }
 
+impl Drop for Store {
+    /// Closes the file, for readers too, so that another can open it.
+    fn drop(&mut self) {
+        *self.reader.0.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
 impl Store {
     /// Opens the file, or makes it, and gives what waits in it, in order.
     ///

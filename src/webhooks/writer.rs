@@ -152,8 +152,8 @@ impl Writer {
         Writer { hand_over, store, urls, receivers, gauges_at: None }
     }
 
-    /// Until [`HandOver::stop`]. `_done` is dropped at the end.
-    pub(super) fn run(mut self, _done: oneshot::Sender<()>) {
+    /// Until [`HandOver::stop`].
+    pub(super) fn run(mut self) {
         loop {
             let load = self.take();
             let replaying = load.batch.replayed.len();

@@ -100,10 +100,11 @@ fn five_percent_loss_is_repaired() {
 }
 
 #[test]
-fn a_client_whose_cable_is_cut_is_gone_for_the_others() {
+fn a_client_whose_cable_is_cut_has_time_to_come_back_and_is_gone_after_that() {
     let _turn = alone();
     let namespace = Namespace::new();
-    let server = Server::start_at("cut", namespace.outside());
+    let patience = [("SLUICE_ROOMS__OUTAGE_TIMEOUT", "25s")];
+    let server = Server::start_with("cut", namespace.outside(), &patience);
     let (outside, inside) = (Sdk::start(), Sdk::start_in(&namespace));
     let (stays, cut_off) = (outside.participant("stays"), inside.participant("cut-off"));
     for person in [&stays, &cut_off] {
@@ -114,7 +115,9 @@ fn a_client_whose_cable_is_cut_is_gone_for_the_others() {
 
     namespace.cut();
     let since = Instant::now();
-    eventually(Duration::from_secs(20), || match stays.others() {
+    observe(Duration::from_secs(20));
+    assert_eq!(stays.others(), ["cut-off"], "longer than one whose process was killed");
+    eventually(Duration::from_secs(8), || match stays.others() {
         others if others.is_empty() => Ok(()),
         others => Err(format!("still there: {others:?}")),
     });

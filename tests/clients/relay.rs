@@ -67,6 +67,7 @@ fn the_relay_serves_coturns_client_over_udp_tcp_and_tls() {
     let turn = relay_to(echo.address);
     for (transport, port) in turn.ports.clone() {
         let mut arguments =
+            // Without -c it asks for two ports that follow each other.
             vec!["-c", "-W", SECRET, "-u", "ada", "-n", "50", "-m", "3", "-l", "800", "-e", "127.0.0.1"];
         match transport {
             Transport::Udp => {}

@@ -11,7 +11,7 @@
 //!
 //! Always: an answer to a datagram of somebody who has not proved himself has at most 1.5 times its bytes, or 44 bytes for 28; data
 //! goes only where a permission stands, and permissions only to [`Config::media`]; all that a client can grow is capped.
-//! Left out: relays over TCP (RFC 6062), mobility (RFC 8016), reserved and even ports, DONT-FRAGMENT, address discovery
+//! Left out: relays over TCP (RFC 6062), mobility (RFC 8016), reserved ports, DONT-FRAGMENT, address discovery
 //! for requests too short to be answered within the bound.
 #![forbid(unsafe_code)]
 

@@ -70,6 +70,8 @@ pub enum Action<'a> {
         allocation: AllocationId,
         /// Of IPv4, or else of IPv6.
         is_v4: bool,
+        /// With a port that is even.
+        even: bool,
     },
     /// Send `payload` from the allocation's socket to the peer.
     Relay {
@@ -105,7 +107,7 @@ struct Opening {
 /// What an authenticated request led to, when it was not refused.
 enum Done {
     Reply,
-    Bind(AllocationId, bool),
+    Bind { id: AllocationId, is_v4: bool, even: bool },
 }
 
 /// An authenticated request, and how to answer it.
@@ -401,10 +403,10 @@ impl Server {
         };
         match done {
             Ok(Done::Reply) => Action::Reply,
-            Ok(Done::Bind(allocation, is_v4)) => {
+            Ok(Done::Bind { id: allocation, is_v4, even }) => {
                 let fingerprint = message.has_fingerprint();
                 self.opening = Some(Opening { id: allocation, key: request.user.key, fingerprint });
-                Action::Bind { allocation, is_v4 }
+                Action::Bind { allocation, is_v4, even }
             }
             Err(why) => {
                 self.stats.refuse(why);
@@ -472,7 +474,9 @@ impl Server {
             Some([_, _, _, _]) => return Err(Refusal::Transport),
             Some(_) | None => return Err(Refusal::Malformed),
         }
-        if message.attribute(kind::EVEN_PORT).is_some()
+        // The first bit asks to reserve the next port (RFC 8656 §18.5).
+        let even = message.attribute(kind::EVEN_PORT);
+        if even.is_some_and(|even| even.first().is_none_or(|first| first & 0x80 != 0))
             || message.attribute(kind::RESERVATION_TOKEN).is_some()
         {
             return Err(Refusal::Reservation);
@@ -505,7 +509,7 @@ impl Server {
             lifetime,
             now,
         ));
-        Ok(Done::Bind(id, is_v4))
+        Ok(Done::Bind { id, is_v4, even: even.is_some() })
     }
 
     /// The client's allocation, if it is this user's.

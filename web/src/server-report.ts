@@ -105,6 +105,7 @@ const CAUSES: Record<string, string> = {
   loss_test_cleared: 'loss does not depend on the rate',
   route_change: 'another route',
   outage: 'back after an outage',
+  new_path: 'another path to the client',
   limit: 'your own limit',
   receiver: 'what this browser reports',
 };

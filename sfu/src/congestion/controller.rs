@@ -39,6 +39,9 @@ const SILENT: Duration = Duration::from_millis(500);
 const MUTE: Duration = Duration::from_secs(1);
 /// Silence that stops video.
 const OUTAGE: Duration = Duration::from_millis(1500);
+/// A client that was reached over another path may report over the old one for longer: libwebrtc leaves it when nothing came
+/// over it for 3.5 s, if it has no other reason to.
+const UNHEARD: Duration = Duration::from_millis(2500);
 /// While video is stopped by an outage, one small packet this often: a controller that waits for evidence
 /// before it sends waits for ever.
 const OUTAGE_KEEPALIVE: Duration = Duration::from_millis(100);
@@ -164,6 +167,7 @@ enum Silence {
 
 /// Congestion control of one subscriber transport.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that do not depend on each other")]
 pub struct Controller {
     config: Config,
     log: SentLog,
@@ -184,6 +188,7 @@ pub struct Controller {
     feedback: Option<Instant>,   // when the last report came
     unanswered: Option<Instant>, // when the first packet left that no report has come after
     silence: Silence,
+    unheard: bool, // nothing was reported yet of a path that took over from another
     allocation: Allocation,
     allocated: Option<(Instant, Bitrate)>,
     media: Bitrate,        // divided by the last allocation
@@ -217,6 +222,7 @@ impl Controller {
             feedback: None,
             unanswered: None,
             silence: Silence::None,
+            unheard: false,
             allocation: Allocation::default(),
             allocated: None,
             media: Bitrate::ZERO,
@@ -240,6 +246,9 @@ impl Controller {
     ) -> u16 {
         self.unanswered.get_or_insert(now);
         self.rate.on_sent(now, size);
+        if class == PacketClass::Padding {
+            self.rate.on_padding(now, size);
+        }
         if let Some(cluster) = cluster {
             self.prober.on_sent(now, cluster, size);
         }
@@ -370,9 +379,16 @@ impl Controller {
         }
     }
 
-    /// The path changed (ICE restart, new address): what was learned is void, and so is the silence of the old one.
+    /// The path changed (ICE restart, new address): what was learned is void, and so is the silence of the old one. If
+    /// media flowed before, it begins with half of the target, and with the lowest steps until the first report: their
+    /// keyframes are small, so that there is a picture at once.
     pub fn on_path_change(&mut self, now: Instant) {
-        self.end_silence(now);
+        if self.feedback.is_some() {
+            self.silence = Silence::None;
+            self.unheard = true;
+            self.allocated = None;
+            self.target.on_new_path(now);
+        }
         self.log.pardon();
         self.unanswered = None;
         self.prober.abort(now);
@@ -467,7 +483,7 @@ impl Controller {
     ) -> &Allocation {
         let media = self.target().saturating_sub(audio).scale(1.0 - self.rtx_share());
         let lowest: Vec<Track<'_>>;
-        let tracks = if self.silence < Silence::Long {
+        let tracks = if self.silence < Silence::Long && !self.unheard {
             tracks
         } else {
             lowest = tracks.iter().map(|t| Track { ceiling: LayerId::default(), ..*t }).collect();
@@ -569,7 +585,8 @@ impl Controller {
         // Silence means something only from a client that has reported before.
         let last = self.feedback?;
         let unanswered = self.unanswered?;
-        Some(last.max(unanswered) + silence.max(self.rtt * 3))
+        let more = if self.unheard { UNHEARD } else { Duration::ZERO };
+        Some(last.max(unanswered) + silence.max(self.rtt * 3) + more)
     }
 
     fn end_silence(&mut self, now: Instant) {
@@ -586,6 +603,9 @@ impl Controller {
 
     fn on_acked(&mut self, now: Instant, acked: &[Acked]) {
         self.end_silence(now);
+        if std::mem::take(&mut self.unheard) {
+            self.allocated = None;
+        }
         self.feedback = Some(now);
         self.unanswered = self.log.in_flight().then_some(now);
 
@@ -633,6 +653,7 @@ impl Controller {
             missing: self.log.missing(),
             least: self.least.scale(UP_MARGIN),
             application_limited: self.rate.application_limited(now, self.target.target()),
+            padded: self.rate.padded(now, self.target.target()),
             sending: self.rate.sending(now),
             recent_max: self.rate.recent_max(now),
             loss,
@@ -648,6 +669,9 @@ impl Controller {
             self.loss.end_test();
             self.delay.on_cut();
             self.rate.disprove(now);
+            if let Some(measured) = facts.measured {
+                self.prober.on_cut(now, measured.delivered);
+            }
         }
     }
 

@@ -4,6 +4,8 @@
 //! buckets let a short burst through at any rate, and jitter stretches one at random, so a cluster that
 //! passes only earns soaks: 300 ms each, in steps from the target up to the wanted rate, judged by whether
 //! the fastest packets took longer at the end than at the beginning. Only a soak raises the target.
+//! A bucket that was full lets a short soak through, too, somewhat above the link's rate. What was given on its word then
+//! makes a queue; from then on soaks are longer, until one of those has passed: the path is wider now.
 //! Always: at most one stage at a time; nothing while the path is congested or silent, and nothing when
 //! everything wanted already fits; each failure waits longer, up to a bound.
 //! Not here: sending ([`super::pacer`]), the target itself ([`super::target`]).
@@ -23,8 +25,13 @@ const SLOW: Bitrate = Bitrate::kbps(1000);
 /// A cluster may queue at most this much of the believed rate.
 const MAX_EXCESS: Duration = Duration::from_millis(50);
 const SHORTEST_CLUSTER: Duration = Duration::from_millis(8);
-/// Length of a soak.
+/// Length of a soak; twice as long for each that was wrong and none that passed since, up to so many.
 const SOAK: Duration = Duration::from_millis(300);
+const MOST_WRONG: u32 = 1;
+/// A proof is wrong if the target is cut within this time, although the path delivers so much of what was proven that it
+/// has not become another; and right if it is not.
+const BORNE_OUT: Duration = Duration::from_secs(10);
+const SAME_PATH: f64 = 0.5;
 /// A soak exceeds what is believed by this factor at most: the queue it may leave on a narrow path before the first
 /// reports return is about that much of its time. Least after a failure or where clusters cannot be read, more with
 /// each soak that passed, most while joining, when nothing is known.
@@ -136,10 +143,12 @@ pub struct Prober {
     last_number: u32,
     interval: Duration,
     not_before: Option<Instant>,
-    asked: Option<Bitrate>,   // the demand behind the last probe…
-    failed: Option<Bitrate>,  // …and behind the last one that failed
-    refused: Option<Bitrate>, // what the last cluster found, if that was a first no
-    joined: Option<Instant>,  // when something was first sent to probe with
+    asked: Option<Bitrate>,            // the demand behind the last probe…
+    failed: Option<Bitrate>,           // …and behind the last one that failed
+    refused: Option<Bitrate>,          // what the last cluster found, if that was a first no
+    proof: Option<(Instant, Bitrate)>, // the last one, until it is known to be right or wrong
+    wrong: u32,                        // proofs
+    joined: Option<Instant>,           // when something was first sent to probe with
 }
 
 impl Prober {
@@ -154,6 +163,8 @@ impl Prober {
             asked: None,
             failed: None,
             refused: None,
+            proof: None,
+            wrong: 0,
             joined: None,
         }
     }
@@ -191,6 +202,15 @@ impl Prober {
     pub fn abort(&mut self, now: Instant) {
         if self.running.take().is_some() {
             self.back_off(now);
+        }
+    }
+
+    /// The target was cut, and the path delivered this.
+    pub fn on_cut(&mut self, now: Instant, delivered: Bitrate) {
+        let Some((at, rate)) = self.proof.take() else { return };
+        let soon = now.saturating_duration_since(at) < BORNE_OUT;
+        if soon && delivered < rate && delivered >= rate.scale(SAME_PATH) {
+            self.wrong = (self.wrong + 1).min(MOST_WRONG);
         }
     }
 
@@ -321,16 +341,17 @@ impl Prober {
     ) -> Option<Outcome> {
         match stage.soak_verdict(c.inherent_loss) {
             Verdict::Passed(rate) if !c.queue && stage.over(now, c.rtt) => {
+                self.wrong = self.wrong.saturating_sub(1);
                 if stage.plan.rate < goal {
                     self.begin_soak(now, rate.scale(self.soak_step(now, soaks + 1)), goal, soaks + 1);
                 } else {
                     self.succeed(now);
                 }
-                (rate > c.target).then_some(Outcome::Proven(rate))
+                (rate > c.target).then(|| self.prove(now, rate))
             }
             Verdict::Saturated(rate) if !c.queue && rate > c.target => {
                 self.fail(now);
-                Some(Outcome::Proven(rate))
+                Some(self.prove(now, rate))
             }
             Verdict::Passed(_) | Verdict::Saturated(_) | Verdict::Unproven => {
                 self.fail(now);
@@ -338,6 +359,11 @@ impl Prober {
                 None
             }
         }
+    }
+
+    fn prove(&mut self, now: Instant, rate: Bitrate) -> Outcome {
+        self.proof = Some((now, rate));
+        Outcome::Proven(rate)
     }
 
     fn soak_step(&self, now: Instant, passed: usize) -> f64 {
@@ -355,7 +381,10 @@ impl Prober {
 
     fn begin_soak(&mut self, now: Instant, rate: Bitrate, goal: Bitrate, soaks: usize) {
         self.refused = None;
-        self.begin(now, ProbeKind::Soak, rate.min(goal), goal, SOAK, soaks);
+        if self.proof.take_if(|(at, _)| now.saturating_duration_since(*at) >= BORNE_OUT).is_some() {
+            self.wrong = 0;
+        }
+        self.begin(now, ProbeKind::Soak, rate.min(goal), goal, SOAK * (1 << self.wrong), soaks);
     }
 
     fn begin(

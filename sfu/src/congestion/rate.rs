@@ -59,6 +59,7 @@ pub struct RateMeter {
     recent: MaxOver,
     proven: MaxOver,
     sending: SentMeter,
+    padding: SentMeter, // its part of it
 }
 
 impl RateMeter {
@@ -72,6 +73,7 @@ impl RateMeter {
             recent: MaxOver::new(now, RECENT_FOR),
             proven: MaxOver::new(now, PROVEN_FOR),
             sending: SentMeter::new(now),
+            padding: SentMeter::new(now),
         }
     }
 
@@ -97,6 +99,11 @@ impl RateMeter {
         }
     }
 
+    /// The same packet was sent to probe with, and for nothing else.
+    pub fn on_padding(&mut self, now: Instant, size: DataSize) {
+        self.padding.add(now, size);
+    }
+
     /// What is being sent now.
     pub fn sending(&mut self, now: Instant) -> Bitrate {
         self.sending.rate(now)
@@ -105,6 +112,11 @@ impl RateMeter {
     /// Whether so much less than `target` is sent that the path is not asked for it.
     pub fn application_limited(&mut self, now: Instant, target: Bitrate) -> bool {
         self.sending(now) < target.scale(APPLICATION_LIMITED)
+    }
+
+    /// Whether it would be, but for what probes add.
+    pub fn padded(&mut self, now: Instant, target: Bitrate) -> bool {
+        self.sending(now).saturating_sub(self.padding.rate(now)) < target.scale(APPLICATION_LIMITED)
     }
 
     /// Packets of one report, in order of arrival; `calm`: no queue stands, so what arrives is proven.

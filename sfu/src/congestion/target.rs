@@ -30,6 +30,10 @@ const GROWTH: f64 = 0.08;
 /// Growth near the known capacity: half a packet per response time, and at least this per second.
 const HALF_PACKET_BITS: f64 = 600.0 * 8.0;
 const SLOWEST_GROWTH: f64 = 4000.0;
+/// What the path carried at a cut is remembered for so long, unless a probe proves more by this factor: a bucket that was
+/// full cannot explain that.
+const CARRIED_FOR: Duration = Duration::from_mins(5);
+const BUCKET: f64 = 1.25;
 /// Growth does not exceed what is delivered by more than this.
 const GROWTH_BOUND: f64 = 1.5;
 const GROWTH_SLACK: Bitrate = Bitrate::kbps(10);
@@ -75,6 +79,8 @@ pub enum Cause {
     Contested,
     /// Feedback came back after an outage.
     Outage,
+    /// The client is reached over another path.
+    NewPath,
     /// The client's own bound.
     Limit,
     /// The receiver's own estimate (REMB), or its loss reports without any other evidence.
@@ -98,6 +104,7 @@ impl Cause {
             Cause::RouteChange => "route_change",
             Cause::Contested => "contested",
             Cause::Outage => "outage",
+            Cause::NewPath => "new_path",
             Cause::Limit => "limit",
             Cause::Receiver => "receiver",
         }
@@ -123,6 +130,8 @@ pub struct Facts {
     pub missing: DataSize,
     /// The application sends less than it may.
     pub application_limited: bool,
+    /// It would, were it not for what probes add.
+    pub padded: bool,
     /// What is being sent.
     pub sending: Bitrate,
     /// Highest delivered rate of the last 5 s.
@@ -179,6 +188,7 @@ pub struct Estimator {
     last_update: Option<Instant>,
     drain_until: Option<Instant>,
     near_max: Option<NearMax>,
+    carried: Option<(Instant, Bitrate)>, // at the last cut
     before_test: Option<Bitrate>,
     standing: Option<Standing>,
     route_changed: bool,
@@ -201,6 +211,7 @@ impl Estimator {
             last_update: None,
             drain_until: None,
             near_max: None,
+            carried: None,
             before_test: None,
             standing: None,
             route_changed: false,
@@ -286,6 +297,7 @@ impl Estimator {
             Outcome::Proven(rate) if rate > self.target => {
                 self.proven = rate;
                 self.set(now, rate, Cause::Probe);
+                self.carried = self.carried.filter(|(_, carried)| rate <= carried.scale(BUCKET));
                 if self.near_max.is_some_and(|near| rate.as_bps() as f64 / 1000.0 > near.bounds().1) {
                     self.near_max = None;
                 }
@@ -300,6 +312,16 @@ impl Estimator {
         let factor = if silence < LONG_OUTAGE { AFTER_OUTAGE } else { AFTER_LONG_OUTAGE };
         self.drain_until = None;
         self.set(now, self.target.scale(factor), Cause::Outage);
+    }
+
+    /// The path is another one.
+    pub fn on_new_path(&mut self, now: Instant) {
+        self.drain_until = None;
+        self.before_test = None;
+        self.near_max = None;
+        self.carried = None;
+        self.proven = Bitrate::ZERO;
+        self.set(now, self.target.scale(AFTER_LONG_OUTAGE), Cause::NewPath);
     }
 
     /// The receiver's own estimate, for paths without transport-wide feedback. Any number is survived.
@@ -362,6 +384,7 @@ impl Estimator {
 
     fn cut(&mut self, now: Instant, delivered: Bitrate) {
         self.last_cut = Some(now);
+        self.carried = Some((now, delivered));
         self.before_test = None;
         self.proven = Bitrate::ZERO;
         let kbps = delivered.as_bps() as f64 / 1000.0;
@@ -437,6 +460,11 @@ impl Estimator {
         let Some(measured) = facts.measured else { return };
         let quiet = self.draining() || self.before_test.is_some() || facts.queue == Queue::Draining;
         if quiet || facts.application_limited {
+            return;
+        }
+        // Near what the path carried at the last cut a probe's own verdict counts: or each probe would lift the target a bit.
+        let carried = self.carried.filter(|(at, _)| now.saturating_duration_since(*at) < CARRIED_FOR);
+        if facts.padded && carried.is_some_and(|(_, rate)| self.target >= rate) {
             return;
         }
         let seconds = elapsed.as_secs_f64().min(1.0);

@@ -290,21 +290,18 @@ impl Sfu {
         if !flowed || !peer.connection.is_up() {
             return;
         }
-        let shown = |subscription: &Subscription| Some((subscription.track, subscription.layer()?));
-        let mut wanted: SmallVec<[(usize, u8); 8]> = peer
-            .downlink
-            .iter()
-            .filter(|subscription| subscription.kind == MediaKind::Video)
-            .filter_map(shown)
-            .map(|(track, layer)| (track, self.encoding_of(track, layer)))
-            .collect();
+        let waits = |subscription: &Subscription| {
+            subscription.selector.wants_keyframe().map(|encoding| (subscription.track, encoding))
+        };
+        let videos = peer.downlink.iter().filter(|s| s.kind == MediaKind::Video && s.flows());
+        let mut wanted: SmallVec<[(usize, u8); 8]> = videos.filter_map(waits).collect();
         let own = peer.uplink.tracks.iter().filter_map(|at| Some((*at, self.tracks[*at].as_ref()?)));
         for (at, track) in own.filter(|(_, track)| track.kind == MediaKind::Video) {
             let sent = track.encodings.iter().enumerate().filter(|(_, encoding)| encoding.ssrc.is_some());
             wanted.extend(sent.map(|(encoding, _)| (at, encoding as u8)));
         }
         for (track, encoding) in wanted {
-            self.ask_gate(now, track, encoding, KeyframeGate::need);
+            self.ask_gate(now, track, encoding, KeyframeGate::need_again);
         }
     }
 

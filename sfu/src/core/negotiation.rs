@@ -82,14 +82,15 @@ impl Sfu {
     }
 
     fn local_transport(&self, index: usize) -> LocalTransport {
-        let credentials =
-            self.peers[index].as_ref().expect("the caller has the peer").connection.ice.local_credentials();
+        let ice = &self.peers[index].as_ref().expect("the caller has the peer").connection.ice;
+        let credentials = ice.local_credentials();
         LocalTransport {
             ufrag: credentials.ufrag().to_owned(),
             pwd: credentials.pwd().to_owned(),
             fingerprint: self.fingerprint.clone(),
             candidates: self.announced.clone(),
             ice_lite: true,
+            restarts: ice.restarts(),
         }
     }
 

@@ -53,6 +53,12 @@ impl KeyframeGate {
         self.wanted = true;
     }
 
+    /// The same at once, whenever the last one was asked for: what it was asked for is lost, with all that was under way.
+    pub fn need_again(&mut self) {
+        self.wanted = true;
+        self.asked = None;
+    }
+
     /// Somebody who has a picture waits for a better one, which others watch: that can wait a little.
     pub fn need_upgrade(&mut self, now: Instant) {
         let after = self.arrived.max(self.asked).map_or(now, |at| at + BETWEEN_UPGRADES);

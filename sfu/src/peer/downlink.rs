@@ -20,6 +20,7 @@ use crate::congestion::{
 };
 use crate::core::speakers::{Speakers, Standing};
 use crate::egress::{Egress, MAX_DATAGRAM};
+use crate::forward::playout::PlayoutDelay;
 use crate::forward::redundancy;
 use crate::forward::repair::{Repairs, Verdict};
 use crate::forward::select::Layout;
@@ -105,6 +106,7 @@ pub(crate) struct Downlink {
     /// What sound costs now.
     audio: Bitrate,
     repairs: Repairs,
+    playout: PlayoutDelay,
     pacer: Pacer<Item>,
     feedback: FeedbackKind,
     policy: DownlinkPolicy,
@@ -132,6 +134,7 @@ impl Downlink {
             voice: Voice::default(),
             audio: Bitrate::ZERO,
             repairs: Repairs::default(),
+            playout: PlayoutDelay::default(),
             pacer,
             feedback: FeedbackKind::TransportWide,
             policy: DownlinkPolicy::default(),
@@ -454,6 +457,8 @@ impl Downlink {
             let snapshot = self.controller.snapshot();
             let path = redundancy::Path { queue: snapshot.queue, delay: snapshot.queue_delay };
             self.redundancy.on_acked(now, self.controller.last_acked(), path);
+            let (queue, rtt) = (snapshot.queue_delay, snapshot.rtt);
+            self.playout.on_acked(now, self.controller.last_acked(), queue, rtt);
             let copies = self.redundancy.get();
             for acked in self.controller.last_acked() {
                 match (acked.class, acked.arrival) {
@@ -604,6 +609,16 @@ impl Downlink {
         }
     }
 
+    /// What is sent from now on goes over another path. What was under way is lost, so that pictures begin anew.
+    pub(crate) fn handle_path_change(&mut self, now: Instant) {
+        self.controller.on_path_change(now);
+        for slot in 0..self.subscriptions.len() {
+            if self.subscriptions[slot].as_ref().is_some_and(|s| s.kind == MediaKind::Video) {
+                self.clear(slot as u16);
+            }
+        }
+    }
+
     pub(crate) fn handle_timeout(&mut self, now: Instant, stats: &mut Stats) {
         self.controller.handle_timeout(now);
         self.release_repairs(now, stats);
@@ -700,7 +715,11 @@ impl Downlink {
         let encoding = track.encodings.get(usize::from(item.encoding))?;
         let numbered = subscription.format.as_ref()?.numbered();
         let next = numbered.then(|| self.controller.peek_number());
-        let stamp = Stamp { transport_cc: next, ntp };
+        let playout = match subscription.kind {
+            MediaKind::Video => self.playout.value(now),
+            MediaKind::Audio => None,
+        };
+        let stamp = Stamp { transport_cc: next, ntp, playout };
         let plain = match item.what {
             What::Media { seq, marker, switch } => {
                 let Some(packet) = encoding.cache.get(seq) else {
@@ -763,7 +782,7 @@ impl Downlink {
         ntp: NtpTime,
         out: &mut [u8; MAX_DATAGRAM],
     ) -> Option<usize> {
-        let stamp = Stamp { transport_cc: Some(self.controller.peek_number()), ntp };
+        let stamp = Stamp { transport_cc: Some(self.controller.peek_number()), ntp, playout: None };
         let usable = |s: &&mut Box<Subscription>| {
             s.kind == MediaKind::Video
                 && s.format.as_ref().is_some_and(|f| f.numbered() && f.rtx_payload_type.is_some())

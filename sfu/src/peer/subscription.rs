@@ -83,6 +83,8 @@ impl SendFormat {
 pub(crate) struct Stamp {
     pub(crate) transport_cc: Option<u16>,
     pub(crate) ntp: NtpTime,
+    /// For publishers who say nothing of it themselves.
+    pub(crate) playout: Option<[u8; 3]>,
 }
 
 /// See the module's page.
@@ -490,6 +492,7 @@ fn write_header(
     let send_time = extension::abs_send_time(stamp.ntp);
     let carried = packet.map(|packet| packet.meta.carried).unwrap_or_default();
     let level = carried.audio_level.map(|byte| [byte]);
+    let playout = carried.playout_delay.or(stamp.playout);
     let orientation = carried.video_orientation.map(|byte| [byte]);
     let descriptor = packet.map_or(&[][..], |packet| packet.dependency_descriptor);
 
@@ -499,7 +502,7 @@ fn write_header(
         (ExtensionKind::AbsSendTime, Some(&send_time)),
         (ExtensionKind::AudioLevel, level.as_ref().map(|bytes| &bytes[..])),
         (ExtensionKind::VideoOrientation, orientation.as_ref().map(|bytes| &bytes[..])),
-        (ExtensionKind::PlayoutDelay, carried.playout_delay.as_ref().map(|bytes| &bytes[..])),
+        (ExtensionKind::PlayoutDelay, playout.as_ref().map(|bytes| &bytes[..])),
         (ExtensionKind::AbsCaptureTime, carried.capture_time.as_ref().map(|bytes| &bytes[..])),
         (ExtensionKind::DependencyDescriptor, (!descriptor.is_empty()).then_some(descriptor)),
     ];
@@ -538,7 +541,7 @@ mod tests {
             extensions: ExtensionMap::default(),
             feedback: FeedbackKind::TransportWide,
         });
-        let stamp = Stamp { transport_cc: Some(1), ntp: NtpTime::default() };
+        let stamp = Stamp { transport_cc: Some(1), ntp: NtpTime::default(), playout: None };
         let mut out = [0; 1500];
         let len = subscription.write_padding(&mut out, 1200, stamp).expect("there is a format to write in");
         let header = RtpHeader::parse(&out[..len]).expect("we wrote it");

@@ -87,11 +87,22 @@ pub fn parse_candidate(text: &str) -> Option<RemoteCandidate> {
     Some(RemoteCandidate { host, port, protocol, kind, component, priority })
 }
 
+/// Local preference of our first candidate at first, how much each restart adds for all of them, and the most: below what
+/// clients give to theirs.
+const PREFERENCE: u32 = 1024;
+const PER_RESTART: u32 = 16;
+const MOST_PREFERRED: u32 = 24_576;
+
 /// Our candidates, each as `candidate:…` the way trickle messages have them; in SDP `a=` goes before.
+///
+/// The lower one of two candidates decides about their pair (RFC 8445 §6.1.2.3). Ours are the lower ones, and higher after
+/// each restart: so libwebrtc leaves a pair of before, which it takes to be alive for seconds after its network is gone, as
+/// soon as one of the restart works. Among equals the client's own preference counts as before.
 pub fn candidate_lines(local: &LocalTransport) -> Vec<String> {
+    let first = local.restarts.saturating_mul(PER_RESTART).saturating_add(PREFERENCE).min(MOST_PREFERRED);
     let line = |(index, address): (usize, &SocketAddr)| {
         // RFC 8445 §5.1.2.1: type preference 126 of a host, then our order, then component 1.
-        let preference = 65_535_u32.saturating_sub(u32::try_from(index).unwrap_or(u32::MAX));
+        let preference = first.saturating_sub(u32::try_from(index).unwrap_or(u32::MAX));
         let priority = (126 << 24) | (preference << 8) | 255;
         let (ip, port) = (address.ip(), address.port());
         format!("candidate:{} 1 udp {priority} {ip} {port} typ host", index + 1)
@@ -143,12 +154,19 @@ mod tests {
             fingerprint: String::new(),
             candidates: candidates.clone(),
             ice_lite: true,
+            restarts: 0,
         };
-        let read: Vec<_> = candidate_lines(&local)
-            .iter()
-            .map(|line| parse_candidate(line).expect("our own candidate"))
-            .collect();
+        let read = |local: &LocalTransport| -> Vec<RemoteCandidate> {
+            let lines = candidate_lines(local);
+            lines.iter().map(|line| parse_candidate(line).expect("our own candidate")).collect()
+        };
+        let restarted = read(&LocalTransport { restarts: 1, ..local.clone() });
+        let most = read(&LocalTransport { restarts: u32::MAX, ..local.clone() });
+        let read = read(&local);
         assert!(read[0].priority > read[1].priority);
+        assert!(restarted[1].priority > read[0].priority, "what a restart brings comes first");
+        // A host candidate of Chromium's.
+        assert!(most[0].priority < 2_122_260_223);
         for (address, candidate) in candidates.iter().zip(&read) {
             assert_eq!(candidate.host, CandidateHost::Ip(address.ip()));
             assert_eq!(candidate.port, address.port());

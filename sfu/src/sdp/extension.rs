@@ -39,15 +39,15 @@ const ACCEPTED_VIDEO: [&str; 9] = [
     PLAYOUT_DELAY,
 ];
 
-/// In our own offers: fixed for the life of a connection, below 15, the same for audio and video. No
-/// playout-delay, which would change the receiver's jitter buffer.
+/// In our own offers: fixed for the life of a connection, below 15, the same for audio and video.
 const OWN_AUDIO: [(u8, &str); 5] =
     [(1, AUDIO_LEVEL), (2, ABS_SEND_TIME), (3, TRANSPORT_CC), (4, MID), (5, ABS_CAPTURE_TIME)];
-const OWN_VIDEO: [(u8, &str); 6] = [
+const OWN_VIDEO: [(u8, &str); 7] = [
     (2, ABS_SEND_TIME),
     (3, TRANSPORT_CC),
     (4, MID),
     (5, ABS_CAPTURE_TIME),
+    (6, PLAYOUT_DELAY),
     (12, DEPENDENCY_DESCRIPTOR),
     (13, VIDEO_ORIENTATION),
 ];

@@ -21,6 +21,8 @@ pub struct LocalTransport {
     pub candidates: Vec<SocketAddr>,
     /// Whether we say that we are a lite agent.
     pub ice_lite: bool,
+    /// How often ICE was restarted.
+    pub restarts: u32,
 }
 
 /// A track that the client is to get.

@@ -17,6 +17,7 @@ fn local() -> LocalTransport {
         fingerprint: "AA:BB".into(),
         candidates: vec!["[2001:db8::1]:7882".parse().expect("v6"), "192.0.2.1:7882".parse().expect("v4")],
         ice_lite: true,
+        restarts: 0,
     }
 }
 

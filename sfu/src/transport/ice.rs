@@ -172,6 +172,11 @@ impl IceLite {
         &self.current.local
     }
 
+    /// How often new ones were made.
+    pub fn restarts(&self) -> u32 {
+        self.current.number
+    }
+
     /// The username fragments that requests to this peer may carry: one, and two during a restart.
     pub fn local_ufrags(&self) -> impl Iterator<Item = &str> {
         std::iter::once(&self.current).chain(&self.previous).map(|generation| generation.local.ufrag())

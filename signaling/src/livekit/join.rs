@@ -165,7 +165,7 @@ impl Room {
             has_media: false,
             active_by: Some(clock.now + JOIN_TIMEOUT),
             unsure_since: None,
-            away_since: None,
+            away: None,
             lost: std::collections::BTreeMap::new(),
             gone_at: None,
             simulated: None,

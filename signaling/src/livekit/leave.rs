@@ -15,7 +15,7 @@ use sfu::ids::PeerId;
 
 use super::connect::Signalling;
 use super::frame::FrameError;
-use super::output::{Clock, Notice, Output, SessionId};
+use super::output::{Clock, Notice, Output, SessionId, SocketEnd};
 use super::participant::{DropSignal, Link, Seat};
 use super::room::{Phase, Room};
 use super::track::Track;
@@ -74,14 +74,13 @@ pub(super) fn leave_request(reason: DisconnectReason, action: Action) -> LeaveRe
 }
 
 impl Room {
-    /// The socket is gone, whoever closed it, and had not been heard for `silence`. Its participant stays as long as its
-    /// transport lives and a moment longer, if that ever was up.
-    pub fn socket_closed(&mut self, clock: Clock, session: SessionId, silence: Duration) {
+    /// The socket is gone. Its participant stays as long as its transport lives and a moment longer, if that ever was up.
+    pub fn socket_closed(&mut self, clock: Clock, session: SessionId, end: SocketEnd) {
         let Some(&seat) = self.by_session.get(&session) else { return };
         let Some(who) = self.people.get(&seat) else { return };
         // One that is gone from HTTP does not come back.
         if who.is_active() && who.signalling == Signalling::WebSocket {
-            self.detach(clock, seat, silence);
+            self.detach(clock, seat, end);
         } else {
             self.by_session.remove(&session);
             if let Some(who) = self.people.get_mut(&seat) {

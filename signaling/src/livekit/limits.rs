@@ -23,8 +23,10 @@ pub struct RoomLimits {
     pub empty_timeout: Duration,
     /// How long a room stays after the last has left.
     pub departure_timeout: Duration,
-    /// How long somebody stays of whom neither socket nor media has been heard.
+    /// How long somebody stays whose side closed its socket, and whose media is not heard.
     pub resume_timeout: Duration,
+    /// How long somebody stays of whom neither socket nor media has been heard, and who closed nothing; no less than the other.
+    pub outage_timeout: Duration,
 }
 
 impl Default for RoomLimits {
@@ -41,6 +43,8 @@ impl Default for RoomLimits {
             departure_timeout: Duration::from_secs(20),
             // Others must see a killed client gone within 20 s.
             resume_timeout: Duration::from_secs(18),
+            // Half a minute in a tunnel, and the clients' next attempt, which is up to 7 s away.
+            outage_timeout: Duration::from_secs(45),
         }
     }
 }

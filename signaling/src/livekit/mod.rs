@@ -46,7 +46,7 @@ pub use self::frame::pong_for;
 pub use self::join::{JoinError, SERVER_VERSION};
 pub use self::leave::refuse_resume;
 pub use self::limits::RoomLimits;
-pub use self::output::{Clock, DataRefusal, Notice, Output, SessionId};
+pub use self::output::{Clock, DataRefusal, Notice, Output, SessionId, SocketEnd};
 pub use self::room::{Room, Settings};
 
 #[cfg(test)]

@@ -21,6 +21,15 @@ pub struct Clock {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(pub u64);
 
+/// How a client's socket ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketEnd {
+    /// Its side closed it: a process that is killed has that done by its kernel.
+    Closed,
+    /// Nobody did, and nothing had come over it for so long: a network that is cut says nothing.
+    Silent(Duration),
+}
+
 /// What the caller must do next.
 #[derive(Clone, Debug)]
 #[expect(clippy::large_enum_variant, reason = "most outputs are of the large kind, and none is kept")]

@@ -16,6 +16,7 @@ use super::fallback::{NETWORK, TEXT};
 use super::follow::Feeds;
 use super::output::SessionId;
 use super::permission::Allowance;
+use super::resume::Away;
 use super::track::all_known;
 use crate::access::Claims;
 
@@ -161,8 +162,8 @@ pub(super) struct Participant {
     pub(super) active_by: Option<Instant>,
     /// What it was told from then on may not have arrived; `None` while it has a socket that a request came over.
     pub(super) unsure_since: Option<Instant>,
-    /// When its socket was last heard; `None` while it has one.
-    pub(super) away_since: Option<Instant>,
+    /// `None` while it has a socket.
+    pub(super) away: Option<Away>,
     /// Its connections that the core has lost, and when each was last heard.
     pub(super) lost: BTreeMap<PeerId, Instant>,
     /// Removed then, unless what was lost comes back.

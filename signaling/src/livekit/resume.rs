@@ -2,8 +2,9 @@
 //! the others notice nothing.
 //!
 //! Always: a new socket's first message is `reconnect`; what the client may have missed on the old one is said again
-//! before anything new. Somebody without a socket stays while its primary connection is heard, and for
-//! `resume_timeout` after neither was.
+//! before anything new. Somebody without a socket stays while its primary connection is heard, and for some time after
+//! neither was: `resume_timeout` if it was its side that closed the socket, as happens to a process that is killed, and
+//! `outage_timeout` if nobody did, as when a network is cut.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -22,7 +23,7 @@ use super::connect::{Admission, Resume, Signalling};
 use super::data;
 use super::join::{client_configuration, ice_servers, server_info};
 use super::leave::{REPLACES_BY_IDENTITY, leave_request};
-use super::output::{Clock, Notice, Output, SessionId};
+use super::output::{Clock, Notice, Output, SessionId, SocketEnd};
 use super::participant::{DropSignal, Participant, Seat};
 use super::room::Room;
 
@@ -43,14 +44,14 @@ impl Room {
             self.outbox.push_back(Output::Close { session });
             return;
         }
-        let after = who.away_since.map_or(Duration::ZERO, |since| clock.now.saturating_duration_since(since));
+        let after = who.away.map_or(Duration::ZERO, |away| clock.now.saturating_duration_since(away.since));
         if let Some(old) = who.session.replace(session) {
             self.by_session.remove(&old);
             self.outbox.push_back(Output::Close { session: old });
         }
         self.by_session.insert(session, seat);
         who.unsure_since = Some(who.unsure(clock.now));
-        who.away_since = None;
+        who.away = None;
         (who.answer_by, who.gone_at) = (None, None);
         who.told_quality.clear();
         let subscriber = who.link.subscriber();
@@ -74,7 +75,7 @@ impl Room {
         }
         if simulated == Some(DropSignal::Afterwards) {
             self.outbox.push_back(Output::Close { session });
-            self.detach(clock, seat, Duration::ZERO);
+            self.detach(clock, seat, SocketEnd::Closed);
         }
     }
 
@@ -220,17 +221,22 @@ impl Room {
         if let Some(session) = self.people.get(&seat).and_then(|who| who.session) {
             self.outbox.push_back(Output::Close { session });
         }
-        self.detach(clock, seat, silence);
+        self.detach(clock, seat, SocketEnd::Silent(silence));
     }
 
-    /// Somebody has no socket any more, and was last heard on it `silence` ago.
-    pub(super) fn detach(&mut self, clock: Clock, seat: Seat, silence: Duration) {
+    /// Somebody has no socket any more.
+    pub(super) fn detach(&mut self, clock: Clock, seat: Seat, end: SocketEnd) {
         let Some(who) = self.people.get_mut(&seat) else { return };
         if let Some(session) = who.session.take() {
             self.by_session.remove(&session);
         }
         who.unsure_since = Some(who.unsure(clock.now));
-        who.away_since = Some(clock.now.checked_sub(silence).unwrap_or(clock.now));
+        who.away = Some(match end {
+            SocketEnd::Closed => Away { since: clock.now, closed: true },
+            SocketEnd::Silent(silence) => {
+                Away { since: clock.now.checked_sub(silence).unwrap_or(clock.now), closed: false }
+            }
+        });
         // It will be offered anew.
         who.answer_by = None;
         self.reckon(clock, seat);
@@ -238,16 +244,28 @@ impl Room {
 
     /// Sets the time at which somebody is taken for gone, as nothing was heard of it, or no media.
     pub(super) fn reckon(&mut self, clock: Clock, seat: Seat) {
-        let grace = self.settings.limits.resume_timeout;
+        let (vanished, cut_off) = (self.settings.limits.resume_timeout, self.settings.limits.outage_timeout);
         let Some(who) = self.people.get_mut(&seat) else { return };
         let primary_lost = who.primary().and_then(|primary| who.lost.get(&primary).copied());
-        who.gone_at = match (who.away_since, primary_lost) {
-            (Some(away), Some(heard)) => Some((away.max(heard) + grace).max(clock.now + RETURN)),
+        who.gone_at = match (who.away, primary_lost) {
+            (Some(away), Some(heard)) => {
+                let grace = if away.closed { vanished } else { cut_off.max(vanished) };
+                Some((away.since.max(heard) + grace).max(clock.now + RETURN))
+            }
             // It is back and must bring its media back.
-            (None, _) if !who.lost.is_empty() => who.gone_at.or(Some(clock.now + grace)),
+            (None, _) if !who.lost.is_empty() => who.gone_at.or(Some(clock.now + vanished)),
             (Some(_) | None, _) => None,
         };
     }
+}
+
+/// Somebody who has no socket.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Away {
+    /// When it was last heard over the one that it had.
+    since: Instant,
+    /// By its side.
+    closed: bool,
 }
 
 impl Participant {

@@ -462,7 +462,8 @@ mod tests {
     fn livekit_rids_are_ranked_by_meaning_and_others_by_order() {
         assert_eq!(smallest_first(&rids(&["f", "h", "q"])), rids(&["q", "h", "f"]));
         assert_eq!(smallest_first(&rids(&["0", "2"])), rids(&["2", "0"]));
-        assert_eq!(smallest_first(&rids(&["high", "low"])), rids(&["high", "low"]));
+        assert_eq!(smallest_first(&rids(&["high", "low"])), rids(&["low", "high"]));
+        assert_eq!(smallest_first(&rids(&["sun", "moon"])), rids(&["sun", "moon"]));
     }
 
     #[test]

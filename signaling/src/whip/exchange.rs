@@ -28,7 +28,7 @@ pub enum Patched {
     /// Candidates were taken: 204. They are to be sent to the room.
     Trickled(Vec<SignalRequest>),
     /// To be sent to the room, which leads to [`Progress::Restarted`].
-    Restarting(SignalRequest),
+    Restarting(Box<SignalRequest>),
 }
 
 /// What a message of the room's means to the client.
@@ -110,7 +110,9 @@ impl Exchange {
                 Progress::None
             }
             Some(Response::Answer(answer)) if answer.id == self.id => self.answered(answer.sdp),
-            Some(Response::RequestResponse(told)) => self.refused(told.reason, told.message, told.request),
+            Some(Response::RequestResponse(told)) => {
+                self.refused(told.reason, told.message, told.request.as_ref())
+            }
             Some(Response::Leave(_)) => Progress::Ended,
             _ => Progress::None,
         }
@@ -135,7 +137,7 @@ impl Exchange {
         Progress::Created(Created { sdp, etag: self.etag(), links: self.links.clone() })
     }
 
-    fn refused(&mut self, reason: i32, message: String, request: Option<Concerning>) -> Progress {
+    fn refused(&mut self, reason: i32, message: String, request: Option<&Concerning>) -> Progress {
         match request {
             // The answer is on its way, and tells that all has been announced.
             Some(Concerning::AddTrack(_)) => {
@@ -178,7 +180,7 @@ impl Exchange {
                 self.restart = Some(offer.clone());
                 self.id += 1;
                 let message = Some(Request::Offer(description(offer, self.id)));
-                Ok(Patched::Restarting(SignalRequest { message }))
+                Ok(Patched::Restarting(Box::new(SignalRequest { message })))
             }
             None => Ok(Patched::Trickled(fragment.candidates.iter().map(trickle).collect())),
         }
@@ -203,13 +205,11 @@ fn trickle(candidate: &fragment::Candidate) -> SignalRequest {
 fn links(server: &IceServer) -> impl Iterator<Item = String> {
     let quoted = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
     server.urls.iter().map(move |url| {
-        let mut link = format!("<{url}>; rel=\"ice-server\"");
-        if !server.username.is_empty() {
-            let (username, credential) = (quoted(&server.username), quoted(&server.credential));
-            link.push_str(&format!(
-                "; username=\"{username}\"; credential=\"{credential}\"; credential-type=\"password\""
-            ));
+        let link = format!("<{url}>; rel=\"ice-server\"");
+        if server.username.is_empty() {
+            return link;
         }
-        link
+        let (username, credential) = (quoted(&server.username), quoted(&server.credential));
+        format!("{link}; username=\"{username}\"; credential=\"{credential}\"; credential-type=\"password\"")
     })
 }

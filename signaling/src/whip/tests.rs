@@ -308,11 +308,10 @@ fn candidates_are_passed_on_under_the_present_tag() {
 fn a_restart_offers_again_with_new_credentials_and_changes_the_tag() {
     let mut exchange = created();
     let tag = exchange.etag();
-    let Ok(Patched::Restarting(SignalRequest { message: Some(Request::Offer(offer)) })) =
-        exchange.patch(Some("*"), fragment("efgh").as_bytes())
-    else {
+    let Ok(Patched::Restarting(request)) = exchange.patch(Some("*"), fragment("efgh").as_bytes()) else {
         panic!("no offer")
     };
+    let SignalRequest { message: Some(Request::Offer(offer)) } = *request else { panic!("no offer") };
     assert_eq!(offer.id, 2);
     assert!(offer.sdp.contains("a=ice-ufrag:efgh\r\n") && !offer.sdp.contains("abcd"), "{}", offer.sdp);
     assert!(!offer.sdp.contains("candidate"), "those of the old session are worth nothing");

@@ -89,6 +89,19 @@ pub(crate) struct Stats {
     /// Keyframes that the decoder had to ask for.
     pub(crate) pli_count: u64,
     pub(crate) nack_count: u64,
+    // For whoever reads a failure.
+    frames_received: u64,
+    frames_dropped: u64,
+    key_frames_decoded: u64,
+    packets_received: u64,
+    packets_discarded: u64,
+    retransmitted_packets_received: u64,
+    /// Seconds, over all frames or samples that came out.
+    jitter_buffer_delay: f64,
+    jitter_buffer_target_delay: f64,
+    jitter_buffer_emitted_count: u64,
+    total_decode_time: f64,
+    total_processing_delay: f64,
     pub(crate) total_audio_energy: f64,
     /// Samples made up for lost ones, of all.
     pub(crate) concealed_samples: u64,

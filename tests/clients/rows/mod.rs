@@ -211,6 +211,7 @@ fn loss(client: Client, percent: u32, limits: (f64, f64), window: Duration) -> S
         observe(seconds(8));
         let passed = stage.watch(window);
         println!("lost by chance and in the queue: {:?}", stage.link.lost());
+        println!("video at the end: {:?}", stage.video().map(|track| track.stats));
         Score::default()
             .most("frozen", Unit::Percent, limits.0, passed.frozen)
             .most("audio concealed", Unit::Percent, limits.1, passed.concealed)

@@ -66,9 +66,7 @@ pub(super) fn on_stage<T>(
 ) -> T {
     let _turn = alone();
     let (namespace, link) = Namespace::behind(access);
-    // Or who is away for half a minute is gone.
-    let patient = [("SLUICE_ROOMS__RESUME_TIMEOUT", "45s")];
-    let server = Server::start_with(&format!("row-{row}"), namespace.outside(), &patient);
+    let server = Server::start_at(&format!("row-{row}"), namespace.outside());
     let sending = Sdk::start();
     let sender = sending.participant("sender");
     sender.join(&server, "garden", Mode::V1);

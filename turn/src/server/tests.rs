@@ -78,7 +78,7 @@ impl Script {
         let got = match self.server.handle_client(self.clock, self.client, bytes, &mut out) {
             Action::Nothing => Got::Nothing,
             Action::Reply => answer(&out),
-            Action::Bind { allocation, is_v4 } => {
+            Action::Bind { allocation, is_v4, .. } => {
                 let relayed = at(if is_v4 { "192.0.2.1:50000" } else { "[2001:db8::1]:50000" });
                 self.server.bound(allocation, Some(relayed), &mut out);
                 answer(&out)
@@ -498,6 +498,23 @@ fn what_is_not_offered_is_refused_by_its_own_code() {
     let Ok(Packet::Message(answer)) = Packet::read(&script.out) else { panic!() };
     assert_eq!(answer.attribute(kind::UNKNOWN_ATTRIBUTES), Some(&[0, 0x1a][..]));
     assert!(script.server.allocations.is_empty());
+}
+
+#[test]
+fn an_even_port_can_be_had() {
+    for wanted in [false, true] {
+        let mut script = script();
+        script.challenge();
+        let request = script.signed(Method::Allocate, |writer| {
+            udp(writer);
+            if wanted {
+                writer.attribute(kind::EVEN_PORT, &[0]);
+            }
+        });
+        let (clock, client, mut out) = (script.clock, script.client, Vec::new());
+        let action = script.server.handle_client(clock, client, &request, &mut out);
+        assert!(matches!(action, Action::Bind { even, .. } if even == wanted), "{action:?}");
+    }
 }
 
 #[test]

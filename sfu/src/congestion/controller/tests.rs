@@ -131,7 +131,9 @@ fn a_new_path_ends_the_silence_of_the_old_one() {
     controller.on_path_change(now);
     assert_eq!(controller.pacing(now).hold, None, "media flows at once");
     assert!(controller.allocation_due(now) && !controller.snapshot().silent);
-    run(&mut controller, &mut now, ms(2000), false);
+    run(&mut controller, &mut now, ms(3500), false);
+    assert_eq!(controller.pacing(now).hold, None, "reports may go the old way for a while");
+    run(&mut controller, &mut now, ms(1000), false);
     assert_eq!(controller.pacing(now).hold, Some(OUTAGE_KEEPALIVE), "it may be dead, too");
 }
 

@@ -6,9 +6,9 @@ use super::{MIN_PACKETS, ProbePlan};
 use crate::congestion::twcc::{Acked, Arrival};
 use crate::units::{Bitrate, DataSize};
 
-/// Resolution of the delay over a soak, and how many of them.
+/// Resolution of the delay over a soak, and how many of them: the longest soak, and one more.
 const SLICE: Duration = Duration::from_millis(50);
-const SLICES: usize = 13;
+const SLICES: usize = 25;
 /// Growth of the least delay over a soak that means a queue…
 const QUEUE_GROWTH: i64 = 15_000;
 /// …and that ends it early: more than a busy receiver's threads make.

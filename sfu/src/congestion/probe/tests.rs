@@ -209,3 +209,37 @@ fn a_probe_that_is_not_over_has_its_deadline_ahead() {
         assert_ne!(prober.plan(), Some(plan), "{sent} sent, {reported} reported: it never ends");
     }
 }
+
+/// Lets a soak for 700 kbit/s pass, at 600; gives its length.
+fn pass_a_soak(prober: &mut Prober, now: &mut Instant) -> Duration {
+    let (wide, c) = (Bitrate::kbps(10_000), conditions(600, Some(700)));
+    *now += MAX_INTERVAL;
+    prober.update(*now, c);
+    while let Some(plan) = prober.plan() {
+        carry_out(prober, now, wide, &[], 300);
+        if prober.update(*now, c).is_some() {
+            prober.abort(*now);
+            return plan.duration();
+        }
+    }
+    panic!("no soak passed");
+}
+
+#[test]
+fn after_a_proof_that_was_wrong_soaks_are_longer_until_one_passes() {
+    let mut now = clock::start();
+    let mut prober = Prober::new(Bitrate::kbps(600));
+    prober.update(now, conditions(600, Some(1000)));
+    be_refused(&mut prober, &mut now, Bitrate::kbps(620), conditions(600, Some(1000)));
+    now += JOIN;
+    let about = |time: Duration, wanted: Duration| time.abs_diff(wanted) < ms(20);
+    assert!(about(pass_a_soak(&mut prober, &mut now), SOAK));
+
+    // Another path: nobody was wrong about this one.
+    prober.on_cut(now + ms(500), Bitrate::kbps(200));
+    assert!(about(pass_a_soak(&mut prober, &mut now), SOAK));
+
+    prober.on_cut(now + ms(500), Bitrate::kbps(500));
+    assert!(about(pass_a_soak(&mut prober, &mut now), SOAK * 2), "a bucket lets a short one through");
+    assert!(about(pass_a_soak(&mut prober, &mut now), SOAK), "the path is wider now");
+}

@@ -27,6 +27,7 @@ fn facts(delivered: u64, application_limited: bool) -> Facts {
         least: Bitrate::ZERO,
         short: measured,
         application_limited,
+        padded: application_limited,
         sending: kbps(delivered),
         recent_max: kbps(delivered),
         loss: LossVerdict::Fine,
@@ -54,6 +55,21 @@ fn a_used_target_grows_by_eight_percent_a_second_within_its_bound() {
     assert!(target > 1_330_000, "{target}: five seconds would give 1469 without a bound");
     assert!(target <= 900_000 * 3 / 2 + 10_000, "{target}");
     assert_eq!(estimator.cause(), Cause::Growth);
+}
+
+#[test]
+fn what_probes_add_raises_nothing_beyond_what_the_path_carried() {
+    for (padded, grows) in [(true, false), (false, true)] {
+        let mut estimator = estimator(600);
+        let mut now = clock::start();
+        estimator.update(now, Facts { queue: Queue::Rising, envelope: ms(40), ..facts(500, false) });
+        for _ in 0..100 {
+            now += ms(50);
+            estimator.update(now, Facts { padded, ..facts(500, false) });
+        }
+        // A step of 50 ms beyond is what it takes to see that it is.
+        assert_eq!(estimator.target() > kbps(505), grows, "{}", estimator.target());
+    }
 }
 
 #[test]
@@ -178,6 +194,7 @@ fn any_facts() -> impl Strategy<Value = Facts> {
                 least: Bitrate::ZERO,
                 short: measured,
                 application_limited: limited,
+                padded: limited,
                 sending: Bitrate::bps(sent),
                 recent_max: Bitrate::bps(delivered),
                 loss,

@@ -33,7 +33,7 @@ fn publishers_take_turns_in_one_stream() {
         faults.check(fps > 26.0, seed, || format!("{fps} fps"));
         let heard = seen.heard(settled, end);
         faults.check(heard.missed() < 0.02, seed, || format!("{heard:?}"));
-        let sizes = seen.sizes(end - seconds(1), end);
+        let sizes = seen.sizes(end.saturating_sub(seconds(1)), end);
         faults.check(sizes == [(1280, 720)], seed, || format!("sizes {sizes:?}"));
 
         // Nothing, and the same again.

@@ -176,7 +176,7 @@ fn check(script: &Script) {
     assert_eq!(room.tracks.len(), room.by_track_sid.len());
     assert!(room.tracks.len() <= 2 * room.people.len());
     for who in room.people.values() {
-        assert_eq!(who.away_since.is_some(), who.session.is_none());
+        assert_eq!(who.away.is_some(), who.session.is_none());
         assert!(who.lost.keys().all(|peer| who.link.peers().any(|own| own == *peer)));
         for id in who.subscriptions.keys() {
             let track = &room.tracks[id];

@@ -8,7 +8,7 @@ use sfu::command::PeerEnd;
 
 use super::script::*;
 use super::*;
-use crate::livekit::frame;
+use crate::livekit::{SocketEnd, frame};
 
 /// How and why bob saw alice go.
 fn departure(script: &mut Script, bob: SessionId) -> Option<DisconnectReason> {
@@ -66,23 +66,37 @@ fn a_killed_client_is_gone_within_twenty_seconds() {
 }
 
 #[test]
-fn a_client_whose_cable_is_cut_is_gone_within_twenty_seconds() {
+fn a_client_whose_cable_is_cut_has_time_to_come_back() {
     for socket_first in [true, false] {
         let (mut script, alice, bob) = two();
         script.advance(Duration::from_secs(14));
         if socket_first {
-            script.room.socket_closed(script.clock, alice, Duration::from_secs(15));
+            script.room.socket_closed(script.clock, alice, SocketEnd::Silent(Duration::from_secs(14)));
         }
         script.advance(Duration::from_secs(1));
+        // Where the socket is not silent for long enough yet, this takes it away.
         script.lose(alice);
-        if !socket_first {
-            script.close_socket(alice);
-        }
-        script.advance(Duration::from_millis(2500));
-        assert_eq!(departure(&mut script, bob), None);
+        // 45 s after all has ended.
+        script.advance(Duration::from_millis(29_500));
+        assert_eq!(departure(&mut script, bob), None, "{socket_first}");
         script.advance(Duration::from_secs(1));
         assert_eq!(departure(&mut script, bob), Some(DisconnectReason::SignalClose), "{socket_first}");
     }
+}
+
+#[test]
+fn a_client_that_is_killed_once_its_cable_holds_again_is_gone_within_twenty_seconds() {
+    let (mut script, alice, bob) = two();
+    script.advance(Duration::from_secs(15));
+    script.lose(alice);
+    script.advance(Duration::from_secs(10));
+    script.connected(alice);
+    let again = script.resume(alice, admission("alice"));
+    script.close_socket(again);
+    script.advance(Duration::from_secs(15));
+    script.lose(again);
+    script.advance(Duration::from_secs(4));
+    assert_eq!(departure(&mut script, bob), Some(DisconnectReason::SignalClose));
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::access::{Claims, Keys};
 use crate::livekit::api::{Answer, ApiError, RoomCall};
 use crate::livekit::connect::{Admission, Mode, Resume, Signalling};
 use crate::livekit::explain::Report;
-use crate::livekit::{Clock, JoinError, Notice, Output, Room, SessionId, Settings};
+use crate::livekit::{Clock, JoinError, Notice, Output, Room, SessionId, Settings, SocketEnd};
 
 pub(super) const START_MS: i64 = 1_800_000_000_000;
 
@@ -280,7 +280,7 @@ impl Script {
     }
 
     pub(super) fn close_socket(&mut self, session: SessionId) {
-        self.room.socket_closed(self.clock, session, Duration::ZERO);
+        self.room.socket_closed(self.clock, session, SocketEnd::Closed);
         self.drain();
     }
 
