@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use sfu::units::WallClock;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -347,10 +349,7 @@ fn start_turn(
     map: MediaMap,
     announced: &[IpAddr],
 ) -> Result<(TurnServer, IceServer), StartError> {
-    let secret = turn.secret.unwrap_or_else(|| {
-        let bytes = bridge::secret();
-        Secret::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
-    });
+    let secret = turn.secret.unwrap_or_else(|| Secret::new(BASE64.encode(bridge::secret())));
     let running = TurnServer::start(crate::turn::Start {
         bind: media.bind_v4.map(IpAddr::V4).into_iter().chain(media.bind_v6.map(IpAddr::V6)).collect(),
         udp_port: turn.udp_port,

@@ -115,7 +115,7 @@ impl TurnSettings {
             return Ok(None);
         }
         for (key, small, least, default) in [
-            ("credential-ttl", turn.credential_ttl < Duration::from_secs(60), "1m", "4h"),
+            ("credential-ttl", turn.credential_ttl < Duration::from_mins(1), "1m", "4h"),
             ("max-allocations", turn.max_allocations == 0, "1", "2000"),
             ("max-allocations-per-user", turn.max_allocations_per_user == 0, "1", "12"),
             ("max-allocations-per-address", turn.max_allocations_per_address == 0, "1", "200"),

@@ -33,7 +33,9 @@ impl MediaMap {
             if map.inside.contains_key(&told) || told.is_ipv4() != address.is_ipv4() {
                 continue;
             }
-            let lane = (0..).find(|lane| !map.told.contains_key(&(*lane, address))).unwrap_or_default();
+            // One more than there are addresses is free.
+            let mut lanes = 0..=map.told.len();
+            let lane = lanes.find(|lane| !map.told.contains_key(&(*lane, address))).unwrap_or_default();
             map.told.insert((lane, address), told);
             map.inside.insert(told, Inside { lane, address });
             let homes = &mut map.homes[usize::from(told.is_ipv6())];

@@ -103,7 +103,7 @@ impl TurnServer {
                 let local = listener.local_addr()?;
                 Ok((listener, local))
             })?;
-            let local = listeners[0].local_addr().map(|local| local.port()).unwrap_or(port);
+            let local = listeners[0].local_addr().map_or(port, |local| local.port());
             ports.push((transport, local));
             streams.extend(listeners.into_iter().map(|listener| (listener, tls.clone())));
         }

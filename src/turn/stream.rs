@@ -121,9 +121,8 @@ async fn read(
     let mut bytes = Vec::with_capacity(READ);
     loop {
         bytes.reserve(READ);
-        match tokio::time::timeout(idle, reader.read_buf(&mut bytes)).await {
-            Ok(Ok(0) | Err(_)) => return None,
-            Ok(Ok(_)) | Err(_) => {}
+        if let Ok(Ok(0) | Err(_)) = tokio::time::timeout(idle, reader.read_buf(&mut bytes)).await {
+            return None;
         }
         let mut at = 0;
         loop {

@@ -245,7 +245,7 @@ mod tests {
         let shared = IceServer {
             urls: vec!["turns:shared:443?transport=tcp".parse().unwrap()],
             secret: Some(Secret::new("north")),
-            ttl: Some(Duration::from_secs(600)),
+            ttl: Some(Duration::from_mins(10)),
             ..IceServer::default()
         };
         let list = IceServerList::new(vec![fixed]).unwrap().with(shared).unwrap();

@@ -232,9 +232,10 @@ fn subscriber(address: IpAddr) -> IpAddr {
     }
 }
 
-fn release<K: std::hash::Hash + Eq, Q: ?Sized + std::hash::Hash + Eq>(counts: &mut HashMap<K, usize>, key: &Q)
+fn release<K, Q>(counts: &mut HashMap<K, usize>, key: &Q)
 where
-    K: std::borrow::Borrow<Q>,
+    K: std::borrow::Borrow<Q> + std::hash::Hash + Eq,
+    Q: ?Sized + std::hash::Hash + Eq,
 {
     if let Some(count) = counts.get_mut(key) {
         *count -= 1;

@@ -411,7 +411,7 @@ fn an_allocation_is_its_users_alone_and_ends() {
     assert!(script.server.allocations.is_empty());
 
     assert_eq!(script.allocate(), Got::Success);
-    assert_eq!(script.server.next_timeout(), Some(script.clock.now + Duration::from_secs(600)));
+    assert_eq!(script.server.next_timeout(), Some(script.clock.now + Duration::from_mins(10)));
     script.later(600);
     assert!(script.server.poll_closed().is_some() && script.server.allocations.is_empty());
     assert_eq!(script.server.stats().allocations, [0; 3]);
