@@ -17,8 +17,9 @@ use crate::writer::{MessageWriter, write_channel_data};
 const LIFETIME: u32 = 600;
 /// The most.
 const MAX_LIFETIME: u32 = 3600;
-/// RFC 8656 §12: the others are reserved.
-const CHANNELS: std::ops::RangeInclusive<u16> = 0x4000..=0x4fff;
+/// Those of RFC 5766 §11, since clients of its time use them all; RFC 8656 §12 reserves what is above 0x4fff for telling protocols apart on
+/// one socket, which is no question here.
+const CHANNELS: std::ops::RangeInclusive<u16> = 0x4000..=0x7ffe;
 /// IANA's number of UDP.
 const UDP: u8 = 17;
 
