@@ -109,7 +109,7 @@ pub fn media_core(seed: CoreSeed, _now: Instant) -> Core {
 }
 
 /// Random bytes that nobody may guess.
-fn secret() -> [u8; 32] {
+pub fn secret() -> [u8; 32] {
     let bytes = ring::rand::generate::<[u8; 32]>(&ring::rand::SystemRandom::new());
     bytes.expect("the system has a random generator").expose()
 }

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub use token::{TokenArgs, TokenError};
+use turn_config::CoturnConfig;
 
 use crate::config::{self, ConfigError, DEV_KEY, Settings};
 use crate::media::kernel::raise_open_file_limit;
@@ -33,6 +34,20 @@ pub enum Command {
     /// Check or explain the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Configure a TURN relay of others
+    #[command(subcommand)]
+    Turn(TurnCommand),
+}
+
+/// Configure a TURN relay of others.
+#[derive(Debug, Subcommand)]
+pub enum TurnCommand {
+    /// Print a configuration for coturn that relays to our media addresses alone; it contains a secret
+    CoturnConfig {
+        /// The file with [[ice-servers]] that has a secret
+        #[arg(value_name = "FILE", env = "SLUICE_CONFIG", default_value = "sluice.toml")]
+        file: PathBuf,
+    },
 }
 
 /// Run the server, either for development or with a configuration file.
@@ -85,6 +100,9 @@ pub enum CliError {
     /// An address that no client could use.
     #[error("--node-ip {0}: not an address that clients can reach; write one of this machine's addresses")]
     NodeIp(IpAddr),
+    /// Nothing to configure coturn with.
+    #[error(transparent)]
+    Coturn(#[from] turn_config::CoturnError),
     /// The server did not start.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -118,6 +136,14 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
                 settings.media.workers,
                 settings.media.first_port
             )?)
+        }
+        Command::Turn(TurnCommand::CoturnConfig { file }) => {
+            let settings = config::load(&file, std::env::vars_os())?;
+            let first = settings.media.first_port;
+            let last = first.saturating_add((settings.media.workers.get() - 1) as u16);
+            let media = crate::server::announced_ips(&settings.media)?;
+            let coturn = CoturnConfig::new(&settings.ice_servers, media, (first, last))?;
+            Ok(write!(out, "{}", coturn.write())?)
         }
         Command::Config(ConfigCommand::Reference { markdown: false }) => {
             Ok(write!(out, "{}", config::REFERENCE)?)

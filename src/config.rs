@@ -8,18 +8,21 @@
 mod layers;
 mod sections;
 mod settings;
+mod turn;
 
 #[cfg(test)]
 mod tests;
 
 pub use layers::{ConfigError, Origin, load, load_dev};
 pub use sections::{
-    Config, HttpSection, LimitsSection, LogSection, MediaSection, RoomsSection, WebhooksSection, WhipSection,
+    Config, HttpSection, LimitsSection, LogSection, MediaSection, RoomsSection, TurnSection, TurnTransport,
+    WebhooksSection, WhipSection,
 };
 pub use settings::{
     DEV_KEY, HttpSettings, Limits, MediaSettings, RoomSettings, Settings, SettingsError, TlsFiles,
     WhipSettings,
 };
+pub use turn::{TurnError, TurnLimits, TurnSettings};
 
 /// Every key with its default and purpose, as a configuration file.
 pub const REFERENCE: &str = include_str!("config/reference.toml");

@@ -21,6 +21,7 @@ pub mod media;
 pub mod metrics;
 pub mod rooms;
 pub mod server;
+pub mod turn;
 pub mod webhooks;
 pub mod whip;
 

@@ -4,6 +4,7 @@
 //! second and [`media::Collector`] reads. Labels are closed lists, never a value that a client chose.
 
 mod media;
+mod turn;
 
 use std::sync::{Arc, Mutex};
 
@@ -142,6 +143,14 @@ impl Metrics {
         })
     }
 
+    /// Exports the TURN server's counts, too.
+    ///
+    /// # Errors
+    /// As [`Metrics::new`].
+    pub fn add_turn(&self, stats: crate::turn::SharedStats) -> prometheus::Result<()> {
+        self.registry.register(Box::new(turn::Collector::new(stats)?))
+    }
+
     /// Counts a request to join that was refused. Statuses are ours, so the label stays within a few values.
     pub fn join_refused(&self, status: u16) {
         self.refused.with_label_values(&[status.to_string().as_str()]).inc();
@@ -229,6 +238,7 @@ mod tests {
         let metrics = Metrics::new(vec![SharedStats::default()]).unwrap();
         metrics.join_refused(503);
         metrics.api_called("ListRooms", "ok");
+        metrics.add_turn(crate::turn::SharedStats::default()).unwrap();
         metrics.whip_requested(Protocol::Whep, "other", 405);
         metrics.webhooks.attempt_failed(crate::webhooks::FailureKind::Timeout);
         let (text, page) = (text(&metrics), include_str!("../docs/metrics.md"));

@@ -1,22 +1,29 @@
 //! The whole server: workers, rooms, HTTP; started and stopped as one.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use sfu::units::WallClock;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio_rustls::rustls::ServerConfig;
+use turn::Transport;
+use turn_config::{IceServer, Secret, UriError};
 
 use crate::bridge::{self, CoreSeed};
-use crate::config::{DEV_KEY, MediaSettings, Settings};
+use crate::config::{DEV_KEY, MediaSettings, Settings, TurnSettings};
 use crate::http::router::{App, router};
 use crate::http::serve::{self, TlsError};
 use crate::media::kernel::{UdpSocket, interface_addresses};
 use crate::media::worker::{MediaCore, Worker};
 use crate::metrics::Metrics;
 use crate::rooms::Rooms;
+use crate::turn::{BindError, MediaMap, TurnServer};
 use crate::webhooks::{RunningWebhooks, WebhookStartError, Webhooks};
 use crate::whip::WhipSessions;
 
@@ -51,6 +58,12 @@ pub enum StartError {
     /// TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// A port of the TURN server cannot be had.
+    #[error("cannot start the TURN server on {0}; see turn.udp-port, turn.tcp-port and turn.tls-port")]
+    Turn(#[from] BindError),
+    /// The list of ICE servers has no room for our own.
+    #[error("the TURN server cannot be told to clients: {0}; see ice-servers and turn.domain")]
+    TurnEntry(String),
     /// A thread cannot be started.
     #[error("cannot start a media worker: {0}")]
     Worker(io::Error),
@@ -76,6 +89,7 @@ pub struct RunningServer {
     /// Its metrics.
     pub metrics: Metrics,
     workers: Vec<Worker>,
+    turn: Option<TurnServer>,
     webhooks: Option<RunningWebhooks>,
     closing: watch::Sender<bool>,
     http: JoinHandle<()>,
@@ -97,12 +111,15 @@ impl Server {
     ///
     /// # Errors
     /// As [`Server::start`].
-    pub async fn start_with<C, F>(settings: Settings, make_core: F) -> Result<RunningServer, StartError>
+    pub async fn start_with<C, F>(mut settings: Settings, make_core: F) -> Result<RunningServer, StartError>
     where
         C: MediaCore,
         F: Fn(CoreSeed, Instant) -> C + Clone + Send + 'static,
     {
         let tls = settings.http.tls.as_ref().map(serve::load_tls).transpose()?;
+        let turn_tls = settings.turn.as_ref().and_then(|turn| turn.tls.as_ref());
+        let turn_tls = turn_tls.map(|(port, files)| Ok::<_, TlsError>((*port, serve::load_turn_tls(files)?)));
+        let turn_tls = turn_tls.transpose()?;
         let address = settings.http.listen;
         let listener = TcpListener::bind(address).await;
         let listener = listener.map_err(|source| StartError::Listen { address, source })?;
@@ -129,15 +146,23 @@ impl Server {
         tracing::info!(%http_addr, ?udp_ports, ?announced, "server started");
 
         let metrics = Metrics::new(workers.iter().map(Worker::stats).collect())?;
+        let turn = match add_turn(&mut settings, turn_tls, &announced, &udp_ports, &metrics) {
+            Ok(turn) => turn,
+            Err(error) => {
+                stop_all(workers).await;
+                return Err(error);
+            }
+        };
         let clients: Vec<_> = workers.iter().map(|worker| worker.client().clone()).collect();
         let webhooks = settings.webhooks.as_ref();
         let webhooks = webhooks.map(|settings| Webhooks::start(settings, &metrics.webhooks)).transpose();
         let (webhooks, running_webhooks) = match webhooks {
             Ok(webhooks) => webhooks.unzip(),
             Err(error) => {
-                for worker in workers {
-                    worker.stop().await;
+                if let Some(turn) = turn {
+                    turn.stop().await;
                 }
+                stop_all(workers).await;
                 return Err(error.into());
             }
         };
@@ -162,6 +187,7 @@ impl Server {
             rooms,
             metrics,
             workers,
+            turn,
             webhooks: running_webhooks,
             closing,
             http,
@@ -176,8 +202,17 @@ impl RunningServer {
     /// Refuses joins, tells every client, and ends when all are gone or the time for that is over
     /// (`limits.shutdown-timeout`).
     pub async fn stop(self) {
-        let RunningServer { rooms, workers, webhooks, closing, http, open_sockets, mut sockets_gone, .. } =
-            self;
+        let RunningServer {
+            rooms,
+            workers,
+            turn,
+            webhooks,
+            closing,
+            http,
+            open_sockets,
+            mut sockets_gone,
+            ..
+        } = self;
         let orderly = async {
             // Readiness first, so that a balancer sends nobody more; then the rooms.
             closing.send_replace(true);
@@ -187,9 +222,10 @@ impl RunningServer {
             }
             drop(open_sockets);
             while sockets_gone.recv().await.is_some() {}
-            for worker in workers {
-                worker.stop().await;
+            if let Some(turn) = turn {
+                turn.stop().await;
             }
+            stop_all(workers).await;
         };
         if tokio::time::timeout(self.shutdown_timeout, orderly).await.is_err() {
             tracing::warn!("some clients had not left when the time to stop was over");
@@ -241,7 +277,7 @@ fn lacks_family(error: &io::Error) -> bool {
 }
 
 /// The addresses told to clients: those configured, or those that the sockets are bound to.
-fn announced_ips(media: &MediaSettings) -> Result<Vec<IpAddr>, StartError> {
+pub(crate) fn announced_ips(media: &MediaSettings) -> Result<Vec<IpAddr>, StartError> {
     if !media.node_ips.is_empty() {
         return Ok(media.node_ips.clone());
     }
@@ -255,6 +291,90 @@ fn announced_ips(media: &MediaSettings) -> Result<Vec<IpAddr>, StartError> {
             .extend(interface_addresses().map_err(StartError::Interfaces)?.into_iter().filter(of_family));
     }
     if announced.is_empty() { Err(StartError::NoAddress) } else { Ok(announced) }
+}
+
+/// How the addresses told to clients are reached from within this machine: they themselves where they are of this machine, else the one
+/// that the media sockets are bound to, or one that they hear.
+fn media_map(media: &MediaSettings, announced: &[IpAddr], ports: &[u16]) -> Result<MediaMap, StartError> {
+    let own = interface_addresses().map_err(StartError::Interfaces)?;
+    let inside = |told: IpAddr| -> Option<IpAddr> {
+        let (bound, loopback) = match told {
+            IpAddr::V4(_) => (media.bind_v4.map(IpAddr::V4), IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            IpAddr::V6(_) => (media.bind_v6.map(IpAddr::V6), IpAddr::V6(Ipv6Addr::LOCALHOST)),
+        };
+        let bound = bound?;
+        if !bound.is_unspecified() {
+            return Some(bound);
+        }
+        let of_family = own.iter().copied().find(|ip| ip.is_ipv4() == told.is_ipv4());
+        let here = own.contains(&told) || told.is_loopback();
+        Some(if here { told } else { of_family.unwrap_or(loopback) })
+    };
+    let ips = announced.iter().filter_map(|&told| Some((told, inside(told)?)));
+    let pairs = ips.flat_map(|(told, inside)| {
+        ports.iter().map(move |&port| (SocketAddr::new(told, port), SocketAddr::new(inside, port)))
+    });
+    Ok(MediaMap::new(pairs))
+}
+
+async fn stop_all(workers: Vec<Worker>) {
+    for worker in workers {
+        worker.stop().await;
+    }
+}
+
+/// Starts the TURN server, if there is to be one, and puts it among the ICE servers and the metrics.
+fn add_turn(
+    settings: &mut Settings,
+    tls: Option<(u16, Arc<ServerConfig>)>,
+    announced: &[IpAddr],
+    udp_ports: &[u16],
+    metrics: &Metrics,
+) -> Result<Option<TurnServer>, StartError> {
+    let Some(turn) = settings.turn.clone() else { return Ok(None) };
+    let media = media_map(&settings.media, announced, udp_ports)?;
+    let (running, entry) = start_turn(&settings.media, turn, tls, media, announced)?;
+    let list = settings.ice_servers.clone().with(entry);
+    settings.ice_servers = list.map_err(|error| StartError::TurnEntry(error.to_string()))?;
+    metrics.add_turn(running.stats())?;
+    tracing::info!(ports = ?running.ports, "TURN server started");
+    Ok(Some(running))
+}
+
+/// Starts the TURN server; gives it and what clients are told.
+fn start_turn(
+    media: &MediaSettings,
+    turn: TurnSettings,
+    tls: Option<(u16, Arc<ServerConfig>)>,
+    map: MediaMap,
+    announced: &[IpAddr],
+) -> Result<(TurnServer, IceServer), StartError> {
+    let secret = turn.secret.unwrap_or_else(|| Secret::new(BASE64.encode(bridge::secret())));
+    let running = TurnServer::start(crate::turn::Start {
+        bind: media.bind_v4.map(IpAddr::V4).into_iter().chain(media.bind_v6.map(IpAddr::V6)).collect(),
+        udp_port: turn.udp_port,
+        tcp_port: turn.tcp_port,
+        tls,
+        media: map,
+        secret: secret.clone(),
+        limits: turn.limits,
+    })?;
+    let hosts: Vec<String> = match turn.domain {
+        Some(domain) => vec![domain],
+        None => announced.iter().map(|ip| SocketAddr::new(*ip, 0).to_string()).collect(),
+    };
+    let hosts = hosts.iter().map(|host| host.strip_suffix(":0").unwrap_or(host));
+    let urls = hosts.flat_map(|host| {
+        running.ports.iter().map(move |(transport, port)| match transport {
+            Transport::Udp => format!("turn:{host}:{port}?transport=udp"),
+            Transport::Tcp => format!("turn:{host}:{port}?transport=tcp"),
+            Transport::Tls => format!("turns:{host}:{port}?transport=tcp"),
+        })
+    });
+    let urls: Result<_, _> = urls.map(|url| url.parse()).collect();
+    let urls = urls.map_err(|error: UriError| StartError::TurnEntry(error.to_string()))?;
+    let (secret, ttl) = (Some(secret), Some(turn.credential_ttl));
+    Ok((running, IceServer { urls, secret, ttl, ..IceServer::default() }))
 }
 
 fn wall_clock() -> WallClock {

@@ -33,6 +33,8 @@ mod meeting;
 mod networks;
 #[path = "clients/page.rs"]
 mod page;
+#[path = "clients/relay.rs"]
+mod relay;
 #[path = "clients/resuming.rs"]
 mod resuming;
 #[path = "clients/rows/mod.rs"]

@@ -24,6 +24,8 @@ pub struct Config {
     pub whip: WhipSection,
     /// `[limits]`
     pub limits: LimitsSection,
+    /// `[turn]`
+    pub turn: TurnSection,
     /// `[webhooks]`
     pub webhooks: WebhooksSection,
     /// `[log]`
@@ -129,6 +131,62 @@ pub struct LimitsSection {
     /// From SIGTERM to the end.
     #[serde(with = "humantime_serde")]
     pub shutdown_timeout: Duration,
+}
+
+/// `[turn]`: the embedded TURN server.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct TurnSection {
+    /// Run it.
+    pub enabled: bool,
+    /// Ways to reach it.
+    pub transports: Vec<TurnTransport>,
+    /// 0 for one of the system's.
+    pub udp_port: u16,
+    /// The same.
+    pub tcp_port: u16,
+    /// The same.
+    pub tls_port: u16,
+    /// Told to clients; empty for addresses.
+    pub domain: String,
+    /// PEM certificate chain.
+    pub tls_cert: Option<PathBuf>,
+    /// PEM private key.
+    pub tls_key: Option<PathBuf>,
+    /// Empty for a random one.
+    pub secret: turn_config::Secret,
+    /// Life of a credential.
+    #[serde(with = "humantime_serde")]
+    pub credential_ttl: Duration,
+    /// Together.
+    pub max_allocations: usize,
+    /// Of one participant.
+    pub max_allocations_per_user: usize,
+    /// From one address.
+    pub max_allocations_per_address: usize,
+    /// Together.
+    pub max_connections: usize,
+    /// From one address.
+    pub max_connections_per_address: usize,
+    /// Of TLS.
+    pub max_handshakes_per_second: u32,
+    /// Without an allocation, or without taking anything.
+    #[serde(with = "humantime_serde")]
+    pub idle_timeout: Duration,
+    /// Bytes for each connection.
+    pub send_queue: usize,
+}
+
+/// A way to the TURN server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TurnTransport {
+    /// `turn:…?transport=udp`
+    Udp,
+    /// `turn:…?transport=tcp`
+    Tcp,
+    /// `turns:…?transport=tcp`
+    Tls,
 }
 
 /// `[webhooks]`

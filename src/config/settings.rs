@@ -9,7 +9,7 @@ use std::time::Duration;
 use signaling::access::Keys;
 use turn_config::IceServerList;
 
-use super::Config;
+use super::{Config, TurnError, TurnSettings};
 use crate::media::kernel::BufferSizes;
 use crate::webhooks::{WebhookSettings, WebhookSettingsError};
 
@@ -34,6 +34,8 @@ pub struct Settings {
     pub whip: WhipSettings,
     /// Bounds.
     pub limits: Limits,
+    /// The embedded TURN server, when there is one.
+    pub turn: Option<TurnSettings>,
     /// ICE servers told to clients.
     pub ice_servers: IceServerList,
     /// Webhooks, if there are receivers.
@@ -211,6 +213,9 @@ pub enum SettingsError {
         "limits.idle-timeout: must be at least 11s, or clients that are well are cut off; the default is 15s"
     )]
     IdleTimeout,
+    /// The embedded TURN server.
+    #[error(transparent)]
+    Turn(#[from] TurnError),
     /// Something in `[webhooks]`.
     #[error(transparent)]
     Webhooks(#[from] WebhookSettingsError),
@@ -242,6 +247,7 @@ impl SettingsError {
             SettingsError::WhipSessions { .. } => "whip.sessions-per-address",
             SettingsError::SessionQueue => "limits.session-queue",
             SettingsError::IdleTimeout => "limits.idle-timeout",
+            SettingsError::Turn(error) => return error.key().into(),
             SettingsError::Webhooks(error) => return error.key().into(),
             SettingsError::LogLevel { .. } => "log.level",
         };
@@ -308,8 +314,10 @@ impl Settings {
             return Err(SettingsError::IdleTimeout);
         }
         let limit = |count: usize| (count > 0).then_some(count);
+        let turn = TurnSettings::checked(config.turn, tls.as_ref())?;
         let webhooks = WebhookSettings::checked(config.webhooks, &keys, dev)?;
         Ok(Settings {
+            turn,
             http: HttpSettings { listen: config.http.listen, tls },
             media: checked_media(config.media)?,
             keys,

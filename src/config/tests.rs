@@ -36,7 +36,7 @@ fn every_commented_key_of_the_reference_is_a_key() {
     let settings =
         apply_text(Path::new("reference.toml"), &enabled).unwrap_or_else(|error| panic!("{error}"));
     assert!(settings.http.tls.is_some());
-    assert_eq!(settings.ice_servers.servers().len(), 1);
+    assert_eq!(settings.ice_servers.servers().len(), 2);
     assert!(settings.keys.secret("mykey").is_some());
 }
 
@@ -92,6 +92,13 @@ fn values_that_do_not_fit_together_are_refused_with_their_line() {
         ("[media]\nsend-buffer = 1", ["line 2: media.send-buffer", "65536"]),
         ("[limits]\nidle-timeout = \"1s\"", ["line 2: limits.idle-timeout", "11s"]),
         ("[limits]\nsession-queue = 0", ["line 2: limits.session-queue", "1024"]),
+        ("[turn]\nenabled = true\ntransports = []", ["line 3: turn.transports", "turn.enabled = false"]),
+        ("[turn]\nenabled = true\ntransports = [\"tls\"]", ["line 3: turn.transports", "turn.tls-cert"]),
+        ("[turn]\nenabled = true\ntls-key = \"k\"", ["line 3: turn.tls-key", "turn.tls-cert is missing"]),
+        ("[turn]\nenabled = true\ndomain = \"a b\"", ["line 3: turn.domain", "turn.example.org"]),
+        ("[turn]\nenabled = true\nsecret = \"short\"", ["line 3: turn.secret", "at least 32"]),
+        ("[turn]\nenabled = true\nsend-queue = 1", ["line 3: turn.send-queue", "262144"]),
+        ("[turn]\nenabled = true\nmax-allocations = 0", ["line 3: turn.max-allocations", "2000"]),
         ("[log]\nlevel = \"sluice=loud\"", ["line 2: log.level", "trace"]),
     ] {
         // With a good key last, so that only the fault of `text` is left.

@@ -33,7 +33,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// The certificates cannot be read.
-    #[error("http.tls-cert: {file}: {reason}; needed is a PEM file with the server's certificate first")]
+    #[error("tls-cert: {file}: {reason}; needed is a PEM file with the server's certificate first")]
     Certificate {
         /// The file.
         file: String,
@@ -41,7 +41,7 @@ pub enum TlsError {
         reason: String,
     },
     /// The key cannot be read.
-    #[error("http.tls-key: {file}: {reason}; needed is a PEM file with one private key")]
+    #[error("tls-key: {file}: {reason}; needed is a PEM file with one private key")]
     Key {
         /// The file.
         file: String,
@@ -49,7 +49,7 @@ pub enum TlsError {
         reason: String,
     },
     /// They do not fit together.
-    #[error("http.tls-key: {0}")]
+    #[error("tls-key: {0}")]
     Mismatch(String),
 }
 
@@ -58,6 +58,20 @@ pub enum TlsError {
 /// # Errors
 /// [`TlsError`] names the key of the configuration at fault.
 pub fn load_tls(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
+    let mut config = load(files)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// The same for TURN, which no application protocol is named for (RFC 7443 has one that clients need not name).
+///
+/// # Errors
+/// As [`load_tls`].
+pub fn load_turn_tls(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
+    Ok(Arc::new(load(files)?))
+}
+
+fn load(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
     let name = |path: &std::path::Path| path.display().to_string();
     let certificate = |reason| TlsError::Certificate { file: name(&files.cert), reason };
     let chain: Vec<_> = CertificateDer::pem_file_iter(&files.cert)
@@ -69,12 +83,11 @@ pub fn load_tls(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
     let key = PrivateKeyDer::from_pem_file(&files.key)
         .map_err(|error| TlsError::Key { file: name(&files.key), reason: error.to_string() })?;
     let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
         .map_err(|error| TlsError::Mismatch(error.to_string()))?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    Ok(config)
 }
 
 /// Serves `router` until `closing` turns true; then lets requests under way end. WebSockets are not waited for: they have

@@ -9,6 +9,7 @@ mod batch;
 mod interfaces;
 mod poll;
 mod udp;
+mod watched;
 
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ pub use batch::{Outgoing, ReceiveBatch, SendBatch, SendReport};
 pub use interfaces::interface_addresses;
 pub use poll::{Poller, Ready, Wakeup, raise_open_file_limit};
 pub use udp::{BufferSizes, UdpSocket};
+pub use watched::WatchedSocket;
 
 use std::io;
 

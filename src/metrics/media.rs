@@ -12,7 +12,7 @@ use super::SharedStats;
 use crate::media::stats::MediaStats;
 
 /// A metric's name, its help text and its labels.
-type Declaration = (&'static str, &'static str, &'static [&'static str]);
+pub(super) type Declaration = (&'static str, &'static str, &'static [&'static str]);
 
 const PACKETS: Declaration = (
     "sluice_media_packets_total",
@@ -127,13 +127,15 @@ pub(super) struct Collector {
     descriptions: Vec<Desc>,
 }
 
+/// A declaration as `prometheus` wants it.
+pub(super) fn description((name, help, labels): &Declaration) -> prometheus::Result<Desc> {
+    let labels = labels.iter().map(|&label| label.to_owned()).collect();
+    Desc::new((*name).to_owned(), (*help).to_owned(), labels, std::collections::HashMap::new())
+}
+
 impl Collector {
     pub(super) fn new(workers: Vec<SharedStats>) -> prometheus::Result<Collector> {
-        let describe = |(name, help, labels): Declaration| {
-            let labels = labels.iter().map(|&label| label.to_owned()).collect();
-            Desc::new(name.to_owned(), help.to_owned(), labels, std::collections::HashMap::new())
-        };
-        Ok(Collector { workers, descriptions: ALL.into_iter().map(describe).collect::<Result<_, _>>()? })
+        Ok(Collector { workers, descriptions: ALL.iter().map(description).collect::<Result<_, _>>()? })
     }
 
     fn total(&self) -> MediaStats {
@@ -293,7 +295,7 @@ const fn part_of(end: PeerEnd) -> Part {
     }
 }
 
-fn counters<const N: usize>(
+pub(super) fn counters<const N: usize>(
     declaration: Declaration,
     samples: impl IntoIterator<Item = ([&'static str; N], u64)>,
 ) -> MetricFamily {
@@ -304,7 +306,7 @@ fn counters<const N: usize>(
     })
 }
 
-fn gauges<const N: usize>(
+pub(super) fn gauges<const N: usize>(
     declaration: Declaration,
     samples: impl IntoIterator<Item = ([&'static str; N], u64)>,
 ) -> MetricFamily {

@@ -28,6 +28,8 @@ interface JoinOptions {
   v0?: boolean;
   adaptiveStream?: boolean;
   dynacast?: boolean;
+  /** Media by way of a TURN server, and no other. */
+  relay?: boolean;
   /** Encrypts media and data end to end, with a key made of this. */
   passphrase?: string;
 }
@@ -100,7 +102,7 @@ async function join(url: string, token: string, options: JoinOptions = {}) {
     await here.setE2EEEnabled(true);
   }
   const before = performance.now();
-  await here.connect(url, token);
+  await here.connect(url, token, options.relay ? { rtcConfig: { iceTransportPolicy: 'relay' } } : {});
   return {
     sid: here.localParticipant.sid,
     identity: here.localParticipant.identity,

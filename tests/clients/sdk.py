@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 from livekit import rtc
+from livekit.rtc._proto import room_pb2 as proto_room
 
 SAMPLE_RATE = 48_000
 AUDIO_FRAME = SAMPLE_RATE // 100  # 10 ms
@@ -212,7 +213,11 @@ class Participant:
 
     async def join(self, url, token, options):
         one_connection = not options.get("v0", False)
-        await self.room.connect(url, token, rtc.RoomOptions(single_peer_connection=one_connection))
+        options_of_room = rtc.RoomOptions(single_peer_connection=one_connection)
+        if options.get("relay", False):
+            relayed = proto_room.IceTransportType.TRANSPORT_RELAY
+            options_of_room.rtc_config = rtc.RtcConfiguration(ice_transport_type=relayed)
+        await self.room.connect(url, token, options_of_room)
         return {"sid": self.room.local_participant.sid, "identity": self.room.local_participant.identity}
 
     async def publishCamera(self, options):

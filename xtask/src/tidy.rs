@@ -9,15 +9,24 @@ use crate::run::{Result, root};
 pub(crate) fn run() -> Result {
     let mut faults = Vec::new();
     let docs = read(&root().join("docs/metrics.md"))?;
-    let metrics = read(&root().join("src/metrics.rs"))? + &read(&root().join("src/metrics/media.rs"))?;
+    let metrics = read(&root().join("src/metrics.rs"))?
+        + &read(&root().join("src/metrics/media.rs"))?
+        + &read(&root().join("src/metrics/turn.rs"))?;
     for name in metrics.split('"').filter(|text| is_metric(text)) {
         if !docs.contains(name) {
             faults.push(format!("{name} is exported but not described in docs/metrics.md"));
         }
     }
-    for folder in
-        ["src", "load/src", "sfu/src", "sfu/testkit/src", "signaling/src", "turn-config/src", "xtask/src"]
-    {
+    for folder in [
+        "src",
+        "load/src",
+        "sfu/src",
+        "sfu/testkit/src",
+        "signaling/src",
+        "turn/src",
+        "turn-config/src",
+        "xtask/src",
+    ] {
         for file in rust_files(&root().join(folder)) {
             if file
                 .components()

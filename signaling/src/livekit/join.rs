@@ -94,7 +94,7 @@ impl Room {
 
         let (offer, requests) = (admission.publisher_offer.clone(), admission.add_track_requests.clone());
         let seat = self.take_seat(clock, session, admission);
-        let join = self.join_response(seat);
+        let join = self.join_response(clock, seat);
         self.send(seat, Response::Join(join));
         self.notice(Notice::ParticipantJoined);
         self.make_peers(seat);
@@ -223,7 +223,7 @@ impl Room {
         self.command(Command::AddPeer(AddPeer { peer, room: self.id, role, channels }));
     }
 
-    fn join_response(&self, seat: Seat) -> JoinResponse {
+    fn join_response(&self, clock: Clock, seat: Seat) -> JoinResponse {
         let who = &self.people[&seat];
         let others = self.people.values().filter(|other| other.seat != seat && !other.is_hidden());
         let settings = &self.settings;
@@ -232,7 +232,7 @@ impl Room {
             participant: Some(self.info(who)),
             other_participants: others.map(|other| self.info(other)).collect(),
             server_version: SERVER_VERSION.to_owned(),
-            ice_servers: ice_servers(settings),
+            ice_servers: ice_servers(settings, &who.identity, clock),
             subscriber_primary: who.subscriber_primary,
             alternative_url: String::new(),
             client_configuration: Some(client_configuration()),
@@ -326,13 +326,14 @@ pub(super) fn server_info(settings: &super::Settings) -> ServerInfo {
     }
 }
 
-pub(super) fn ice_servers(settings: &super::Settings) -> Vec<IceServer> {
-    let servers = settings.ice_servers.servers().iter();
-    servers
-        .map(|server| IceServer {
-            urls: server.urls.iter().map(ToString::to_string).collect(),
-            username: server.username.clone(),
-            credential: server.credential.clone(),
-        })
-        .collect()
+/// With credentials of the participant's own, good from now on.
+pub(super) fn ice_servers(settings: &super::Settings, identity: &str, clock: Clock) -> Vec<IceServer> {
+    let unix_s = clock.unix_ms.div_euclid(1000).max(0).unsigned_abs();
+    let told = settings.ice_servers.told_to(identity, unix_s).into_iter();
+    told.map(|server| IceServer {
+        urls: server.urls,
+        username: server.username,
+        credential: server.credential,
+    })
+    .collect()
 }

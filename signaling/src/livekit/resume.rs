@@ -58,7 +58,7 @@ impl Room {
         self.notice(Notice::Resumed { after });
         self.reckon(clock, seat);
 
-        let reconnect = self.reconnect_response(seat);
+        let reconnect = self.reconnect_response(clock, seat);
         self.send(seat, Response::Reconnect(reconnect));
         self.tell_people(seat, gone);
         self.send_room_update_to(seat);
@@ -102,12 +102,13 @@ impl Room {
         Some((seat, gone.filter(is_gone).cloned().collect()))
     }
 
-    fn reconnect_response(&self, seat: Seat) -> ReconnectResponse {
+    fn reconnect_response(&self, clock: Clock, seat: Seat) -> ReconnectResponse {
+        let who = self.people.get(&seat);
         ReconnectResponse {
-            ice_servers: ice_servers(&self.settings),
+            ice_servers: who.map_or(Vec::new(), |who| ice_servers(&self.settings, &who.identity, clock)),
             client_configuration: Some(client_configuration()),
             server_info: Some(server_info(&self.settings)),
-            last_message_seq: self.people.get(&seat).map_or(0, |who| who.last_reliable),
+            last_message_seq: who.map_or(0, |who| who.last_reliable),
         }
     }
 

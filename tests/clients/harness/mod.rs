@@ -54,6 +54,14 @@ pub(crate) fn observe(window: Duration) {
     std::thread::sleep(window);
 }
 
+/// A program of that Debian package.
+///
+/// # Panics
+/// If it is not there.
+pub(crate) fn program(name: &str, package: &str) -> PathBuf {
+    programs::find(&[name], package)
+}
+
 /// The folder of the drivers.
 fn drivers() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")

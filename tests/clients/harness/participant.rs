@@ -214,6 +214,12 @@ impl Participant<'_> {
         self.join_with(server, room, &json!({ "dynacast": true }));
     }
 
+    /// Joins; media goes by way of a TURN server and no other.
+    #[track_caller]
+    pub(crate) fn join_relayed(&self, server: &Server, room: &str, mode: Mode) {
+        self.join_with(server, room, &json!({ "v0": mode == Mode::V0, "relay": true }));
+    }
+
     /// Joins over one connection, with media and data encrypted end to end; in a browser only.
     #[track_caller]
     pub(crate) fn join_encrypted(&self, server: &Server, room: &str, passphrase: &str) {
