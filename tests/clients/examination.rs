@@ -1,11 +1,17 @@
 //! What livekit-client's own `ConnectionCheck` says of the server.
 
-use crate::harness::{Browser, Server, alone};
+use crate::harness::{Browser, Server, alone, own_address};
 
 #[test]
 fn the_web_sdks_own_examination_finds_nothing_wrong() {
     let _turn = alone();
-    let server = Server::start("examination");
+    let turn = [
+        ("SLUICE_TURN__ENABLED", "true"),
+        ("SLUICE_TURN__TRANSPORTS", "[\"udp\", \"tcp\"]"),
+        ("SLUICE_TURN__UDP_PORT", "0"),
+        ("SLUICE_TURN__TCP_PORT", "0"),
+    ];
+    let server = Server::start_with("examination", own_address(), &turn);
     let browser = Browser::start();
     let findings = browser.participant("ada").examine(&server, "surgery");
     assert_eq!(findings.len(), 6, "{findings:#?}");

@@ -10,7 +10,9 @@ use sluice::turn::{MediaMap, Start, TurnServer};
 use turn::{Class, MessageWriter, Method, Packet, TransactionId, Transport, kind, long_term_key};
 use turn_config::Secret;
 
-use crate::harness::{Browser, Camera, Mode, Participant, Sdk, Server, alone, artefact, eventually, program};
+use crate::harness::{
+    Browser, Camera, Mode, Participant, Sdk, Server, alone, artefact, eventually, own_address, program,
+};
 use crate::meeting::{hears, sees};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -319,14 +321,4 @@ impl Probe {
         let code = answer.attribute(kind::ERROR_CODE).expect("a code");
         Some(u16::from(code[2]) * 100 + u16::from(code[3]))
     }
-}
-
-/// An address of this machine that is not loopback, which coturn and browsers treat apart.
-fn own_address() -> Ipv4Addr {
-    let found = sluice::media::kernel::interface_addresses().expect("interfaces");
-    let v4 = found.iter().find_map(|ip| match ip {
-        IpAddr::V4(ip) => Some(*ip),
-        IpAddr::V6(_) => None,
-    });
-    v4.expect("an IPv4 address beside loopback")
 }

@@ -1,13 +1,13 @@
 //! WHIP and WHEP with clients of others: a browser library, FFmpeg's muxer, aiortc and GStreamer, in rooms with
 //! livekit-client.
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::harness::{
     Browser, Camera, Kind, Mode, OverHttp, Participant, Received, Server, alone, eventually, observe,
+    own_address,
 };
 
 const RED: [u8; 3] = [200, 40, 60];
@@ -58,16 +58,6 @@ fn shows(tracks: &[Received], rgb: [u8; 3], hertz: f64) -> Result<(), String> {
     let in_tune = |track: &&Received| (track.seen.hertz - hertz).abs() < 12.0 && track.seen.rms > 0.02;
     let heard = tracks.iter().filter(|track| track.kind == Kind::Audio).any(|track| in_tune(&track));
     if seen && heard { Ok(()) } else { Err(format!("{rgb:?} {seen}, {hertz} Hz {heard}: {tracks:?}")) }
-}
-
-/// An address of this machine that is not loopback. Nothing is sent.
-fn own_address() -> Ipv4Addr {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a port is free");
-    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).expect("the machine has a network");
-    match socket.local_addr().expect("connected") {
-        SocketAddr::V4(address) => *address.ip(),
-        SocketAddr::V6(address) => panic!("{address} is no IPv4 address"),
-    }
 }
 
 fn sees_leave(viewer: &Participant<'_>, whom: &str) {

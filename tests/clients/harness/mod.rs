@@ -14,6 +14,7 @@ mod wire;
 pub(crate) mod http;
 pub(crate) mod namespace;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -52,6 +53,16 @@ pub(crate) fn eventually<T>(within: Duration, mut look: impl FnMut() -> Result<T
 /// Lets the media flow for a while: the window of a measurement, never a wait for something to happen.
 pub(crate) fn observe(window: Duration) {
     std::thread::sleep(window);
+}
+
+/// An address of this machine that is not loopback, which coturn, GStreamer and browsers treat apart.
+pub(crate) fn own_address() -> Ipv4Addr {
+    let found = sluice::media::kernel::interface_addresses().expect("interfaces");
+    let v4 = found.iter().find_map(|ip| match ip {
+        IpAddr::V4(ip) => Some(*ip),
+        IpAddr::V6(_) => None,
+    });
+    v4.expect("an IPv4 address beside loopback")
 }
 
 /// A program of that Debian package.
