@@ -55,9 +55,12 @@ pub enum StartError {
     /// No address to tell to clients.
     #[error("this machine has no address but loopback; name one in media.node-ips (or --node-ip)")]
     NoAddress,
-    /// TLS.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
+    /// TLS of clients.
+    #[error("http.{0}")]
+    Tls(TlsError),
+    /// TLS of the TURN server.
+    #[error("turn.{0}")]
+    TurnTls(TlsError),
     /// A port of the TURN server cannot be had.
     #[error("cannot start the TURN server on {0}; see turn.udp-port, turn.tcp-port and turn.tls-port")]
     Turn(#[from] BindError),
@@ -116,10 +119,11 @@ impl Server {
         C: MediaCore,
         F: Fn(CoreSeed, Instant) -> C + Clone + Send + 'static,
     {
-        let tls = settings.http.tls.as_ref().map(serve::load_tls).transpose()?;
+        let tls = settings.http.tls.as_ref().map(serve::load_tls).transpose();
+        let tls = tls.map_err(StartError::Tls)?;
         let turn_tls = settings.turn.as_ref().and_then(|turn| turn.tls.as_ref());
-        let turn_tls = turn_tls.map(|(port, files)| Ok::<_, TlsError>((*port, serve::load_turn_tls(files)?)));
-        let turn_tls = turn_tls.transpose()?;
+        let turn_tls = turn_tls.map(|(port, files)| serve::load_turn_tls(files).map(|tls| (*port, tls)));
+        let turn_tls = turn_tls.transpose().map_err(StartError::TurnTls)?;
         let address = settings.http.listen;
         let listener = TcpListener::bind(address).await;
         let listener = listener.map_err(|source| StartError::Listen { address, source })?;
