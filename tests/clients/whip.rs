@@ -1,6 +1,7 @@
 //! WHIP and WHEP with clients of others: a browser library, FFmpeg's muxer, aiortc and GStreamer, in rooms with
 //! livekit-client.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
