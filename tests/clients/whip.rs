@@ -126,8 +126,8 @@ fn a_browser_library_publishes_and_watches() {
     let after: String = tv.over_http("whepDescriptions", &shown);
     let sections = |sdp: &str| sdp.lines().filter(|line| line.starts_with("m=")).count();
     assert_eq!((sections(&negotiated), sections(&after)), (2, 2));
-    assert_eq!(server.metric("sluice_whip_sessions", &["whep"]), 2);
-    assert_eq!(server.metric("sluice_whip_sessions", &["whip"]), 0);
+    assert_eq!(server.metric("sluice_whip_sessions", &["protocol=\"whep\""]), 2);
+    assert_eq!(server.metric("sluice_whip_sessions", &["protocol=\"whip\""]), 0);
 }
 
 #[test]
