@@ -15,6 +15,7 @@ fn a_client_resumes_over_one_connection() {
 }
 
 #[test]
+#[ignore = "as above: 3.5 s were seen"]
 fn a_client_resumes_over_two_connections() {
     clients_resume(Mode::V0);
 }
