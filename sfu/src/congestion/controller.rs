@@ -379,11 +379,12 @@ impl Controller {
         }
     }
 
-    /// The path changed (ICE restart, new address): what was learned is void, and so is the silence of the old one. If
-    /// media flowed before, it begins with half of the target, and with the lowest steps until the first report: their
-    /// keyframes are small, so that there is a picture at once.
-    pub fn on_path_change(&mut self, now: Instant) {
-        if self.feedback.is_some() {
+    /// The path changed (ICE restart, new address): what was learned is void, and so is the silence of the old one. Says
+    /// whether what was under way is lost, as the old path was silent. If so, media begins with half of the target, and with
+    /// the lowest steps until the first report: their keyframes are small, so that there is a picture at once.
+    pub fn on_path_change(&mut self, now: Instant) -> bool {
+        let lost = self.silence != Silence::None;
+        if lost {
             self.silence = Silence::None;
             self.unheard = true;
             self.allocated = None;
@@ -398,6 +399,7 @@ impl Controller {
         self.loss = LossObserver::new();
         self.contest = Contest::default();
         self.rate.disprove(now);
+        lost
     }
 
     /// Never more than `max` from now on; `frugal`: no probes, which cost bytes.

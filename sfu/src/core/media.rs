@@ -290,11 +290,13 @@ impl Sfu {
         if !flowed || !peer.connection.is_up() {
             return;
         }
-        let waits = |subscription: &Subscription| {
-            subscription.selector.wants_keyframe().map(|encoding| (subscription.track, encoding))
+        // What is waited for, or else what is shown.
+        let needs = |subscription: &Subscription| {
+            let shown = || Some(self.encoding_of(subscription.track, subscription.layer()?));
+            Some((subscription.track, subscription.selector.wants_keyframe().or_else(shown)?))
         };
         let videos = peer.downlink.iter().filter(|s| s.kind == MediaKind::Video && s.flows());
-        let mut wanted: SmallVec<[(usize, u8); 8]> = videos.filter_map(waits).collect();
+        let mut wanted: SmallVec<[(usize, u8); 8]> = videos.filter_map(needs).collect();
         let own = peer.uplink.tracks.iter().filter_map(|at| Some((*at, self.tracks[*at].as_ref()?)));
         for (at, track) in own.filter(|(_, track)| track.kind == MediaKind::Video) {
             let sent = track.encodings.iter().enumerate().filter(|(_, encoding)| encoding.ssrc.is_some());

@@ -609,9 +609,11 @@ impl Downlink {
         }
     }
 
-    /// What is sent from now on goes over another path. What was under way is lost, so that pictures begin anew.
+    /// What is sent from now on goes over another path. Where what was under way is lost, pictures begin anew.
     pub(crate) fn handle_path_change(&mut self, now: Instant) {
-        self.controller.on_path_change(now);
+        if !self.controller.on_path_change(now) {
+            return;
+        }
         for slot in 0..self.subscriptions.len() {
             if self.subscriptions[slot].as_ref().is_some_and(|s| s.kind == MediaKind::Video) {
                 self.clear(slot as u16);

@@ -121,6 +121,25 @@ fn silence_freezes_then_stops_video_and_news_resumes() {
     assert_eq!(controller.target(), target.scale(0.7));
 }
 
+/// As when a client restarts ICE though its network is the same.
+#[test]
+fn a_new_path_beside_one_that_lives_takes_nothing_away() {
+    let mut now = clock::start();
+    let mut controller = Controller::new(now, Config::default());
+    let cheap = [STEPS[0], Step { price: Bitrate::kbps(200), ..STEPS[1] }];
+    let mut choose = |controller: &mut Controller, now| {
+        let tracks = [Track { steps: &cheap, ..track() }];
+        let allocation = controller.allocate(now, Bitrate::kbps(48), &tracks, Bitrate::ZERO);
+        allocation.choice(TrackId(1)).and_then(|choice| choice.layer)
+    };
+    assert_eq!(choose(&mut controller, now), Some(cheap[1].layer));
+    run(&mut controller, &mut now, ms(200), true);
+    let target = controller.target();
+    assert!(!controller.on_path_change(now), "nothing was lost");
+    assert_eq!(controller.target(), target);
+    assert_eq!(choose(&mut controller, now), Some(cheap[1].layer), "not the least until the first report");
+}
+
 #[test]
 fn a_new_path_ends_the_silence_of_the_old_one() {
     let mut now = clock::start();
@@ -128,7 +147,7 @@ fn a_new_path_ends_the_silence_of_the_old_one() {
     run(&mut controller, &mut now, ms(2000), true);
     run(&mut controller, &mut now, ms(2000), false);
     assert_eq!(controller.pacing(now).hold, Some(OUTAGE_KEEPALIVE));
-    controller.on_path_change(now);
+    assert!(controller.on_path_change(now), "what was under way is lost");
     assert_eq!(controller.pacing(now).hold, None, "media flows at once");
     assert!(controller.allocation_due(now) && !controller.snapshot().silent);
     run(&mut controller, &mut now, ms(3500), false);
