@@ -127,7 +127,7 @@ fn a_new_path_beside_one_that_lives_takes_nothing_away() {
     let mut now = clock::start();
     let mut controller = Controller::new(now, Config::default());
     let cheap = [STEPS[0], Step { price: Bitrate::kbps(200), ..STEPS[1] }];
-    let mut choose = |controller: &mut Controller, now| {
+    let choose = |controller: &mut Controller, now| {
         let tracks = [Track { steps: &cheap, ..track() }];
         let allocation = controller.allocate(now, Bitrate::kbps(48), &tracks, Bitrate::ZERO);
         allocation.choice(TrackId(1)).and_then(|choice| choice.layer)
