@@ -1,29 +1,25 @@
 //! The whole server: workers, rooms, HTTP; started and stopped as one.
 
+mod relay;
+
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use sfu::units::WallClock;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio_rustls::rustls::ServerConfig;
-use turn::Transport;
-use turn_config::{IceServer, Secret, UriError};
 
 use crate::bridge::{self, CoreSeed};
-use crate::config::{DEV_KEY, MediaSettings, Settings, TurnSettings};
+use crate::config::{DEV_KEY, MediaSettings, Settings};
 use crate::http::router::{App, router};
 use crate::http::serve::{self, TlsError};
 use crate::media::kernel::{UdpSocket, interface_addresses};
 use crate::media::worker::{MediaCore, Worker};
 use crate::metrics::Metrics;
 use crate::rooms::Rooms;
-use crate::turn::{BindError, MediaMap, TurnServer};
+use crate::turn::{BindError, TurnServer};
 use crate::webhooks::{RunningWebhooks, WebhookStartError, Webhooks};
 use crate::whip::WhipSessions;
 
@@ -150,7 +146,7 @@ impl Server {
         tracing::info!(%http_addr, ?udp_ports, ?announced, "server started");
 
         let metrics = Metrics::new(workers.iter().map(Worker::stats).collect())?;
-        let turn = match add_turn(&mut settings, turn_tls, &announced, &udp_ports, &metrics) {
+        let turn = match relay::add(&mut settings, turn_tls, &announced, &udp_ports, &metrics).await {
             Ok(turn) => turn,
             Err(error) => {
                 stop_all(workers).await;
@@ -243,8 +239,7 @@ impl RunningServer {
 fn bind_worker(media: &MediaSettings, index: usize) -> Result<Vec<UdpSocket>, StartError> {
     let chosen = media.first_port == 0;
     let port = if chosen { 0 } else { media.first_port + index as u16 };
-    let ips = media.bind_v4.map(IpAddr::V4).into_iter().chain(media.bind_v6.map(IpAddr::V6));
-    let ips: Vec<IpAddr> = ips.collect();
+    let ips = media.bound_ips();
     let mut attempts = 0;
     loop {
         attempts += 1;
@@ -285,8 +280,7 @@ pub(crate) fn announced_ips(media: &MediaSettings) -> Result<Vec<IpAddr>, StartE
     if !media.node_ips.is_empty() {
         return Ok(media.node_ips.clone());
     }
-    let bound: Vec<IpAddr> =
-        media.bind_v4.map(IpAddr::V4).into_iter().chain(media.bind_v6.map(IpAddr::V6)).collect();
+    let bound = media.bound_ips();
     let mut announced: Vec<IpAddr> = bound.iter().copied().filter(|ip| !ip.is_unspecified()).collect();
     if announced.len() < bound.len() {
         let of_family =
@@ -297,88 +291,10 @@ pub(crate) fn announced_ips(media: &MediaSettings) -> Result<Vec<IpAddr>, StartE
     if announced.is_empty() { Err(StartError::NoAddress) } else { Ok(announced) }
 }
 
-/// How the addresses told to clients are reached from within this machine: they themselves where they are of this machine, else the one
-/// that the media sockets are bound to, or one that they hear.
-fn media_map(media: &MediaSettings, announced: &[IpAddr], ports: &[u16]) -> Result<MediaMap, StartError> {
-    let own = interface_addresses().map_err(StartError::Interfaces)?;
-    let inside = |told: IpAddr| -> Option<IpAddr> {
-        let (bound, loopback) = match told {
-            IpAddr::V4(_) => (media.bind_v4.map(IpAddr::V4), IpAddr::V4(Ipv4Addr::LOCALHOST)),
-            IpAddr::V6(_) => (media.bind_v6.map(IpAddr::V6), IpAddr::V6(Ipv6Addr::LOCALHOST)),
-        };
-        let bound = bound?;
-        if !bound.is_unspecified() {
-            return Some(bound);
-        }
-        let of_family = own.iter().copied().find(|ip| ip.is_ipv4() == told.is_ipv4());
-        let here = own.contains(&told) || told.is_loopback();
-        Some(if here { told } else { of_family.unwrap_or(loopback) })
-    };
-    let ips = announced.iter().filter_map(|&told| Some((told, inside(told)?)));
-    let pairs = ips.flat_map(|(told, inside)| {
-        ports.iter().map(move |&port| (SocketAddr::new(told, port), SocketAddr::new(inside, port)))
-    });
-    Ok(MediaMap::new(pairs))
-}
-
 async fn stop_all(workers: Vec<Worker>) {
     for worker in workers {
         worker.stop().await;
     }
-}
-
-/// Starts the TURN server, if there is to be one, and puts it among the ICE servers and the metrics.
-fn add_turn(
-    settings: &mut Settings,
-    tls: Option<(u16, Arc<ServerConfig>)>,
-    announced: &[IpAddr],
-    udp_ports: &[u16],
-    metrics: &Metrics,
-) -> Result<Option<TurnServer>, StartError> {
-    let Some(turn) = settings.turn.clone() else { return Ok(None) };
-    let media = media_map(&settings.media, announced, udp_ports)?;
-    let (running, entry) = start_turn(&settings.media, turn, tls, media, announced)?;
-    let list = settings.ice_servers.clone().with(entry);
-    settings.ice_servers = list.map_err(|error| StartError::TurnEntry(error.to_string()))?;
-    metrics.add_turn(running.stats())?;
-    tracing::info!(ports = ?running.ports, "TURN server started");
-    Ok(Some(running))
-}
-
-/// Starts the TURN server; gives it and what clients are told.
-fn start_turn(
-    media: &MediaSettings,
-    turn: TurnSettings,
-    tls: Option<(u16, Arc<ServerConfig>)>,
-    map: MediaMap,
-    announced: &[IpAddr],
-) -> Result<(TurnServer, IceServer), StartError> {
-    let secret = turn.secret.unwrap_or_else(|| Secret::new(BASE64.encode(bridge::secret())));
-    let running = TurnServer::start(crate::turn::Start {
-        bind: media.bind_v4.map(IpAddr::V4).into_iter().chain(media.bind_v6.map(IpAddr::V6)).collect(),
-        udp_port: turn.udp_port,
-        tcp_port: turn.tcp_port,
-        tls,
-        media: map,
-        secret: secret.clone(),
-        limits: turn.limits,
-    })?;
-    let hosts: Vec<String> = match turn.domain {
-        Some(domain) => vec![domain],
-        None => announced.iter().map(|ip| SocketAddr::new(*ip, 0).to_string()).collect(),
-    };
-    let hosts = hosts.iter().map(|host| host.strip_suffix(":0").unwrap_or(host));
-    let urls = hosts.flat_map(|host| {
-        running.ports.iter().map(move |(transport, port)| match transport {
-            Transport::Udp => format!("turn:{host}:{port}?transport=udp"),
-            Transport::Tcp => format!("turn:{host}:{port}?transport=tcp"),
-            Transport::Tls => format!("turns:{host}:{port}?transport=tcp"),
-        })
-    });
-    let urls: Result<_, _> = urls.map(|url| url.parse()).collect();
-    let urls = urls.map_err(|error: UriError| StartError::TurnEntry(error.to_string()))?;
-    let (secret, ttl) = (Some(secret), Some(turn.credential_ttl));
-    Ok((running, IceServer { urls, secret, ttl, ..IceServer::default() }))
 }
 
 fn wall_clock() -> WallClock {

@@ -81,6 +81,13 @@ pub struct MediaSettings {
     pub buffers: BufferSizes,
 }
 
+impl MediaSettings {
+    /// The addresses to bind, IPv4 first.
+    pub fn bound_ips(&self) -> Vec<IpAddr> {
+        self.bind_v4.map(IpAddr::V4).into_iter().chain(self.bind_v6.map(IpAddr::V6)).collect()
+    }
+}
+
 /// Rooms.
 #[derive(Clone, Copy, Debug)]
 pub struct RoomSettings {
