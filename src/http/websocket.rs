@@ -6,25 +6,19 @@
 //! the close.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind};
 use std::time::Duration;
 
-use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
+use axum::extract::ws::{Message, WebSocket, close_code};
 use livekit_protocol::{SignalRequest, SignalResponse};
 use signaling::livekit::frame::{self, Encoding};
 use signaling::livekit::{SocketEnd, pong_for};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
+use super::socket::{self, Broken, FAREWELL, PING_INTERVAL, Read};
 use crate::bridge;
 use crate::metrics::Metrics;
 use crate::rooms::{FromClient, Session};
 
-/// Keeps proxies from closing a quiet connection, and shows whether anybody is there.
-const PING_INTERVAL: Duration = Duration::from_secs(10);
-/// How long the kernel may take no byte of a message.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the client may take for the last messages and for its answer to the close.
-const FAREWELL: Duration = Duration::from_secs(3);
 /// Requests of this client that wait for a place at the room.
 const PENDING: usize = 64;
 
@@ -32,10 +26,14 @@ const PENDING: usize = 64;
 enum End {
     /// The room has said its last word, or is gone.
     Room,
-    /// The client is gone or broke the protocol of WebSockets.
-    Client,
-    /// Nothing came from the client for too long, or nothing can be sent to it: its network may be cut.
-    Silent,
+    /// The socket.
+    Socket(Broken),
+}
+
+impl From<Broken> for End {
+    fn from(broken: Broken) -> End {
+        End::Socket(broken)
+    }
 }
 
 /// Runs until either side ends it. At the end `session` is closed, which tells the room.
@@ -50,13 +48,13 @@ pub(super) async fn run(
     let end = exchange(&mut socket, &mut session, metrics, idle_timeout, &mut heard).await;
     metrics.websockets.dec();
     session.close(match end {
-        End::Client | End::Room => SocketEnd::Closed,
-        End::Silent => SocketEnd::Silent(heard.elapsed()),
+        End::Socket(Broken::Closed) | End::Room => SocketEnd::Closed,
+        End::Socket(Broken::Silent) => SocketEnd::Silent(heard.elapsed()),
     });
     match end {
-        End::Client => {}
-        End::Room => close(&mut socket, close_code::NORMAL, "").await,
-        End::Silent => close(&mut socket, close_code::NORMAL, "idle").await,
+        End::Socket(Broken::Closed) => {}
+        End::Room => socket::close(&mut socket, close_code::NORMAL, "").await,
+        End::Socket(Broken::Silent) => socket::close(&mut socket, close_code::NORMAL, "idle").await,
     }
 }
 
@@ -94,7 +92,7 @@ async fn exchange(
                 Ok(())
             }
             message = socket.recv(), if has_room => {
-                match read(message) {
+                match socket::read(message) {
                     Ok(Read::Frame(kind, bytes)) => {
                         *heard = Instant::now();
                         metrics.signals_received.inc();
@@ -111,14 +109,14 @@ async fn exchange(
                         *heard = Instant::now();
                         Ok(())
                     }
-                    Err(end) => return end,
+                    Err(broken) => return broken.into(),
                 }
             }
-            _ = ping.tick() => write(socket, Message::Ping(bytes::Bytes::new()), None).await,
-            () = tokio::time::sleep_until(*heard + idle_timeout), if has_room => return End::Silent,
+            _ = ping.tick() => socket::write(socket, Message::Ping(bytes::Bytes::new()), None).await,
+            () = tokio::time::sleep_until(*heard + idle_timeout), if has_room => return Broken::Silent.into(),
         };
-        if let Err(end) = written {
-            return end;
+        if let Err(broken) = written {
+            return broken.into();
         }
     }
 }
@@ -131,33 +129,6 @@ async fn put(mailbox: Option<&crate::rooms::Mailbox<'_>>, pending: &mut VecDeque
     }
 }
 
-/// What came from the socket.
-enum Read {
-    Frame(Encoding, bytes::Bytes),
-    /// Pings, answered by the library, and pongs.
-    Control,
-}
-
-fn read(message: Option<Result<Message, axum::Error>>) -> Result<Read, End> {
-    match message {
-        Some(Ok(Message::Binary(bytes))) => Ok(Read::Frame(Encoding::Protobuf, bytes)),
-        Some(Ok(Message::Text(text))) => Ok(Read::Frame(Encoding::Json, text.into())),
-        Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(Read::Control),
-        Some(Ok(Message::Close(_))) | None => Err(End::Client),
-        Some(Err(error)) => Err(end_by(&error)),
-    }
-}
-
-/// A kernel that gives a connection up since nobody answers says so in these ways; all else comes from the other side.
-fn end_by(error: &axum::Error) -> End {
-    let sources = std::iter::successors(std::error::Error::source(error), |error| error.source());
-    let kinds = sources.filter_map(|error| error.downcast_ref::<io::Error>()).map(io::Error::kind);
-    let unanswered = |kind| {
-        matches!(kind, ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable)
-    };
-    if kinds.into_iter().any(unanswered) { End::Silent } else { End::Client }
-}
-
 /// Pings are answered at once, everything else is for the room.
 async fn answer_or_keep(
     socket: &mut WebSocket,
@@ -165,7 +136,7 @@ async fn answer_or_keep(
     request: SignalRequest,
     pending: &mut VecDeque<FromClient>,
     metrics: &Metrics,
-) -> Result<(), End> {
+) -> Result<(), Broken> {
     if let Some(pong) = pong_for(&request, bridge::unix_ms()) {
         metrics.signals_sent.inc();
         return write_response(socket, encoding, &pong, None).await;
@@ -179,43 +150,7 @@ async fn write_response(
     encoding: Encoding,
     response: &SignalResponse,
     until: Option<Instant>,
-) -> Result<(), End> {
+) -> Result<(), Broken> {
     let bytes = frame::encode(encoding, response);
-    let message = match encoding {
-        Encoding::Protobuf => Message::Binary(bytes.into()),
-        Encoding::Json => match String::from_utf8(bytes) {
-            Ok(text) => Message::Text(text.into()),
-            Err(error) => {
-                tracing::error!(%error, "JSON that is not UTF-8");
-                return Ok(());
-            }
-        },
-    };
-    write(socket, message, until).await
-}
-
-/// Fails where the message could not be written in time.
-async fn write(socket: &mut WebSocket, message: Message, until: Option<Instant>) -> Result<(), End> {
-    let latest = Instant::now() + WRITE_TIMEOUT;
-    let until = until.map_or(latest, |until| until.min(latest));
-    match tokio::time::timeout_at(until, socket.send(message)).await {
-        Ok(written) => written.map_err(|error| end_by(&error)),
-        Err(_) => Err(End::Silent),
-    }
-}
-
-/// Says goodbye and waits for the client's goodbye: a socket that is closed with unread bytes takes the last messages with
-/// it (RFC 9112 §9.6 has the same for HTTP).
-async fn close(socket: &mut WebSocket, code: u16, reason: &'static str) {
-    let goodbye = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
-    let _ = timeout(FAREWELL, async {
-        if socket.send(goodbye).await.is_ok() {
-            while let Some(Ok(message)) = socket.recv().await {
-                if matches!(message, Message::Close(_)) {
-                    break;
-                }
-            }
-        }
-    })
-    .await;
+    socket::write(socket, socket::message(encoding, bytes), until).await
 }
