@@ -185,11 +185,14 @@ impl IceLite {
     /// Takes what the client's description says, for the latest local credentials. Without it requests are
     /// answered already, but no path can be validated by a check. Idempotent.
     pub fn set_remote_credentials(&mut self, remote: RemoteCredentials) {
-        self.current.remote = Some(remote);
         let number = self.current.number;
-        for state in self.paths.iter_mut().filter(|state| state.generation == number && !state.validated()) {
-            state.check_due = true;
+        for state in self.paths.iter_mut().filter(|state| !state.validated()) {
+            if state.theirs.as_ref().is_err_and(|ufrag| **ufrag == *remote.ufrag()) {
+                state.theirs = Ok(number);
+            }
+            state.check_due |= state.theirs == Ok(number);
         }
+        self.current.remote = Some(remote);
     }
 
     /// Whether the client's description, with this fragment, restarts ICE (RFC 8445 §9).
@@ -262,8 +265,8 @@ impl IceLite {
         let theirs = std::iter::once(&self.current)
             .chain(&self.previous)
             .find(|generation| generation.remote.as_ref().is_some_and(is_theirs))
-            .unwrap_or(generation);
-        let (theirs, can_check) = (theirs.number, theirs.remote.is_some());
+            .map(|generation| generation.number)
+            .ok_or(request.remote_ufrag);
         if let Some(IceRole::Controlled(_)) = request.role {
             return refuse(bytes, transaction, Refusal::RoleConflict, Some(&key), reply);
         }
@@ -272,10 +275,11 @@ impl IceLite {
         let reply_len = reply.len();
         let state = self.path_state(now, path, number);
         state.last_request = now;
-        (state.generation, state.theirs) = (number, theirs);
+        state.generation = number;
         if let Some(budget) = &mut state.budget {
             budget.received(bytes);
-            state.check_due = can_check;
+            state.check_due = theirs.is_ok();
+            state.theirs = theirs.map_err(Box::from);
             if !budget.take(reply_len) {
                 reply.clear();
                 return IceOutcome::Dropped(IceDropReason::OverBudget);
@@ -313,7 +317,7 @@ impl IceLite {
                 path,
                 budget: Some(AntiAmplification::default()),
                 generation,
-                theirs: generation,
+                theirs: Ok(generation),
                 alone: (0, 0),
                 check,
                 check_due: false,
@@ -333,7 +337,7 @@ impl IceLite {
         let Some(state) = self.paths.get_mut(path) else { return unexpected };
         let remote = std::iter::once(&self.current)
             .chain(&self.previous)
-            .find(|generation| generation.number == state.theirs)
+            .find(|generation| state.theirs == Ok(generation.number))
             .and_then(|generation| generation.remote.as_ref());
         let Some(remote) = remote else { return unexpected };
         let answers = !state.validated() && state.check == response.transaction;
@@ -454,9 +458,8 @@ impl IceLite {
             let by_number =
                 |number| std::iter::once(&self.current).chain(&self.previous).find(|g| g.number == number);
             let Some(Generation { local, .. }) = by_number(state.generation) else { continue };
-            let Some(remote) = by_number(state.theirs).and_then(|theirs| theirs.remote.as_ref()) else {
-                continue;
-            };
+            let theirs = state.theirs.as_ref().ok().and_then(|number| by_number(*number));
+            let Some(remote) = theirs.and_then(|theirs| theirs.remote.as_ref()) else { continue };
             let check = stun::Check {
                 transaction: state.check,
                 their_ufrag: remote.ufrag(),

@@ -40,8 +40,9 @@ pub(super) struct PathState {
     pub(super) budget: Option<AntiAmplification>,
     /// Of the credentials that the latest request used.
     pub(super) generation: u32,
-    /// Of those that the client had there: after a restart it may still have our old ones beside new ones of its own.
-    pub(super) theirs: u32,
+    /// Of those that the client had there: after a restart it may still have our old ones beside new ones of its own. `Err` is
+    /// their fragment, as long as no description has it.
+    pub(super) theirs: Result<u32, Box<str>>,
     /// What was heard over the selected path when requests began to come over this one alone, and how many have.
     pub(super) alone: (u32, u8),
     /// What a response to our check must carry.

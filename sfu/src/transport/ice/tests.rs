@@ -367,6 +367,24 @@ fn a_client_that_restarts_and_has_not_our_new_credentials_is_checked_with_its_ne
 }
 
 #[test]
+fn a_new_path_is_checked_as_soon_as_the_clients_new_credentials_are_known() {
+    let (mut ice, mut client, mut rng) = agent();
+    let now = start();
+    deliver(&mut ice, now, path(1), &client.nominate());
+    // The client's checks overtake its description, which is large and goes another way.
+    client.ufrag = "new1".to_owned();
+    let mut reply = Vec::new();
+    assert_eq!(ice.handle_stun(now, path(2), &client.ping(), &mut reply), IceOutcome::Answered);
+    let mut check = Vec::new();
+    assert_eq!(ice.poll_transmit(&mut check), None, "it would be refused, being signed for the old ones");
+    ice.restart(&mut rng);
+    ice.set_remote_credentials(RemoteCredentials::parse("new1", &client_pwd()).unwrap());
+    assert_eq!(ice.poll_transmit(&mut check), Some(path(2)), "without waiting for the next request");
+    assert_eq!(stun::peek_local_ufrag(&check), Some("new1"));
+    assert_eq!(ice.handle_stun(now, path(2), &response_to(&check), &mut reply), IceOutcome::Validated);
+}
+
+#[test]
 fn a_restart_is_followed_when_the_old_path_is_silent_though_nothing_is_nominated() {
     for silent in [true, false] {
         let (mut ice, mut client, mut rng) = agent();
