@@ -341,6 +341,18 @@ impl<T: Copy> Pacer<T> {
         }
     }
 
+    /// Forgets all that waits: the way was gone, and nobody wants to hear now what was said then.
+    pub fn clear(&mut self) {
+        for slot in 0..self.video.len() {
+            self.clear_track(TrackSlot(slot as u16));
+        }
+        for queue in [&mut self.audio, &mut self.audio_rtx, &mut self.video_rtx] {
+            self.counters.dropped += queue.len() as u64;
+            queue.clear();
+        }
+        self.waiting = DataSize::ZERO;
+    }
+
     /// Forgets retransmissions of video that nobody waits for any more.
     pub fn retain_repairs(&mut self, mut wanted: impl FnMut(&T) -> bool) {
         let before = self.video_rtx.len();

@@ -602,11 +602,10 @@ impl Downlink {
         }
     }
 
-    /// The same for all tracks.
+    /// The same for all that waits, sound and repairs included.
     pub(crate) fn clear_all(&mut self) {
-        for slot in 0..self.subscriptions.len() {
-            self.clear(slot as u16);
-        }
+        self.pacer.clear();
+        self.subscriptions.iter_mut().flatten().for_each(|subscription| subscription.interrupt());
     }
 
     /// What is sent from now on goes over another path. Where what was under way is lost, pictures begin anew.

@@ -62,6 +62,24 @@ fn audio_passes_everything_and_the_rest_keeps_its_order() {
 }
 
 #[test]
+fn of_what_waited_while_there_was_no_way_nothing_leaves() {
+    let now = clock::start();
+    let mut pacer = Pacer::new(now, Ticks::since(now), pacing(1000));
+    for item in 0..500 {
+        pacer.enqueue(now, PacketClass::Audio, item, DataSize::bytes(100));
+    }
+    pacer.enqueue(now, PacketClass::AudioRtx, 500, DataSize::bytes(100));
+    pacer.enqueue(now, PacketClass::VideoRtx, 501, FULL);
+    video(&mut pacer, now, 502, frame(1, false, 0));
+    pacer.clear();
+    assert_eq!((pacer.queued(), pacer.counters().dropped), (0, 503));
+    pacer.enqueue(now, PacketClass::Audio, 503, DataSize::bytes(100));
+    video(&mut pacer, now, 504, frame(2, true, 0));
+    let left = run(&mut pacer, now + ms(1), now + ms(200));
+    assert_eq!(items(&left), [503, 504]);
+}
+
+#[test]
 fn video_leaves_at_the_rate_and_in_small_runs() {
     let now = clock::start();
     let mut pacer = Pacer::new(now, Ticks::since(now), pacing(2400));
