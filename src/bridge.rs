@@ -9,6 +9,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use livekit_protocol::RoomConfiguration;
 use sfu::ticks::Ticks;
 use sfu::{Sfu, SfuConfig};
+use signaling::agents::{Pool, PoolLimits};
 use signaling::livekit::{self, Clock, Notice, RoomLimits};
 
 use crate::config::Settings;
@@ -41,6 +42,7 @@ pub fn room_settings(settings: &Settings) -> Arc<livekit::Settings> {
             departure_timeout: rooms.departure_timeout,
             resume_timeout: rooms.resume_timeout,
             outage_timeout: rooms.outage_timeout,
+            dispatches: settings.agents.max_dispatches_per_room,
             ..RoomLimits::default()
         },
         simulate: settings.dev,
@@ -57,6 +59,13 @@ pub fn room(
 ) -> livekit::Room {
     let rng = fastrand::Rng::with_seed(random());
     livekit::Room::new(clock(), Arc::clone(settings), name.to_owned(), config, rng)
+}
+
+/// The pool of agents' workers.
+pub fn agent_pool(settings: &Settings, rooms: &Arc<livekit::Settings>) -> Pool {
+    let limits =
+        PoolLimits { workers: settings.agents.max_workers, waiting: settings.agents.max_waiting_jobs };
+    Pool::new(Arc::clone(rooms), limits, fastrand::Rng::with_seed(random()))
 }
 
 /// Counts and logs what a room has noticed.

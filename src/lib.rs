@@ -13,6 +13,7 @@
 //! # }
 //! ```
 
+pub mod agents;
 pub mod bridge;
 pub mod cli;
 pub mod config;

@@ -14,6 +14,7 @@ use prometheus::{
 };
 use signaling::whip::Protocol;
 
+use crate::agents::AgentMetrics;
 use crate::media::stats::MediaStats;
 use crate::webhooks::WebhookMetrics;
 
@@ -47,6 +48,8 @@ pub struct Metrics {
     pub resumes_refused: IntCounter,
     /// Webhooks.
     pub webhooks: WebhookMetrics,
+    /// Agents.
+    pub agents: AgentMetrics,
     refused: IntCounterVec,
     api: IntCounterVec,
     whip_sessions: IntGaugeVec,
@@ -124,9 +127,11 @@ impl Metrics {
         registry.register(Box::new(build))?;
         registry.register(Box::new(media::Collector::new(workers)?))?;
         let webhooks = WebhookMetrics::register(&registry)?;
+        let agents = AgentMetrics::register(&registry)?;
         Ok(Metrics {
             registry,
             webhooks,
+            agents,
             rooms,
             participants,
             join_duration,

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
-use livekit_protocol::{RoomConfiguration, SignalRequest, SignalResponse};
+use livekit_protocol::{Job, RoomConfiguration, SignalRequest, SignalResponse};
 use signaling::livekit::api::RoomCall;
 use signaling::livekit::connect::{Admission, Refusal};
 use signaling::livekit::explain::{ReadError, Report};
@@ -27,6 +27,7 @@ use signaling::livekit::{JoinError, SessionId, SocketEnd, refuse_resume};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::questions::AskError;
+use crate::agents::Agents;
 use crate::bridge;
 use crate::config::Settings;
 use crate::media::worker::WorkerClient;
@@ -58,6 +59,7 @@ struct Shared {
     session_queue: NonZeroUsize,
     metrics: Metrics,
     webhooks: Option<Webhooks>,
+    agents: Agents,
     participants: AtomicUsize,
     next_id: AtomicU64,
     /// Becomes true when the server stops.
@@ -91,11 +93,27 @@ enum ToRoom {
         history: u16,
         answer: questions::Answer,
     },
+    /// What became of a job of an agent.
+    Job(Box<Job>),
     /// By the server API.
     Call {
         call: Box<RoomCall>,
         answer: oneshot::Sender<calls::Outcome>,
     },
+}
+
+/// The way back into a room for what becomes of its jobs.
+#[derive(Clone)]
+pub struct JobMailbox(mpsc::WeakSender<ToRoom>);
+
+impl JobMailbox {
+    /// Never waits; a room that has ended wants no news.
+    pub fn put(&self, job: Box<Job>) {
+        let Some(mailbox) = self.0.upgrade() else { return };
+        if let Err(mpsc::error::TrySendError::Full(message)) = mailbox.try_send(ToRoom::Job(job)) {
+            tokio::spawn(async move { mailbox.send(message).await });
+        }
+    }
 }
 
 /// One frame of a client's.
@@ -188,11 +206,15 @@ impl Rooms {
         webhooks: Option<Webhooks>,
     ) -> Rooms {
         let (alive, all_gone) = mpsc::channel(1);
+        let (closing, closed) = watch::channel(false);
+        let room_settings = bridge::room_settings(settings);
+        let pool = bridge::agent_pool(settings, &room_settings);
         Rooms {
             shared: Arc::new(Shared {
                 directory: DashMap::new(),
                 workers,
-                room_settings: bridge::room_settings(settings),
+                room_settings,
+                agents: Agents::start(pool, metrics.agents.clone(), closed),
                 auto_create: settings.rooms.auto_create,
                 max_rooms: settings.limits.rooms,
                 max_participants: settings.limits.participants,
@@ -201,7 +223,7 @@ impl Rooms {
                 webhooks,
                 participants: AtomicUsize::new(0),
                 next_id: AtomicU64::new(1),
-                closing: watch::channel(false).0,
+                closing,
                 alive: std::sync::Mutex::new(Some(alive)),
                 all_gone: tokio::sync::Mutex::new(all_gone),
             }),
@@ -211,6 +233,11 @@ impl Rooms {
     /// What rooms have in common: the keys that tokens are checked with, and the limits of names.
     pub fn settings(&self) -> &signaling::livekit::Settings {
         &self.shared.room_settings
+    }
+
+    /// The agents that are sent into rooms.
+    pub fn agents(&self) -> &Agents {
+        &self.shared.agents
     }
 
     /// Rooms at present.
@@ -337,7 +364,8 @@ impl Rooms {
         let generation = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
         let (mailbox, messages) = mpsc::channel(MAILBOX);
         let room = bridge::room(&self.shared.room_settings, name, config);
-        let actor = actor::Actor::new(Arc::clone(&self.shared), room, generation, worker, messages);
+        let way_back = JobMailbox(mailbox.downgrade());
+        let actor = actor::Actor::new(Arc::clone(&self.shared), room, generation, worker, messages, way_back);
         tokio::spawn(async move {
             actor.run().await;
             drop(alive);

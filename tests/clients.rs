@@ -11,6 +11,8 @@ mod harness;
 
 #[path = "clients/abuse.rs"]
 mod abuse;
+#[path = "clients/agents.rs"]
+mod agents;
 #[path = "clients/api.rs"]
 mod api;
 #[path = "clients/churn.rs"]

@@ -1,7 +1,8 @@
 //! Wire protocols of Sluice, sans-IO: the LiveKit client protocol to the media core's commands and back.
 //!
 //! [`access`] checks and makes tokens. [`livekit`] is the client protocol: what a connection asks for, the frames,
-//! and the [`Room`](livekit::Room), a state machine for one room. [`whip`] is the way into the same rooms over HTTP.
+//! and the [`Room`](livekit::Room), a state machine for one room. [`whip`] is the way into the same rooms over HTTP,
+//! and [`agents`] are the programs that are sent into them.
 //! Always: no sockets, threads or clocks; time and randomness come as arguments, and nothing a client sends can
 //! panic or grow anything without a limit. Not here: media (`sfu`), the sockets and the directory of rooms (the
 //! server).
@@ -55,5 +56,6 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod agents;
 pub mod livekit;
 pub mod whip;

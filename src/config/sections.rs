@@ -22,6 +22,8 @@ pub struct Config {
     pub rooms: RoomsSection,
     /// `[whip]`
     pub whip: WhipSection,
+    /// `[agents]`
+    pub agents: AgentsSection,
     /// `[limits]`
     pub limits: LimitsSection,
     /// `[turn]`
@@ -113,6 +115,18 @@ pub struct WhipSection {
     pub sessions_per_room: usize,
     /// The same.
     pub sessions_per_address: usize,
+}
+
+/// `[agents]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct AgentsSection {
+    /// Connected at the same time.
+    pub max_workers: usize,
+    /// For which no worker is there.
+    pub max_waiting_jobs: usize,
+    /// In one room.
+    pub max_dispatches_per_room: usize,
 }
 
 /// `[limits]`

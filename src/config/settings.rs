@@ -32,6 +32,8 @@ pub struct Settings {
     pub rooms: RoomSettings,
     /// WHIP and WHEP.
     pub whip: WhipSettings,
+    /// Agents.
+    pub agents: AgentSettings,
     /// Bounds.
     pub limits: Limits,
     /// The embedded TURN server, when there is one.
@@ -118,6 +120,17 @@ pub struct WhipSettings {
     pub sessions_per_room: usize,
     /// Sessions of one client address at the same time.
     pub sessions_per_address: usize,
+}
+
+/// Agents: workers, and jobs for them.
+#[derive(Clone, Copy, Debug)]
+pub struct AgentSettings {
+    /// Workers at the same time; with 0 there are none.
+    pub max_workers: usize,
+    /// Jobs for which no worker is there.
+    pub max_waiting_jobs: usize,
+    /// Dispatches of one room.
+    pub max_dispatches_per_room: usize,
 }
 
 /// Bounds of the server.
@@ -339,6 +352,11 @@ impl Settings {
                 remote_unmute: config.rooms.remote_unmute,
             },
             whip: checked_whip(&config.whip)?,
+            agents: AgentSettings {
+                max_workers: config.agents.max_workers,
+                max_waiting_jobs: config.agents.max_waiting_jobs,
+                max_dispatches_per_room: config.agents.max_dispatches_per_room,
+            },
             limits: Limits {
                 rooms: limit(limits.rooms),
                 participants: limit(limits.participants),

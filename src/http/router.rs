@@ -21,7 +21,7 @@ use signaling::whip::request;
 use tokio::sync::{mpsc, watch};
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
 
-use super::{debug, page, twirp, webhooks, websocket, whip};
+use super::{agent, debug, page, twirp, webhooks, websocket, whip};
 use crate::bridge;
 use crate::config::DEV_KEY;
 use crate::media::worker::WorkerClient;
@@ -129,6 +129,9 @@ async fn other(State(app): State<App>, request: Request) -> Response {
         return whip::serve(&app, request).await;
     }
     let (parts, _) = request.into_parts();
+    if parts.uri.path() == agent::PATH {
+        return agent::connect(app, parts).await;
+    }
     if let Some((endpoint, purpose)) = connect::route(parts.uri.path()) {
         return match purpose {
             Purpose::Connect => connect_websocket(app, endpoint, parts).await,

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use livekit_protocol::{SignalResponse, WebhookEvent};
 use sfu::command::Event;
+use signaling::agents::Order;
 use signaling::livekit::{JoinError, Output, Room, SessionId, SocketEnd, refuse_resume};
 use tokio::sync::{mpsc, watch};
 
 use super::calls::Calls;
 use super::questions::Questions;
-use super::{FromClient, Shared, ToRoom};
+use super::{FromClient, JobMailbox, Shared, ToRoom};
 use crate::bridge;
 use crate::media::worker::{EVENT_QUEUE, ToWorker, WorkerClient, WorkerGone};
 
@@ -26,6 +27,9 @@ pub(super) struct Actor {
     sessions: HashMap<SessionId, mpsc::Sender<SignalResponse>>,
     questions: Questions,
     calls: Calls,
+    /// For the pool of agents; given to it with the next output.
+    orders: Vec<Order>,
+    way_back: JobMailbox,
     closing: watch::Receiver<bool>,
     /// The number of its latest event for the application's server.
     told: u64,
@@ -50,6 +54,7 @@ impl Actor {
         generation: u64,
         worker: WorkerClient,
         mailbox: mpsc::Receiver<ToRoom>,
+        way_back: JobMailbox,
     ) -> Actor {
         let closing = shared.closing.subscribe();
         shared.metrics.rooms.inc();
@@ -62,6 +67,8 @@ impl Actor {
             sessions: HashMap::new(),
             questions: Questions::default(),
             calls: Calls::default(),
+            orders: Vec::new(),
+            way_back,
             closing,
             told: 0,
             counted: 0,
@@ -82,6 +89,7 @@ impl Actor {
             if self.drain().await.is_err() {
                 self.rejoin_elsewhere();
             }
+            self.give_orders().await;
         }
         // Gone already is as good.
         let _ = self.worker.send(ToWorker::Close { room: self.room.id() }).await;
@@ -138,6 +146,7 @@ impl Actor {
                     Err(error) => drop(answer.send(Err(error))),
                 }
             }
+            Wake::Message(Some(ToRoom::Job(job))) => self.room.job_changed(*job),
             Wake::Message(Some(ToRoom::Call { call, answer })) => {
                 let number = self.calls.wait(answer);
                 self.room.call(clock, number, *call);
@@ -162,6 +171,7 @@ impl Actor {
                 Output::Report { question, report } => self.questions.answer(question, report),
                 Output::Answer { question, answer } => self.calls.ready(question, answer),
                 Output::Notice(notice) => bridge::notice(&self.shared.metrics, self.room.name(), notice),
+                Output::Agents(order) => self.orders.push(order),
                 Output::Webhook(event) => self.tell(event),
                 Output::Ended => self.end(),
             }
@@ -170,6 +180,12 @@ impl Actor {
         let written = self.shared.webhooks.as_ref().and_then(|webhooks| webhooks.written(self.told));
         self.calls.give(written);
         Ok(())
+    }
+
+    async fn give_orders(&mut self) {
+        for order in self.orders.drain(..) {
+            self.shared.agents.order(order, &self.way_back).await;
+        }
     }
 
     fn tell(&mut self, event: Box<WebhookEvent>) {
@@ -196,8 +212,10 @@ impl Actor {
         }
         self.room.abandon(bridge::clock());
         while let Some(output) = self.room.poll_output() {
-            if let Output::Webhook(event) = output {
-                self.tell(event);
+            match output {
+                Output::Webhook(event) => self.tell(event),
+                Output::Agents(order) => self.orders.push(order),
+                _ => {}
             }
         }
         self.end();

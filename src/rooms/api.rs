@@ -28,6 +28,7 @@ impl Rooms {
                 let listing = tokio::time::timeout(LIST_PATIENCE, self.list(&names));
                 listing.await.map_err(|_| ApiError::NoAnswer)
             }
+            Request::Dispatch { room, agent } => self.dispatch(&room, RoomCall::CreateDispatch(agent)).await,
             Request::InRoom { name, call } => {
                 let without = call.without_room();
                 let Some(handle) = self.named(&name) else { return without };
@@ -41,10 +42,28 @@ impl Rooms {
 
     /// The room is made with what is said of it, and the room that is there takes it over.
     async fn create(&self, name: &str, config: RoomConfiguration) -> Result<Answer, ApiError> {
+        let call = RoomCall::Configure(Box::new(config.clone()));
+        self.call_in_made(name, Some(&config), call).await
+    }
+
+    /// A room that is not there is made where a join would make it.
+    async fn dispatch(&self, name: &str, call: RoomCall) -> Result<Answer, ApiError> {
+        if !self.shared.auto_create && self.named(name).is_none() {
+            return call.without_room();
+        }
+        self.call_in_made(name, None, call).await
+    }
+
+    async fn call_in_made(
+        &self,
+        name: &str,
+        config: Option<&RoomConfiguration>,
+        call: RoomCall,
+    ) -> Result<Answer, ApiError> {
         for _ in 0..JOIN_ATTEMPTS {
             self.check_new(name)?;
-            let handle = self.make(name, Some(&config)).ok_or(ApiError::ShuttingDown)?;
-            if let Some(outcome) = ask(&handle, RoomCall::Configure(Box::new(config.clone()))).await? {
+            let handle = self.make(name, config).ok_or(ApiError::ShuttingDown)?;
+            if let Some(outcome) = ask(&handle, call.clone()).await? {
                 return outcome;
             }
             // It ended just now.

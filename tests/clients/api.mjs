@@ -7,11 +7,12 @@
 import { createInterface } from 'node:readline';
 
 import { CreateRoomRequest, ParticipantPermission } from '@livekit/protocol';
-import { DataPacket_Kind, EgressClient, RoomServiceClient } from 'livekit-server-sdk';
+import { AgentDispatchClient, DataPacket_Kind, EgressClient, RoomServiceClient } from 'livekit-server-sdk';
 
 const [url, key, secret] = process.argv.slice(2);
 const rooms = new RoomServiceClient(url, key, secret);
 const egress = new EgressClient(url, key, secret);
+const agents = new AgentDispatchClient(url, key, secret);
 
 const told = (message) => message.toJson({ useProtoFieldName: true });
 
@@ -44,6 +45,9 @@ const functions = {
     return (await rooms.rpc.request('RoomService', 'PerformRpc', request, headers)).payload;
   },
   listEgress: () => egress.listEgress(),
+  createDispatch: async (room, agent, metadata) => told(await agents.createDispatch(room, agent, { metadata })),
+  deleteDispatch: (id, room) => agents.deleteDispatch(id, room),
+  listDispatch: async (room) => (await agents.listDispatch(room)).map(told),
 };
 
 console.log(JSON.stringify({ ready: true }));

@@ -88,6 +88,16 @@ class Functions:
         )
         return answer.payload
 
+    async def createDispatch(self, name, agent, metadata):
+        request = api.CreateAgentDispatchRequest(room=name, agent_name=agent, metadata=metadata)
+        return told(await self.api.agent_dispatch.create_dispatch(request))
+
+    async def deleteDispatch(self, id, name):
+        return told(await self.api.agent_dispatch.delete_dispatch(id, name))
+
+    async def listDispatch(self, name):
+        return [told(one) for one in await self.api.agent_dispatch.list_dispatch(name)]
+
     async def listEgress(self):
         await self.api.egress.list_egress(api.ListEgressRequest())
 

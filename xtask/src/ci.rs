@@ -52,11 +52,12 @@ pub(crate) fn clients() -> Result {
 /// The client tests, with these arguments, once all that they start is there.
 pub(crate) fn client_tests(arguments: &[&str]) -> Result<Command> {
     tools::debian(CLIENT_PROGRAMS)?;
-    let python = tools::python()?;
+    let python = tools::python("python", "requirements.txt")?;
+    let agents = tools::python("python-agents", "agents-requirements.txt")?;
     tools::npm_packages(&root().join("tests/clients"))?;
     // Each test brings up its own server and browser: one at a time, or two cores cannot decode what they are sent.
     let mut tests =
         cargo(&["test", "--release", "--locked", "--test", "clients", "--", "--test-threads", "1"]);
-    tests.args(arguments).env("SLUICE_PYTHON", python);
+    tests.args(arguments).env("SLUICE_PYTHON", python).env("SLUICE_AGENTS_PYTHON", agents);
     Ok(tests)
 }

@@ -55,17 +55,18 @@ pub(crate) fn debian(needed: &[(&str, &str)]) -> Result {
         .map_err(|error| format!("{error}; {hint}"))
 }
 
-/// A Python environment below `target/` with the pinned packages of the client tests; gives its interpreter.
-pub(crate) fn python() -> Result<PathBuf> {
+/// A Python environment below `target/` with the packages that a file of the client tests pins; gives its interpreter.
+pub(crate) fn python(environment: &str, requirements: &str) -> Result<PathBuf> {
     if !on_path("python3") {
         return Err("Python 3.9 or newer is needed for the SDK tests (package `python3-venv`)".into());
     }
-    let home = root().join("target/python");
+    let home = root().join("target").join(environment);
     let interpreter = home.join("bin/python");
-    let wanted = root().join("tests/clients/requirements.txt");
+    let wanted = root().join("tests/clients").join(requirements);
     let installed = home.join("requirements.txt");
     let same = std::fs::read(&wanted).ok() == std::fs::read(&installed).ok();
     if !(same && interpreter.exists()) {
+        eprintln!("installing the Python packages of tests/clients/{requirements}");
         run(&mut command("python3", &["-m", "venv", &home.to_string_lossy()]))?;
         let mut pip =
             command(&interpreter, &["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);

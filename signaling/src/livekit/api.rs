@@ -1,4 +1,4 @@
-//! The server API: what applications' servers ask of rooms (`livekit.RoomService`, over Twirp).
+//! The server API: what applications' servers ask of rooms (`livekit.RoomService` and `livekit.AgentDispatchService`, over Twirp).
 //!
 //! [`open`] checks a request's head, [`Call::read`] its body and the token's grants; what comes out is a [`Request`].
 //! What concerns the directory of rooms is for whoever keeps that; the rest is a [`RoomCall`], which
@@ -18,6 +18,7 @@ mod serve;
 mod update;
 
 pub use self::answer::Answer;
+pub(super) use self::call::check_agent;
 pub use self::call::{Call, Head, MAX_BODY, Request, RoomCall, is_call, method, open};
 pub use self::error::{ApiError, Code};
 pub use self::method::{Method, Needs};

@@ -14,11 +14,12 @@ use sfu::ids::PeerId;
 use super::connect::{Admission, Mode, Refusal};
 use super::leave::Leaving;
 use super::output::{Clock, Notice, SessionId};
-use super::participant::{Link, Participant, Seat};
+use super::participant::{Link, Participant, Seat, is_dependent};
 use super::permission::Allowance;
 use super::room::{Phase, Room};
 use super::{data, sid};
 use crate::access;
+use crate::agents::AGENT_PROTOCOL;
 
 /// The version of LiveKit's server whose behaviour clients may count on. They refuse what is not strict semver
 /// and switch features by it, so our own version must not stand here. From 1.13.6 on JS would use SVC in
@@ -85,9 +86,7 @@ impl Room {
             return Ok(());
         }
         let double = self.by_identity.get(&admission.identity).copied();
-        if self.people.len() - usize::from(double.is_some()) >= self.max_participants {
-            return Err(JoinError::Full { limit: self.max_participants });
-        }
+        self.check_space(&admission, double)?;
         if let Some(double) = double {
             self.depart(clock, double, Leaving::REPLACED);
         }
@@ -112,6 +111,7 @@ impl Room {
             self.quality_at = Some(clock.now + super::status::QUALITY_INTERVAL);
         }
 
+        self.send_for_participant_agents(seat);
         self.reconcile_all(clock, seat);
         for request in requests {
             self.add_track(clock, seat, request);
@@ -122,6 +122,18 @@ impl Room {
         }
         self.refresh_token(clock, seat);
         Ok(())
+    }
+
+    /// Whether there is a place for one more, who takes that of `double`. Agents and recorders take none of those that the room was
+    /// made with, or they could not come to a room that is full.
+    fn check_space(&self, admission: &Admission, double: Option<Seat>) -> Result<(), JoinError> {
+        let others = || self.people.values().filter(|who| Some(who.seat) != double);
+        let (count, limit) = if is_dependent(admission.kind, admission.recorder) {
+            (others().count(), self.settings.limits.participants)
+        } else {
+            (others().filter(|who| !who.is_dependent()).count(), self.max_participants)
+        };
+        if count < limit { Ok(()) } else { Err(JoinError::Full { limit }) }
     }
 
     fn take_seat(&mut self, clock: Clock, session: SessionId, admission: Admission) -> Seat {
@@ -189,8 +201,11 @@ impl Room {
             untold: std::collections::BTreeSet::new(),
             news_at: None,
         };
+        if !participant.is_dependent() {
+            self.phase = Phase::Open;
+            self.was_used = true;
+        }
         self.people.insert(seat, participant);
-        self.phase = Phase::Open;
         seat
     }
 
@@ -314,7 +329,7 @@ pub(super) fn client_configuration() -> ClientConfiguration {
     }
 }
 
-pub(super) fn server_info(settings: &super::Settings) -> ServerInfo {
+pub(crate) fn server_info(settings: &super::Settings) -> ServerInfo {
     ServerInfo {
         edition: Edition::Standard as i32,
         version: SERVER_VERSION.to_owned(),
@@ -322,7 +337,7 @@ pub(super) fn server_info(settings: &super::Settings) -> ServerInfo {
         region: settings.region.clone(),
         node_id: settings.node_id.clone(),
         debug_info: String::new(),
-        agent_protocol: 0,
+        agent_protocol: AGENT_PROTOCOL,
     }
 }
 

@@ -16,7 +16,7 @@ use sfu::ids::PeerId;
 use super::connect::Signalling;
 use super::frame::FrameError;
 use super::output::{Clock, Notice, Output, SessionId, SocketEnd};
-use super::participant::{DropSignal, Link, Seat};
+use super::participant::{DropSignal, Link, Participant, Seat};
 use super::room::{Phase, Room};
 use super::track::Track;
 
@@ -285,8 +285,11 @@ impl Room {
             }
         }
         self.counts_changed(clock);
-        if self.people.is_empty() && self.phase == Phase::Open {
+        self.agent_may_have_left(seat, &who.identity, leaving.replaced);
+        if self.phase == Phase::Open && self.people.values().all(Participant::is_dependent) {
             self.phase = Phase::Empty { until: clock.now + self.departure_timeout };
+        }
+        if self.people.is_empty() {
             // Nobody is there to be told anything.
             self.departed.clear();
             (self.announce_at, self.counts_at) = (None, None);

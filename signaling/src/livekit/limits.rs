@@ -13,6 +13,8 @@ pub struct RoomLimits {
     pub preferences_per_participant: usize,
     /// Entries in a publisher's list of who may subscribe, track sids included.
     pub permission_entries: usize,
+    /// Dispatches of agents.
+    pub dispatches: usize,
     /// Bytes of an identity, a name or a room's name.
     pub name_bytes: usize,
     /// Bytes of a participant's metadata.
@@ -36,6 +38,7 @@ impl Default for RoomLimits {
             tracks_per_participant: 32,
             preferences_per_participant: 4096,
             permission_entries: 8192,
+            dispatches: 100,
             name_bytes: 256,
             metadata_bytes: 512 << 10,
             attributes_bytes: 64 << 10,

@@ -8,12 +8,14 @@
 //! who is there, `resume` for coming back, `announce` for telling the others, `publish` and `subscribe` for tracks, `unannounced` and
 //! `follow` for the same over HTTP, `dynacast` for what of them is sent, `negotiate` for SDP, `data` for messages, `policy` for what a client bounds itself to, `fallback`
 //! for when not even sound gets through, `rights` for what somebody may do, `status` for speakers, quality and counts,
-//! `explain` for people who ask why somebody gets what it gets, `api` for applications' servers, `webhook` for telling them.
+//! `explain` for people who ask why somebody gets what it gets, `api` for applications' servers, `webhook` for telling them,
+//! `dispatch` for the agents that they send.
 
 mod announce;
 pub mod api;
 pub mod connect;
 mod data;
+mod dispatch;
 mod dynacast;
 pub mod explain;
 mod fallback;
@@ -35,7 +37,7 @@ mod publish;
 mod resume;
 mod rights;
 mod room;
-mod sid;
+pub(crate) mod sid;
 mod status;
 mod subscribe;
 mod track;
@@ -43,6 +45,7 @@ mod unannounced;
 mod webhook;
 
 pub use self::frame::pong_for;
+pub(crate) use self::join::server_info;
 pub use self::join::{JoinError, SERVER_VERSION};
 pub use self::leave::refuse_resume;
 pub use self::limits::RoomLimits;

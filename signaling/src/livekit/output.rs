@@ -7,6 +7,7 @@ use sfu::command::{Command, MediaKind};
 
 use super::api::{Answer, ApiError};
 use super::explain::Report;
+use crate::agents::Order;
 
 /// The time of an input, on both clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +65,8 @@ pub enum Output {
     },
     /// Something worth counting or logging.
     Notice(Notice),
+    /// Something that the pool of agents is to do. A room that ends has said so there.
+    Agents(Order),
     /// Something that an application's server is told, in this order; only if [`Settings::webhooks`](super::Settings::webhooks)
     /// asks for it.
     Webhook(Box<WebhookEvent>),

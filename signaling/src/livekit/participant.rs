@@ -219,6 +219,11 @@ impl Participant {
         self.permission.hidden
     }
 
+    /// Whether it is there for others' sake: an agent or a recorder, for which alone no room stays open.
+    pub(super) fn is_dependent(&self) -> bool {
+        is_dependent(self.kind, self.recorder)
+    }
+
     pub(super) fn is_active(&self) -> bool {
         self.state == State::Active
     }
@@ -266,4 +271,9 @@ impl Participant {
             capabilities: all_known::<Capability>(self.client.capabilities.clone()),
         }
     }
+}
+
+/// Whether somebody of that kind is there for others' sake.
+pub(super) fn is_dependent(kind: Kind, recorder: bool) -> bool {
+    matches!(kind, Kind::Agent | Kind::Egress) || recorder
 }

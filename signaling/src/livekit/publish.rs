@@ -159,6 +159,7 @@ impl Room {
             }
             self.notice(Notice::TrackPublished { kind });
             self.report_published(clock, seat, *id);
+            self.send_for_publisher_agents(seat);
         }
         self.stage.changed();
         self.announce_now(seat);

@@ -10,12 +10,15 @@ use std::time::{Duration, Instant};
 
 use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::signal_response::Message as Response;
-use livekit_protocol::{ParticipantInfo, RoomConfiguration, RoomEndReason, SignalRequest, SignalResponse};
+use livekit_protocol::{
+    DisconnectReason, ParticipantInfo, RoomConfiguration, RoomEndReason, SignalRequest, SignalResponse,
+};
 use sfu::command::{Command, Event};
 use sfu::ids::{PeerId, RoomId, TrackId};
 use turn_config::IceServerList;
 
 use super::api::Waiting;
+use super::dispatch::Dispatches;
 use super::follow::Stage;
 use super::limits::RoomLimits;
 use super::missed::{Departures, Replay};
@@ -25,6 +28,7 @@ use super::participant::{Participant, Seat};
 use super::sid;
 use super::track::Track;
 use crate::access::Keys;
+use crate::agents::Order;
 
 /// What all rooms of a server have in common.
 #[derive(Clone, Debug, Default)]
@@ -64,6 +68,8 @@ pub struct Room {
     pub(super) sif_trailer: Vec<u8>,
 
     pub(super) phase: Phase,
+    /// Somebody was in it for whose sake it is there.
+    pub(super) was_used: bool,
     pub(super) next_seat: u64,
     pub(super) people: BTreeMap<Seat, Participant>,
     pub(super) by_session: HashMap<SessionId, Seat>,
@@ -94,6 +100,8 @@ pub struct Room {
     pub(super) nonces: Nonces,
     /// Calls of participants' methods that wait, by the name of each.
     pub(super) rpcs: HashMap<String, Waiting>,
+    /// Agents that it wants.
+    pub(super) dispatches: Dispatches,
 
     pub(super) outbox: VecDeque<Output>,
 }
@@ -149,6 +157,7 @@ impl Room {
             created_unix_ms: clock.unix_ms,
             sif_trailer: (0..16).map(|_| rng.u8(..)).collect(),
             phase: Phase::Empty { until: clock.now + empty_timeout },
+            was_used: false,
             next_seat: 0,
             people: BTreeMap::new(),
             by_session: HashMap::new(),
@@ -169,11 +178,13 @@ impl Room {
             stage: Stage::default(),
             nonces: Nonces::default(),
             rpcs: HashMap::new(),
+            dispatches: Dispatches::default(),
             outbox: VecDeque::new(),
             settings,
             rng,
         };
         room.report_started(clock);
+        room.begin_dispatches(clock, config.map_or(&[], |config| &config.agents));
         room
     }
 
@@ -294,11 +305,12 @@ impl Room {
             self.qualities_due(clock);
         }
         self.rpcs_due(clock);
+        self.send_agents_away(clock);
         self.follow(clock);
         if let Phase::Empty { until } = self.phase
             && until <= clock.now
         {
-            self.end(clock, RoomEndReason::RoomEndIdleTimeout);
+            self.close(clock, DisconnectReason::RoomClosed, RoomEndReason::RoomEndIdleTimeout);
         }
     }
 
@@ -309,7 +321,14 @@ impl Room {
             Phase::Empty { until } => Some(until),
             Phase::Ended => return None,
         };
-        let own = [room, self.announce_at, self.counts_at, self.quality_at, self.qualities_at];
+        let own = [
+            room,
+            self.announce_at,
+            self.counts_at,
+            self.quality_at,
+            self.qualities_at,
+            self.dispatches.next_timeout(),
+        ];
         let theirs = self.people.values().flat_map(|who| {
             [who.active_by, who.gone_at, who.answer_by, Some(who.refresh_at), who.missing_until, who.news_at]
         });
@@ -386,6 +405,7 @@ impl Room {
         if self.phase != Phase::Ended {
             self.phase = Phase::Ended;
             self.report_finished(clock, reason);
+            self.order(Order::EndRoom { room: self.sid.clone() });
             self.outbox.push_back(Output::Ended);
         }
     }

@@ -34,6 +34,21 @@ pub(super) fn rpc(rng: &mut fastrand::Rng) -> String {
     random("RPC_", rng)
 }
 
+/// `AD_…`, for a dispatch of agents.
+pub(super) fn dispatch(rng: &mut fastrand::Rng) -> String {
+    random("AD_", rng)
+}
+
+/// `AJ_…`, for a job of an agent.
+pub(crate) fn job(rng: &mut fastrand::Rng) -> String {
+    random("AJ_", rng)
+}
+
+/// `AW_…`, for a worker that runs agents.
+pub(crate) fn worker(rng: &mut fastrand::Rng) -> String {
+    random("AW_", rng)
+}
+
 /// `TR_…`, with letters for type and source: `TR_VC…` is a camera.
 pub(super) fn track(kind: TrackType, source: TrackSource, rng: &mut fastrand::Rng) -> String {
     let prefix = match (kind, source) {

@@ -2,6 +2,7 @@
 
 mod arbitrary;
 mod data;
+mod dispatching;
 mod dynacast;
 mod explaining;
 mod fallback;

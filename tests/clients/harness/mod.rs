@@ -1,6 +1,7 @@
 //! What the client tests share: a server, hands on browsers and SDKs, bad networks, and patience.
 
 mod access;
+mod agent;
 mod api;
 mod participant;
 mod programs;
@@ -20,6 +21,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub(crate) use access::{Access, AccessLink};
+pub(crate) use agent::AgentWorker;
 pub(crate) use api::{Api, Hooks};
 pub(crate) use participant::{Camera, Kind, Message, Mode, Participant, Received, Stats};
 pub(crate) use remote::{Browser, OverHttp, Sdk, Tab};

@@ -35,14 +35,24 @@ pub(super) fn node() -> PathBuf {
     find(&["node"], "nodejs")
 }
 
-/// The interpreter that `SLUICE_PYTHON` names, or that of the environment which `cargo xtask ci` makes.
+/// The interpreter with the SDK.
 pub(super) fn python() -> PathBuf {
-    let made = || drivers().join("../../target/python/bin/python");
-    let python = std::env::var_os("SLUICE_PYTHON").map_or_else(made, PathBuf::from);
+    interpreter("SLUICE_PYTHON", "python", "requirements.txt")
+}
+
+/// The interpreter with the framework for agents, which wants an SDK of its own.
+pub(super) fn agents_python() -> PathBuf {
+    interpreter("SLUICE_AGENTS_PYTHON", "python-agents", "agents-requirements.txt")
+}
+
+/// The interpreter that `variable` names, or that of the environment which `cargo xtask ci` makes.
+fn interpreter(variable: &str, environment: &str, requirements: &str) -> PathBuf {
+    let made = || drivers().join("../../target").join(environment).join("bin/python");
+    let python = std::env::var_os(variable).map_or_else(made, PathBuf::from);
     assert!(
         python.is_file(),
-        "no Python with the SDK at {}: `cargo xtask ci` makes one, or install tests/clients/requirements.txt into an \
-         environment and name its interpreter in SLUICE_PYTHON",
+        "no Python at {}: `cargo xtask ci` makes one, or install tests/clients/{requirements} into an environment and \
+         name its interpreter in {variable}",
         python.display()
     );
     python

@@ -23,6 +23,10 @@ pub enum Answer {
         /// Its result.
         payload: String,
     },
+    /// A dispatch of agents.
+    Dispatch(Box<lk::AgentDispatch>),
+    /// Dispatches.
+    Dispatches(Vec<lk::AgentDispatch>),
     /// Nothing more to say.
     Done,
 }
@@ -41,6 +45,10 @@ impl Answer {
                 written(&lk::MuteRoomTrackResponse { track: Some(*track) }, json::MUTED, encoding)
             }
             Answer::Rpc { payload } => written(&lk::PerformRpcResponse { payload }, json::RPC, encoding),
+            Answer::Dispatch(dispatch) => written(&*dispatch, json::DISPATCH, encoding),
+            Answer::Dispatches(agent_dispatches) => {
+                written(&lk::ListAgentDispatchResponse { agent_dispatches }, json::DISPATCHES, encoding)
+            }
             // All empty messages are written the same way.
             Answer::Done => written(&lk::DeleteRoomResponse {}, json::EMPTY, encoding),
         }

@@ -10,10 +10,11 @@ use serde::de::DeserializeOwned;
 use super::method::{Method, Needs, Place, below_prefix, place};
 use super::{Answer, ApiError, rpc};
 use crate::access::{self, Claims, Keys};
+use crate::agents::is_deployment;
 use crate::livekit::connect::given_token;
 use crate::livekit::data::MAX_MESSAGE;
 use crate::livekit::frame::Encoding;
-use crate::livekit::limits::RoomLimits;
+use crate::livekit::limits::{RoomLimits, attributes_bytes};
 
 /// The longest body that is read, in bytes. The largest right one sets a participant's metadata and attributes, where JSON
 /// may take six bytes for one.
@@ -95,6 +96,13 @@ pub enum Request {
         /// Which; empty for all.
         names: Vec<String>,
     },
+    /// Send for an agent, and make the room if it is not there.
+    Dispatch {
+        /// The room's name.
+        room: String,
+        /// Which agent, and what it is told.
+        agent: Box<lk::RoomAgentDispatch>,
+    },
     /// Something in one room.
     InRoom {
         /// Its name.
@@ -140,6 +148,18 @@ pub enum RoomCall {
     },
     /// Call a method of a participant's.
     PerformRpc(lk::PerformRpcRequest),
+    /// Send for an agent.
+    CreateDispatch(Box<lk::RoomAgentDispatch>),
+    /// Take back what sent for an agent.
+    DeleteDispatch {
+        /// Its id.
+        id: String,
+    },
+    /// Tell of what sent for agents.
+    ListDispatches {
+        /// Of one by its id; empty for all.
+        id: String,
+    },
 }
 
 impl RoomCall {
@@ -162,7 +182,10 @@ impl RoomCall {
             | RoomCall::UpdateSubscriptions(_)
             | RoomCall::SendData(_)
             | RoomCall::UpdateMetadata { .. }
-            | RoomCall::PerformRpc(_) => Err(ApiError::NoRoom),
+            | RoomCall::PerformRpc(_)
+            | RoomCall::CreateDispatch(_)
+            | RoomCall::DeleteDispatch { .. }
+            | RoomCall::ListDispatches { .. } => Err(ApiError::NoRoom),
         }
     }
 
@@ -252,6 +275,16 @@ impl Call {
                 rpc::check(&request, limits)?;
                 Ok(call)
             }
+            Method::CreateDispatch => self.create_dispatch(body, limits),
+            Method::DeleteDispatch => {
+                let request: lk::DeleteAgentDispatchRequest =
+                    self.decode(body, "DeleteAgentDispatchRequest")?;
+                self.in_room(request.room, RoomCall::DeleteDispatch { id: request.dispatch_id })
+            }
+            Method::ListDispatch => {
+                let request: lk::ListAgentDispatchRequest = self.decode(body, "ListAgentDispatchRequest")?;
+                self.in_room(request.room, RoomCall::ListDispatches { id: request.dispatch_id })
+            }
         }
     }
 
@@ -265,14 +298,15 @@ impl Call {
         if !request.room_preset.is_empty() {
             return Err(ApiError::NoPreset);
         }
-        // Better said than a room that is never recorded.
-        for (asked, service, instead) in [
-            (request.egress.is_some(), "Egress", "create the room without it"),
-            (!request.agents.is_empty(), "Agent dispatch", "create the room without agents"),
-        ] {
-            if asked {
-                return Err(ApiError::NotHere { service, instead });
-            }
+        if request.egress.is_some() {
+            // Better said than a room that is never recorded.
+            return Err(ApiError::NotHere { service: "Egress", instead: "create the room without it" });
+        }
+        for agent in &request.agents {
+            check_agent(agent, limits)?;
+        }
+        if request.agents.len() > limits.dispatches {
+            return Err(ApiError::TooManyDispatches { limit: limits.dispatches });
         }
         let config = RoomConfiguration {
             name: request.name.clone(),
@@ -280,9 +314,31 @@ impl Call {
             departure_timeout: request.departure_timeout,
             max_participants: request.max_participants,
             metadata: request.metadata,
+            agents: request.agents,
             ..RoomConfiguration::default()
         };
         Ok(Request::CreateRoom { name: request.name, config: Box::new(config) })
+    }
+
+    /// A room that is not there is made, as a join would.
+    fn create_dispatch(&self, body: &[u8], limits: &RoomLimits) -> Result<Request, ApiError> {
+        let request: lk::CreateAgentDispatchRequest = self.decode(body, "CreateAgentDispatchRequest")?;
+        let lk::CreateAgentDispatchRequest {
+            agent_name,
+            room,
+            metadata,
+            restart_policy,
+            deployment,
+            attributes,
+        } = request;
+        self.permit(&room, "")?;
+        if room.is_empty() {
+            return Err(ApiError::Empty("room name"));
+        }
+        fits("room name", room.len(), limits.name_bytes)?;
+        let agent = lk::RoomAgentDispatch { agent_name, metadata, restart_policy, deployment, attributes };
+        check_agent(&agent, limits)?;
+        Ok(Request::Dispatch { room, agent: Box::new(agent) })
     }
 
     fn send_data(&self, request: lk::SendDataRequest) -> Result<Request, ApiError> {
@@ -343,6 +399,20 @@ fn drop_nulls(value: &mut serde_json::Value) {
         serde_json::Value::Array(list) => list.iter_mut().for_each(drop_nulls),
         _ => {}
     }
+}
+
+/// Whether an agent can be sent for in these words.
+///
+/// # Errors
+/// [`ApiError::TooLong`] and [`ApiError::Deployment`]
+pub(in crate::livekit) fn check_agent(
+    agent: &lk::RoomAgentDispatch,
+    limits: &RoomLimits,
+) -> Result<(), ApiError> {
+    fits("agent_name", agent.agent_name.len(), limits.name_bytes)?;
+    fits("metadata", agent.metadata.len(), limits.metadata_bytes)?;
+    fits("attributes", attributes_bytes(&agent.attributes), limits.attributes_bytes)?;
+    if is_deployment(&agent.deployment) { Ok(()) } else { Err(ApiError::Deployment) }
 }
 
 /// Whether something is within its limit, in bytes.

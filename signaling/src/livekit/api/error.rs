@@ -181,6 +181,18 @@ pub enum ApiError {
     /// Nobody of that identity is in the room.
     #[error("participant does not exist")]
     NoParticipant,
+    /// The room has no dispatch of that id.
+    #[error("dispatch ID not found")]
+    NoDispatch,
+    /// The room wants as many agents as it may.
+    #[error("{limit} dispatches of agents are in this room already")]
+    TooManyDispatches {
+        /// The limit.
+        limit: usize,
+    },
+    /// The name of a deployment.
+    #[error("deployment must be at most 64 bytes without underscores, blanks and control characters")]
+    Deployment,
     /// The participant has no track of that sid.
     #[error("track is not found")]
     NoTrack,
@@ -228,11 +240,16 @@ impl ApiError {
             | ApiError::NoPreset
             | ApiError::SameRoom
             | ApiError::Nonce { .. }
+            | ApiError::Deployment
             | ApiError::RpcTimeout { .. } => Code::InvalidArgument,
-            ApiError::NoRoom | ApiError::NoParticipant | ApiError::NoTrack => Code::NotFound,
+            ApiError::NoRoom | ApiError::NoParticipant | ApiError::NoTrack | ApiError::NoDispatch => {
+                Code::NotFound
+            }
             ApiError::RemoteUnmute => Code::FailedPrecondition,
             ApiError::Rpc(fault) => fault.code(),
-            ApiError::TooManyCalls { .. } | ApiError::TooManyRooms => Code::ResourceExhausted,
+            ApiError::TooManyCalls { .. } | ApiError::TooManyRooms | ApiError::TooManyDispatches { .. } => {
+                Code::ResourceExhausted
+            }
             ApiError::NoWorker | ApiError::ShuttingDown | ApiError::NoAnswer => Code::Unavailable,
         }
     }

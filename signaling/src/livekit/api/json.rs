@@ -139,6 +139,48 @@ const SIMULCAST_CODEC: Shape = &[
     ("sdp_cid", Text),
 ];
 
+pub(super) const DISPATCHES: Shape = &[("agent_dispatches", Messages(DISPATCH))];
+
+pub(super) const DISPATCH: Shape = &[
+    ("id", Text),
+    ("agent_name", Text),
+    ("room", Text),
+    ("metadata", Text),
+    ("state", Message(DISPATCH_STATE)),
+    ("restart_policy", Enum("JRP_ON_FAILURE")),
+    ("deployment", Text),
+    ("attributes", Field::Map),
+];
+
+const DISPATCH_STATE: Shape = &[("jobs", Messages(JOB)), ("created_at", Long), ("deleted_at", Long)];
+
+const JOB: Shape = &[
+    ("id", Text),
+    ("dispatch_id", Text),
+    ("type", Enum("JT_ROOM")),
+    ("room", Message(ROOM)),
+    ("participant", Message(PARTICIPANT)),
+    ("namespace", Text),
+    ("metadata", Text),
+    ("agent_name", Text),
+    ("state", Message(JOB_STATE)),
+    ("enable_recording", Flag),
+    ("deployment", Text),
+    ("attributes", Field::Map),
+    ("enable_redaction", Flag),
+];
+
+const JOB_STATE: Shape = &[
+    ("status", Enum("JS_PENDING")),
+    ("error", Text),
+    ("started_at", Long),
+    ("ended_at", Long),
+    ("updated_at", Long),
+    ("participant_identity", Text),
+    ("worker_id", Text),
+    ("agent_id", Text),
+];
+
 pub(super) const RPC: Shape = &[("payload", Text)];
 
 /// Writes a message of that shape.
@@ -254,6 +296,11 @@ mod tests {
         is_complete::<lk::TrackInfo>(TRACK);
         is_complete::<lk::VideoLayer>(LAYER);
         is_complete::<lk::SimulcastCodecInfo>(SIMULCAST_CODEC);
+        is_complete::<lk::ListAgentDispatchResponse>(DISPATCHES);
+        is_complete::<lk::AgentDispatch>(DISPATCH);
+        is_complete::<lk::AgentDispatchState>(DISPATCH_STATE);
+        is_complete::<lk::Job>(JOB);
+        is_complete::<lk::JobState>(JOB_STATE);
         is_complete::<lk::PerformRpcResponse>(RPC);
         is_complete::<lk::DeleteRoomResponse>(EMPTY);
         is_complete::<lk::RemoveParticipantResponse>(EMPTY);

@@ -5,7 +5,7 @@ use std::fmt;
 use super::ApiError;
 use crate::access::VideoGrant;
 
-/// A method of `livekit.RoomService`.
+/// A method of `livekit.RoomService` or `livekit.AgentDispatchService`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the protocol's names")]
 pub enum Method {
@@ -23,11 +23,14 @@ pub enum Method {
     ForwardParticipant,
     MoveParticipant,
     PerformRpc,
+    CreateDispatch,
+    DeleteDispatch,
+    ListDispatch,
 }
 
 impl Method {
     /// All of them.
-    pub const ALL: [Method; 14] = [
+    pub const ALL: [Method; 17] = [
         Method::CreateRoom,
         Method::ListRooms,
         Method::DeleteRoom,
@@ -42,6 +45,9 @@ impl Method {
         Method::ForwardParticipant,
         Method::MoveParticipant,
         Method::PerformRpc,
+        Method::CreateDispatch,
+        Method::DeleteDispatch,
+        Method::ListDispatch,
     ];
 
     /// The last part of its path.
@@ -61,6 +67,32 @@ impl Method {
             Method::ForwardParticipant => "ForwardParticipant",
             Method::MoveParticipant => "MoveParticipant",
             Method::PerformRpc => "PerformRpc",
+            Method::CreateDispatch => "CreateDispatch",
+            Method::DeleteDispatch => "DeleteDispatch",
+            Method::ListDispatch => "ListDispatch",
+        }
+    }
+
+    /// The part of its path before.
+    pub(super) const fn service(self) -> &'static str {
+        match self {
+            Method::CreateDispatch | Method::DeleteDispatch | Method::ListDispatch => {
+                "livekit.AgentDispatchService"
+            }
+            Method::CreateRoom
+            | Method::ListRooms
+            | Method::DeleteRoom
+            | Method::ListParticipants
+            | Method::GetParticipant
+            | Method::RemoveParticipant
+            | Method::MutePublishedTrack
+            | Method::UpdateParticipant
+            | Method::UpdateSubscriptions
+            | Method::SendData
+            | Method::UpdateRoomMetadata
+            | Method::ForwardParticipant
+            | Method::MoveParticipant
+            | Method::PerformRpc => "livekit.RoomService",
         }
     }
 
@@ -77,7 +109,10 @@ impl Method {
             | Method::UpdateSubscriptions
             | Method::SendData
             | Method::UpdateRoomMetadata
-            | Method::PerformRpc => Needs::Admin,
+            | Method::PerformRpc
+            | Method::CreateDispatch
+            | Method::DeleteDispatch
+            | Method::ListDispatch => Needs::Admin,
             Method::ForwardParticipant | Method::MoveParticipant => Needs::AdminOfBoth,
         }
     }
@@ -132,7 +167,7 @@ pub(super) enum Place {
 }
 
 /// Services that LiveKit has, and what to do without.
-const ELSEWHERE: [(&str, &str, &str); 4] = [
+const ELSEWHERE: [(&str, &str, &str); 3] = [
     (
         "livekit.Egress",
         "Egress",
@@ -140,11 +175,6 @@ const ELSEWHERE: [(&str, &str, &str); 4] = [
     ),
     ("livekit.Ingress", "Ingress", "media comes from participants alone; a bridge can join the room as one"),
     ("livekit.SIP", "SIP", "there are no telephone lines here; a gateway can join the room as a participant"),
-    (
-        "livekit.AgentDispatchService",
-        "Agent dispatch",
-        "agents are not sent for; an agent can join the room as a participant",
-    ),
 ];
 
 /// The part of a path that belongs to the server API: `livekit.RoomService/CreateRoom`. A doubled leading slash, which SDKs
@@ -156,9 +186,10 @@ pub(super) fn below_prefix(path: &str) -> Option<&str> {
 pub(super) fn place(path: &str) -> Result<Place, ApiError> {
     let (service, name) =
         below_prefix(path).and_then(|rest| rest.split_once('/')).ok_or(ApiError::BadRoute)?;
-    if service == "livekit.RoomService" {
-        let method = Method::ALL.into_iter().find(|method| method.name() == name);
-        return method.map(Place::Method).ok_or(ApiError::BadRoute);
+    if let Some(method) =
+        Method::ALL.into_iter().find(|method| method.service() == service && method.name() == name)
+    {
+        return Ok(Place::Method(method));
     }
     let known = ELSEWHERE.into_iter().find(|(path, ..)| *path == service);
     known.map(|(_, service, instead)| Place::Elsewhere { service, instead }).ok_or(ApiError::BadRoute)

@@ -50,6 +50,14 @@ impl Room {
                 self.send_room_update(clock);
                 Ok(Answer::Room(Box::new(self.room_info())))
             }
+            RoomCall::CreateDispatch(agent) => {
+                let created = self.create_dispatch(clock, *agent);
+                created.map(|dispatch| Answer::Dispatch(Box::new(dispatch)))
+            }
+            RoomCall::DeleteDispatch { id } => {
+                self.delete_dispatch(clock, &id).map(|dispatch| Answer::Dispatch(Box::new(dispatch)))
+            }
+            RoomCall::ListDispatches { id } => Ok(Answer::Dispatches(self.list_dispatches(&id))),
             RoomCall::PerformRpc(request) => match self.perform_rpc(clock, question, request) {
                 Ok(()) => return,
                 Err(error) => Err(error),
@@ -99,8 +107,7 @@ impl Room {
             self.metadata.clone_from(&config.metadata);
         }
         if let Phase::Empty { .. } = self.phase {
-            let was_used = self.next_seat > 0;
-            let wait = if was_used { self.departure_timeout } else { self.empty_timeout };
+            let wait = if self.was_used { self.departure_timeout } else { self.empty_timeout };
             self.phase = Phase::Empty { until: clock.now + wait };
         }
         if changes_metadata {

@@ -40,7 +40,7 @@ fn head<'a>(path: &'a str, content_type: &'a str, authorization: &'a str) -> Hea
 }
 
 fn read(method: Method, grant: VideoGrant, content_type: &str, body: &[u8]) -> Result<Request, ApiError> {
-    let (path, bearer) = (format!("/twirp/livekit.RoomService/{}", method.name()), bearer(grant));
+    let (path, bearer) = (format!("/twirp/{}/{}", method.service(), method.name()), bearer(grant));
     open(&head(&path, content_type, &bearer), &keys(), NOW_MS)?.read(body, &RoomLimits::default())
 }
 
@@ -105,7 +105,6 @@ fn services_that_are_not_here_say_so_to_those_with_a_token() {
         "/twirp/livekit.Egress/StartRoomCompositeEgress",
         "/twirp/livekit.Ingress/CreateIngress",
         "/twirp/livekit.SIP/CreateSIPParticipant",
-        "/twirp/livekit.AgentDispatchService/CreateDispatch",
     ] {
         let error = open(&head(path, "application/protobuf", &good), &keys(), NOW_MS).err().unwrap();
         assert_eq!((error.code(), error.code().status()), (Code::Unimplemented, 501));
@@ -264,6 +263,15 @@ fn arguments_that_can_never_work_name_what_is_wrong() {
         ),
         (Method::PerformRpc, with(json!({"method": ""})), "method cannot be empty"),
         (Method::PerformRpc, with(json!({"method": long(limits.name_bytes)})), "method exceeds limits"),
+        (Method::CreateDispatch, with(json!({"deployment": "blue_green"})), "deployment must be"),
+        (Method::CreateDispatch, with(json!({"agentName": long(limits.name_bytes)})), "agent_name exceeds"),
+        (Method::CreateDispatch, with(json!({"metadata": long(limits.metadata_bytes)})), "metadata exceeds"),
+        (
+            Method::CreateDispatch,
+            with(json!({"attributes": {"a": long(limits.attributes_bytes)}})),
+            "attributes exceeds",
+        ),
+        (Method::CreateRoom, with(json!({"agents": [{"deployment": "a b"}]})), "deployment must be"),
         (Method::PerformRpc, with(json!({"response_timeout_ms": 300_001})), "limit of 300000"),
     ] {
         let error = ask(method, &body).unwrap_err();
@@ -284,10 +292,8 @@ fn arguments_that_can_never_work_name_what_is_wrong() {
     let error = read(Method::MoveParticipant, same, "application/json", body.as_bytes()).unwrap_err();
     assert_eq!(error, ApiError::SameRoom);
     // What would silently not happen is refused.
-    for more in [json!({"egress": {"tracks": {}}}), json!({"agents": [{"agent_name": "a"}]})] {
-        let error = ask(Method::CreateRoom, &with(more)).unwrap_err();
-        assert_eq!(error.code(), Code::Unimplemented);
-    }
+    let error = ask(Method::CreateRoom, &with(json!({"egress": {"tracks": {}}}))).unwrap_err();
+    assert_eq!(error.code(), Code::Unimplemented);
 }
 
 #[test]

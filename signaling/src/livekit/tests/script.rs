@@ -8,13 +8,14 @@ use livekit_protocol::participant_info::Kind;
 use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::signal_response::Message as Response;
 use livekit_protocol::{
-    AddTrackRequest, ClientInfo, JoinResponse, ParticipantInfo, ParticipantPermission, SessionDescription,
-    SignalRequest, TrackInfo, TrackSource, TrackType, WebhookEvent,
+    AddTrackRequest, ClientInfo, JoinResponse, ParticipantInfo, ParticipantPermission, RoomConfiguration,
+    SessionDescription, SignalRequest, TrackInfo, TrackSource, TrackType, WebhookEvent,
 };
 use sfu::command::{Command, Event, MediaKind, NegotiationRole, RemoteSection};
 use sfu::ids::{Mid, PeerId, Rid, TrackId};
 
 use crate::access::{Claims, Keys};
+use crate::agents::Order;
 use crate::livekit::api::{Answer, ApiError, RoomCall};
 use crate::livekit::connect::{Admission, Mode, Resume, Signalling};
 use crate::livekit::explain::Report;
@@ -33,6 +34,8 @@ pub(super) struct Script {
     pub(super) commands: Vec<Command>,
     pub(super) notices: Vec<Notice>,
     pub(super) webhooks: Vec<WebhookEvent>,
+    /// For the pool of agents.
+    pub(super) orders: Vec<Order>,
     pub(super) reports: Vec<(u64, Box<Report>)>,
     pub(super) answers: Vec<(u64, Result<Answer, ApiError>)>,
     pub(super) closed: BTreeSet<SessionId>,
@@ -136,12 +139,16 @@ impl Script {
         Script::with(settings())
     }
 
-    #[expect(clippy::disallowed_methods, reason = "an arbitrary origin of virtual time")]
     pub(super) fn with(settings: Settings) -> Script {
+        Script::configured(settings, None)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "an arbitrary origin of virtual time")]
+    pub(super) fn configured(settings: Settings, config: Option<&RoomConfiguration>) -> Script {
         let start = Instant::now();
         let clock = Clock { now: start, unix_ms: START_MS };
         Script {
-            room: Room::new(clock, Arc::new(settings), "lobby".into(), None, fastrand::Rng::with_seed(7)),
+            room: Room::new(clock, Arc::new(settings), "lobby".into(), config, fastrand::Rng::with_seed(7)),
             clock,
             start,
             sessions: 0,
@@ -150,6 +157,7 @@ impl Script {
             commands: vec![],
             notices: vec![],
             webhooks: vec![],
+            orders: vec![],
             reports: vec![],
             answers: vec![],
             closed: BTreeSet::new(),
@@ -181,6 +189,7 @@ impl Script {
                 Output::Report { question, report } => self.reports.push((question, report)),
                 Output::Answer { question, answer } => self.answers.push((question, answer)),
                 Output::Notice(notice) => self.notices.push(notice),
+                Output::Agents(order) => self.orders.push(order),
                 Output::Webhook(ref event) => self.webhooks.push((**event).clone()),
                 Output::Ended => self.ended = true,
             }
