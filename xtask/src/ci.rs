@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::run::{self, Result, cargo, command, root};
-use crate::{tidy, tools};
+use crate::{tidy, tools, wire};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -26,6 +26,7 @@ pub(crate) fn run(args: &Args) -> Result {
         command("cargo", &["check", "--quiet"]).current_dir(root().join("fuzz")).env("RUSTC_BOOTSTRAP", "1"),
     )?;
     encrypted()?;
+    wire::run()?;
     run::run(&mut cargo(&["build", "--release", "--locked", "--bin", "sluice"]))?;
     if args.no_clients {
         eprintln!("left out on request: tests with browsers, SDKs and namespaces");

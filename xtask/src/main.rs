@@ -10,6 +10,7 @@ mod run;
 mod sim;
 mod tidy;
 mod tools;
+mod wire;
 
 use std::process::ExitCode;
 
@@ -40,6 +41,8 @@ enum Command {
     Rows(rows::Args),
     /// Check the licences and sources of all dependencies by deny.toml
     Deny,
+    /// Have tshark read what simulated calls send, and find fault with it
+    Wire,
     /// Find metrics and configuration keys without documentation
     Tidy,
 }
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Command::Sim(args) => sim::run(&args),
         Command::Rows(args) => rows::run(&args),
         Command::Deny => deny(),
+        Command::Wire => wire::run(),
         Command::Tidy => tidy::run(),
     };
     match result {

@@ -24,6 +24,9 @@ pub(crate) struct Args {
     /// Print what the congestion control of this viewer thought (the first is 0)
     #[arg(long, value_name = "VIEWER")]
     timeline: Option<usize>,
+    /// Write what the server sends in each call to a file in this folder, for Wireshark
+    #[arg(long, value_name = "FOLDER", conflicts_with = "report")]
+    pcap: Option<std::path::PathBuf>,
 }
 
 pub(crate) fn run(args: &Args) -> Result {
@@ -43,6 +46,9 @@ pub(crate) fn run(args: &Args) -> Result {
     }
     if let Some(viewer) = args.timeline {
         sim.env("SIM_TIMELINE", viewer.to_string());
+    }
+    if let Some(folder) = &args.pcap {
+        sim.env("SIM_PCAP", std::path::absolute(folder).map_err(|error| error.to_string())?);
     }
     // One after the other, so that reports are not mixed.
     run::run(sim.args(&args.filter).args(["--nocapture", "--test-threads", "1"]))

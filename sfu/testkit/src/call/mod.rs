@@ -2,9 +2,11 @@
 //!
 //! Everything is as in a server but for encryption and ICE, which the core leaves out on request: descriptions are SDP
 //! text, media is RTP, feedback is RTCP. Signalling takes no time. A call that ends prints what happened in it, and with
-//! `SIM_TIMELINE=N` in the environment how the downlink of viewer N went.
+//! `SIM_TIMELINE=N` in the environment how the downlink of viewer N went. With `SIM_PCAP=FOLDER` what the server sends is kept for
+//! Wireshark.
 //! Always: one seed is one whole call, to the byte ([`Server::trace`]).
 
+mod capture;
 mod host;
 mod hostile;
 mod publisher;

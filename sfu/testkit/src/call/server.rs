@@ -10,6 +10,7 @@ use sfu::ids::PeerId;
 use sfu::units::WallClock;
 use sfu::{Sfu, SfuConfig};
 
+use super::capture::Capture;
 use crate::net::{Node, Transmit};
 
 /// Time since 1970 when virtual time begins.
@@ -25,6 +26,7 @@ pub struct Server {
     notices: Vec<(Duration, Event)>,
     trace: DefaultHasher,
     traces: BTreeMap<SocketAddr, DefaultHasher>,
+    capture: Option<Capture>,
 }
 
 impl Server {
@@ -45,6 +47,7 @@ impl Server {
             notices: Vec::new(),
             trace: DefaultHasher::new(),
             traces: BTreeMap::new(),
+            capture: Capture::wanted(),
         }
     }
 
@@ -131,6 +134,9 @@ impl Node for Server {
                     sent.hash(&mut self.trace);
                     sent.hash(self.traces.entry(run.path.remote).or_default());
                     let (source, destination) = (run.path.local, run.path.remote);
+                    if let Some(capture) = &mut self.capture {
+                        capture.datagram(now - self.start, source, destination, data);
+                    }
                     self.outbox.push_back(Transmit { source, destination, data: data.to_vec() });
                 }
             }
