@@ -380,6 +380,7 @@ impl Sfu {
                     self.events.push_back(Event::Connected { peer: id });
                     self.allocate(now, index);
                 }
+                ConnectionEvent::Returning => self.prepare_pictures(now, index),
                 ConnectionEvent::Selected(path) => {
                     peer.downlink.handle_path_change(now);
                     self.by_path.insert(path, index);

@@ -281,6 +281,17 @@ impl Sfu {
         }
     }
 
+    /// A peer is about to have another path. There pictures begin with the lowest layer's keyframe, which is on its way from the
+    /// publisher while the path is checked.
+    pub(super) fn prepare_pictures(&mut self, now: Instant, index: usize) {
+        let Some(peer) = self.peers[index].as_deref() else { return };
+        let videos = peer.downlink.iter().filter(|s| s.kind == MediaKind::Video && s.flows());
+        let tracks: SmallVec<[usize; 8]> = videos.map(|subscription| subscription.track).collect();
+        for track in tracks {
+            self.ask_gate(now, track, self.encoding_of(track, LayerId::default()), KeyframeGate::need);
+        }
+    }
+
     /// A peer has another path, and on the old one packets were lost in both directions. A receiver that waits for them
     /// may wait for seconds (libwebrtc: 3 s) before it asks for a keyframe.
     pub(super) fn refresh_pictures(&mut self, now: Instant, index: usize) {
@@ -293,7 +304,12 @@ impl Sfu {
         // What is waited for, or else what is shown.
         let needs = |subscription: &Subscription| {
             let shown = || Some(self.encoding_of(subscription.track, subscription.layer()?));
-            Some((subscription.track, subscription.selector.wants_keyframe().or_else(shown)?))
+            let encoding = subscription.selector.wants_keyframe().or_else(shown)?;
+            let track = self.tracks[subscription.track].as_ref()?;
+            let last = track.encodings.get(usize::from(encoding))?.fresh_keyframe(now);
+            // One that came just now, and of which nothing went over the old path, is as good.
+            let serves = last.is_some_and(|(began, _)| subscription.sent_nothing_since(began));
+            (!serves).then_some((subscription.track, encoding))
         };
         let videos = peer.downlink.iter().filter(|s| s.kind == MediaKind::Video && s.flows());
         let mut wanted: SmallVec<[(usize, u8); 8]> = videos.filter_map(needs).collect();

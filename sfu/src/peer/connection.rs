@@ -23,6 +23,8 @@ use crate::transport::srtp::{DtlsRole, SrtpError, SrtpReceiver, SrtpSender};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// A client that is not heard again this long after its consent expired is given up, unless signalling did so before.
 const LOST_TIMEOUT: Duration = Duration::from_mins(1);
+/// Between two [`ConnectionEvent::Returning`]. A keyframe that came since serves that long.
+const RETURNING_INTERVAL: Duration = Duration::from_millis(300);
 /// SCTP packets of one connection that leave at once; the rest waits for [`DATA_TICK`], so that a big message does
 /// not overflow the client's socket buffer.
 const DATA_BURST: usize = 32;
@@ -36,6 +38,8 @@ pub(crate) enum ConnectionEvent {
     Up,
     /// No path any more, after a silence of this length: see [`Event::Lost`](crate::command::Event::Lost).
     Lost(Duration),
+    /// The client asks for a path in place of the one that it has, or had: media may soon flow there.
+    Returning,
     /// A path again: media may flow on.
     Back,
     /// Media goes over this path from now on.
@@ -78,6 +82,8 @@ pub(crate) struct Connection {
     up: bool,
     /// Given up then; `Some` exactly while there is no path after there was one.
     lost_until: Option<Instant>,
+    /// When [`ConnectionEvent::Returning`] may be told again.
+    returning_from: Option<Instant>,
     events: VecDeque<ConnectionEvent>,
     scratch: Vec<u8>,
 }
@@ -96,6 +102,7 @@ impl Connection {
             give_up: None,
             up: false,
             lost_until: None,
+            returning_from: None,
             events: VecDeque::new(),
             scratch: Vec::with_capacity(MAX_DATAGRAM),
         }
@@ -171,7 +178,10 @@ impl Connection {
     ) {
         let mut reply = std::mem::take(&mut self.scratch);
         match self.ice.handle_stun(now, path, datagram, &mut reply) {
-            IceOutcome::Answered => egress.push(path, &reply),
+            IceOutcome::Answered => {
+                egress.push(path, &reply);
+                self.may_return(now, path);
+            }
             IceOutcome::Refused(_) => {
                 stats.drop(DropReason::Stun);
                 egress.push(path, &reply);
@@ -189,6 +199,16 @@ impl Connection {
             dtls.start(now);
         }
         self.pump(now, egress);
+    }
+
+    /// A signed request came over this path.
+    fn may_return(&mut self, now: Instant, path: Path) {
+        let moves =
+            self.lost_until.is_some() || (self.ice.is_restarting() && self.ice.selected() != Some(path));
+        if self.up && moves && self.returning_from.is_none_or(|at| at <= now) {
+            self.returning_from = Some(now + RETURNING_INTERVAL);
+            self.events.push_back(ConnectionEvent::Returning);
+        }
     }
 
     pub(crate) fn handle_dtls(

@@ -177,6 +177,11 @@ impl IceLite {
         self.current.number
     }
 
+    /// Whether a path is still to be selected that was checked with the latest of them.
+    pub fn is_restarting(&self) -> bool {
+        self.previous.is_some()
+    }
+
     /// The username fragments that requests to this peer may carry: one, and two during a restart.
     pub fn local_ufrags(&self) -> impl Iterator<Item = &str> {
         std::iter::once(&self.current).chain(&self.previous).map(|generation| generation.local.ufrag())
