@@ -2,6 +2,7 @@
 
 mod arbitrary;
 mod data;
+mod data_tracks;
 mod dynacast;
 mod explaining;
 mod fallback;
