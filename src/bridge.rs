@@ -38,6 +38,7 @@ pub fn room_settings(settings: &Settings) -> Arc<livekit::Settings> {
         region: String::new(),
         limits: RoomLimits {
             participants: rooms.max_participants.map_or(usize::MAX, |limit| limit as usize),
+            data_tracks_per_participant: usize::from(rooms.max_data_tracks),
             empty_timeout: rooms.empty_timeout,
             departure_timeout: rooms.departure_timeout,
             resume_timeout: rooms.resume_timeout,

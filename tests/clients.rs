@@ -21,6 +21,8 @@ mod churn;
 mod codecs;
 #[path = "clients/data.rs"]
 mod data;
+#[path = "clients/data_tracks.rs"]
+mod data_tracks;
 #[path = "clients/dynacast.rs"]
 mod dynacast;
 #[path = "clients/encryption.rs"]

@@ -19,6 +19,8 @@ mod tap;
 
 #[path = "webrtc/data.rs"]
 mod data;
+#[path = "webrtc/data_tracks.rs"]
+mod data_tracks;
 #[path = "webrtc/leaving.rs"]
 mod leaving;
 #[path = "webrtc/media.rs"]

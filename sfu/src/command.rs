@@ -14,7 +14,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use self::explanation::Explanation;
-use crate::ids::{Mid, PeerId, Rid, RoomId, Ssrc, TrackId};
+use crate::ids::{DataHandle, Mid, PeerId, Rid, RoomId, Ssrc, TrackId};
 use crate::units::Bitrate;
 use crate::wire::description::Codec;
 
@@ -287,6 +287,40 @@ pub enum Command {
         /// The message.
         payload: Bytes,
     },
+    /// Packets that come on a connection's channel of data tracks ([`CHANNEL`](crate::wire::data_track::CHANNEL)) under this
+    /// handle are the data track `track`. It ends with the connection.
+    BindDataTrack {
+        /// The publisher's connection.
+        peer: PeerId,
+        /// Its own number for the track, which no other track of this connection has.
+        handle: DataHandle,
+        /// The track's id, new.
+        track: TrackId,
+    },
+    /// The data track is no more; subscriptions to it end.
+    RemoveDataTrack {
+        /// Which.
+        track: TrackId,
+    },
+    /// Forward a data track to a connection, on its channel of data tracks. Of one that is forwarded already, change the
+    /// handle and the rate.
+    SubscribeDataTrack {
+        /// The subscriber's connection.
+        peer: PeerId,
+        /// The track.
+        track: TrackId,
+        /// What the packets carry in the place of the publisher's handle; no other track has it on this connection.
+        handle: DataHandle,
+        /// Frames a second that are of use; `None` for all.
+        fps: Option<u32>,
+    },
+    /// Forward it no longer. Idempotent.
+    UnsubscribeDataTrack {
+        /// The subscriber's connection.
+        peer: PeerId,
+        /// The track.
+        track: TrackId,
+    },
 }
 
 /// A media section of the client's, as its latest description has it.
@@ -486,7 +520,7 @@ pub enum Event {
         /// Paused now?
         paused: bool,
     },
-    /// One message of the client on a data channel.
+    /// One message of the client on a data channel, that of data tracks excepted.
     Data {
         /// The connection it came on.
         peer: PeerId,

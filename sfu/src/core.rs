@@ -1,6 +1,7 @@
 //! The dispatch between datagrams, commands, time and the peers, tracks and rooms they concern.
 
 mod commands;
+mod data_tracks;
 mod feed;
 mod media;
 mod negotiation;
@@ -12,11 +13,13 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
+use self::data_tracks::DataPackets;
 use self::speakers::Speakers;
 use crate::ahead;
 use crate::command::{Command, Event, MediaKind, Path, PeerEnd, SpeakerLevel, SpeakerLevels};
 #[cfg(feature = "null-cipher")]
 use crate::congestion::controller::Snapshot;
+use crate::data_track::DataTracks;
 use crate::egress::Egress;
 #[cfg(feature = "null-cipher")]
 use crate::ids::LayerId;
@@ -35,6 +38,7 @@ use crate::transport::ice::{IceConfig, IceSecret};
 use crate::transport::sctp::ChannelEvent;
 use crate::transport::stun;
 use crate::units::WallClock;
+use crate::wire::data_track;
 
 /// A peer that was served rests this long: a deadline of its that is still past waits for news, not for time.
 const REST: Duration = Duration::from_micros(500);
@@ -100,6 +104,8 @@ pub struct Sfu {
     /// Peers whose pacer has got something since the last flush.
     dirty: Vec<usize>,
     speakers_due: Option<Instant>,
+    data_tracks: DataTracks,
+    data_packets: DataPackets,
     egress: Egress,
     events: VecDeque<Event>,
     stats: Stats,
@@ -133,6 +139,8 @@ impl Sfu {
             flushes: Timers::default(),
             dirty: Vec::new(),
             speakers_due: None,
+            data_tracks: DataTracks::default(),
+            data_packets: DataPackets::default(),
             egress: Egress::default(),
             events: VecDeque::new(),
             stats: Stats::default(),
@@ -155,7 +163,10 @@ impl Sfu {
         match classify(bytes) {
             Some(PacketClass::Stun) => self.handle_stun(now, path, bytes),
             Some(PacketClass::Dtls) => match self.by_path.get(&path) {
-                Some(&index) => self.handle_dtls(now, index, path, bytes),
+                Some(&index) => {
+                    self.handle_dtls(now, index, path, bytes);
+                    self.bound_collected_data(now);
+                }
                 None => self.stats.drop(DropReason::UnknownSource),
             },
             Some(PacketClass::Rtp) => match self.by_path.get(&path) {
@@ -235,6 +246,12 @@ impl Sfu {
                     self.send_data(now, *peer, &label, binary, &payload);
                 }
             }
+            Command::BindDataTrack { peer, handle, track } => self.bind_data_track(peer, handle, track),
+            Command::RemoveDataTrack { track } => self.data_tracks.remove(track),
+            Command::SubscribeDataTrack { peer, track, handle, fps } => {
+                self.subscribe_data_track(peer, track, handle, fps);
+            }
+            Command::UnsubscribeDataTrack { peer, track } => self.unsubscribe_data_track(peer, track),
         }
     }
 
@@ -254,6 +271,7 @@ impl Sfu {
 
     /// Sends what may leave now of what came since the last flush. Call it once after each batch of datagrams.
     pub fn flush(&mut self, now: Instant) {
+        self.forward_data(now);
         // A pacer that could not keep up has its peer's choices made anew, and more may leave after that.
         for _ in 0..2 {
             let mut dirty = std::mem::take(&mut self.dirty);
@@ -322,10 +340,11 @@ impl Sfu {
     /// are left out: they grow to the bound that their `Extent` is.
     #[cfg(feature = "null-cipher")]
     pub fn held(&self) -> usize {
-        let downlinks = self.peers.iter().flatten().map(|peer| peer.downlink.held()).sum::<usize>();
+        let held = |peer: &Peer| peer.downlink.held() + peer.data_backlog.held();
+        let downlinks = self.peers.iter().flatten().map(|peer| held(peer)).sum::<usize>();
         let own = self.events.len() + self.changes.len() + self.lost.len() + self.dirty.len();
         let names = self.by_path.len() + self.claims.len() + self.by_ufrag.len();
-        downlinks + own + names
+        downlinks + own + names + self.data_tracks.held() + self.data_packets.len()
     }
 
     /// The layer of a track that is meant for a subscriber, and the one that goes to it, for simulations.
@@ -366,6 +385,7 @@ impl Sfu {
     }
 
     fn drain_connection(&mut self, now: Instant, index: usize) {
+        self.drain_data_backlog(now, index);
         while let Some(peer) = self.peers[index].as_mut() {
             let Some(event) = peer.connection.poll_event() else { break };
             let id = peer.id;
@@ -422,6 +442,10 @@ impl Sfu {
                     }
                 }
                 peer.connection.pump(now, &mut self.egress);
+                self.drain_data_backlog(now, index);
+            }
+            ChannelEvent::Message { label, binary, payload, .. } if label == data_track::CHANNEL => {
+                self.data_track_arrived(index, binary, payload);
             }
             ChannelEvent::Message { label, binary, payload, .. } => {
                 self.events.push_back(Event::Data { peer: peer.id, label, binary, payload });

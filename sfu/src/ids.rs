@@ -4,6 +4,7 @@
 //! unique over all workers and nodes, so that a relay may carry them.
 
 use std::fmt;
+use std::num::NonZeroU16;
 
 /// Synchronization source: the 32 random bits that name one RTP stream (RFC 3550 §3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -103,6 +104,29 @@ impl Rid {
     }
 }
 
+/// The number by which packets name a data track: on the way up the publisher's choice, on the way down ours for that one
+/// subscriber.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DataHandle(NonZeroU16);
+
+impl DataHandle {
+    /// From the wire or a message: 16 bits, and not 0.
+    pub fn new(number: u32) -> Option<DataHandle> {
+        NonZeroU16::new(u16::try_from(number).ok()?).map(DataHandle)
+    }
+
+    /// The 16 bits that go on the wire.
+    pub const fn wire(self) -> u16 {
+        self.0.get()
+    }
+
+    /// The handle after this one; after the last comes the first.
+    #[must_use]
+    pub fn next(self) -> DataHandle {
+        DataHandle(self.0.checked_add(1).unwrap_or(NonZeroU16::MIN))
+    }
+}
+
 /// RFC 8866 §9, `token-char`.
 fn is_token_char(c: u8) -> bool {
     matches!(c, 0x21 | 0x23..=0x27 | 0x2a..=0x2b | 0x2d..=0x2e | 0x30..=0x39 | 0x41..=0x5a | 0x5e..=0x7e)
@@ -140,7 +164,7 @@ own_id! {
     PeerId
 }
 own_id! {
-    /// One published track, whatever its number of layers.
+    /// One published track, whatever its number of layers; also a data track.
     TrackId
 }
 
@@ -173,6 +197,13 @@ mod tests {
         assert_eq!(after.wire(), 3);
         assert_eq!(after.extend(65_533).distance(last), -1);
         assert_eq!(SeqNo::first(2).extend(65_535).wire(), 65_535, "a packet ahead of the first has a number");
+    }
+
+    #[test]
+    fn handles_are_16_bits_and_never_zero() {
+        assert_eq!([0, 65_536, u32::MAX].map(DataHandle::new), [None; 3]);
+        let last = DataHandle::new(65_535).unwrap();
+        assert_eq!((last.wire(), last.next().wire()), (65_535, 1));
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod ahead;
 pub mod command;
 pub mod congestion;
 mod core;
+mod data_track;
 pub mod egress;
 pub mod forward;
 mod history;

@@ -169,6 +169,44 @@ impl FeedbackRefusal {
     }
 }
 
+/// Why a packet of a data track was not forwarded, or not to one of its subscribers. A closed list: it labels a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(usize)]
+pub enum DataTrackDrop {
+    /// Not readable as a packet of a data track.
+    Malformed,
+    /// Of a handle that no track of its sender has.
+    Unknown,
+    /// Above what is forwarded, or what the subscriber takes.
+    TooLarge,
+    /// The subscriber did not keep up, and newer ones took its place.
+    Overflow,
+    /// It waited so long for the subscriber that it is out of date.
+    Late,
+}
+
+impl DataTrackDrop {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [DataTrackDrop; 5] = [
+        DataTrackDrop::Malformed,
+        DataTrackDrop::Unknown,
+        DataTrackDrop::TooLarge,
+        DataTrackDrop::Overflow,
+        DataTrackDrop::Late,
+    ];
+
+    /// As a label's value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DataTrackDrop::Malformed => "malformed",
+            DataTrackDrop::Unknown => "unknown",
+            DataTrackDrop::TooLarge => "too_large",
+            DataTrackDrop::Overflow => "overflow",
+            DataTrackDrop::Late => "late",
+        }
+    }
+}
+
 /// What was not believed, by [`FeedbackRefusal`].
 pub type FeedbackRefusals = [u64; FeedbackRefusal::ALL.len()];
 
@@ -275,6 +313,10 @@ pub struct Stats {
     pub switches: (u64, u64),
     /// Padding sent to probe.
     pub padding: Traffic,
+    /// Packets of data tracks received and handed over for sending, their bytes without what carries them.
+    pub data_tracks: (Traffic, Traffic),
+    /// Of them, what was dropped, by [`DataTrackDrop`].
+    pub data_tracks_dropped: [u64; DataTrackDrop::ALL.len()],
     /// Connections that ended, by reason; those whose consent expired, each time, though they may come back.
     pub ended: [u64; 5],
     /// Socket read to hand-over for sending, in seconds: see [`Stats::observe_delay`].
@@ -304,6 +346,8 @@ impl Default for Stats {
             recovered: 0,
             switches: (0, 0),
             padding: Traffic::default(),
+            data_tracks: Default::default(),
+            data_tracks_dropped: [0; DataTrackDrop::ALL.len()],
             ended: [0; 5],
             forward_delay: Histogram::new([0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0]),
             estimate: Histogram::new([1e5, 2.5e5, 5e5, 1e6, 2.5e6, 5e6, 1e7, 2.5e7]),
@@ -339,6 +383,10 @@ impl Stats {
         self.plis_refused[reason as usize] += 1;
     }
 
+    pub(crate) fn drop_data(&mut self, reason: DataTrackDrop, packets: usize) {
+        self.data_tracks_dropped[reason as usize] += packets as u64;
+    }
+
     pub(crate) fn count_end(&mut self, reason: PeerEnd) {
         let index = ENDS.iter().position(|(end, _)| *end == reason).expect("ENDS lists every reason");
         self.ended[index] += 1;
@@ -365,6 +413,9 @@ mod tests {
             assert_eq!(reason as usize, index, "{}", reason.as_str());
         }
         for (index, reason) in FeedbackRefusal::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index, "{}", reason.as_str());
+        }
+        for (index, reason) in DataTrackDrop::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, index, "{}", reason.as_str());
         }
     }

@@ -99,6 +99,8 @@ pub struct RoomsSection {
     pub outage_timeout: Duration,
     /// Per room; 0 for no limit.
     pub max_participants: u32,
+    /// Of one participant.
+    pub max_data_tracks: u16,
     /// By the server API.
     pub remote_unmute: bool,
 }

@@ -105,6 +105,8 @@ pub struct RoomSettings {
     pub outage_timeout: Duration,
     /// Per room; `None` for no limit.
     pub max_participants: Option<u32>,
+    /// Of one participant.
+    pub max_data_tracks: u16,
     /// The server API may unmute tracks.
     pub remote_unmute: bool,
 }
@@ -349,6 +351,7 @@ impl Settings {
                 outage_timeout: config.rooms.outage_timeout,
                 max_participants: (config.rooms.max_participants > 0)
                     .then_some(config.rooms.max_participants),
+                max_data_tracks: config.rooms.max_data_tracks,
                 remote_unmute: config.rooms.remote_unmute,
             },
             whip: checked_whip(&config.whip)?,

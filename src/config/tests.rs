@@ -69,6 +69,7 @@ fn a_wrong_value_is_named_with_its_line_and_what_is_right() {
         ("[media]\nudp-port-start = 70000", "media.udp-port-start", ["u16", "default is 7882"]),
         ("[http]\nlisten = \"7880\"", "http.listen", ["socket address", "0.0.0.0:7880"]),
         ("[rooms]\nempty-timeout = \"5 lightyears\"", "rooms.empty-timeout", ["line 2", "\"5m\""]),
+        ("[rooms]\nmax-data-tracks = 65536", "rooms.max-data-tracks", ["u16", "default is 32"]),
         ("[rooms]\nauto-create = \"yes\"", "rooms.auto-create", ["boolean", "true"]),
         ("\n\n[[ice-servers]]\nurls = [\"http://x\"]", "ice-servers", ["line 3", "stun:"]),
     ] {

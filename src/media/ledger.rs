@@ -55,7 +55,11 @@ impl Ledger {
             | Command::Adjust { .. }
             | Command::Limit { .. }
             | Command::Explain { .. }
-            | Command::SendData { .. } => {}
+            | Command::SendData { .. }
+            | Command::BindDataTrack { .. }
+            | Command::RemoveDataTrack { .. }
+            | Command::SubscribeDataTrack { .. }
+            | Command::UnsubscribeDataTrack { .. } => {}
         }
     }
 

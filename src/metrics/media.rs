@@ -6,7 +6,9 @@ use prometheus::core::Desc;
 use prometheus::proto::{Bucket, Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
 use sfu::command::PeerEnd;
-use sfu::stats::{ByKind, DropReason, ENDS, FeedbackRefusal, Histogram, KeyframeRefusal, NackRefusal};
+use sfu::stats::{
+    ByKind, DataTrackDrop, DropReason, ENDS, FeedbackRefusal, Histogram, KeyframeRefusal, NackRefusal,
+};
 
 use super::SharedStats;
 use crate::media::stats::MediaStats;
@@ -91,10 +93,19 @@ const DATA_DROPPED: Declaration = (
     "Messages of data channels dropped since their room did not keep up",
     &[],
 );
+const DATA_TRACK_PACKETS: Declaration =
+    ("sluice_data_track_packets_total", "Packets of data tracks, by direction", &["direction"]);
+const DATA_TRACK_BYTES: Declaration =
+    ("sluice_data_track_bytes_total", "Bytes of data tracks' packets, by direction", &["direction"]);
+const DATA_TRACK_DROPPED: Declaration = (
+    "sluice_data_track_packets_dropped_total",
+    "Packets of data tracks not forwarded, or not to one of their subscribers, by reason",
+    &["reason"],
+);
 const OVERRUN: Declaration =
     ("sluice_rooms_overrun_total", "Rooms closed since they did not take their events", &[]);
 
-const ALL: [Declaration; 24] = [
+const ALL: [Declaration; 27] = [
     PACKETS,
     BYTES,
     DROPPED,
@@ -118,6 +129,9 @@ const ALL: [Declaration; 24] = [
     SEND_CALLS,
     SEND_DROPPED,
     DATA_DROPPED,
+    DATA_TRACK_PACKETS,
+    DATA_TRACK_BYTES,
+    DATA_TRACK_DROPPED,
     OVERRUN,
 ];
 
@@ -158,6 +172,8 @@ fn add(total: &mut MediaStats, part: &MediaStats) {
         (&mut core.rtcp.0, more.rtcp.0),
         (&mut core.rtcp.1, more.rtcp.1),
         (&mut core.padding, more.padding),
+        (&mut core.data_tracks.0, more.data_tracks.0),
+        (&mut core.data_tracks.1, more.data_tracks.1),
     ] {
         sum.packets += part.packets;
         sum.bytes += part.bytes;
@@ -191,6 +207,7 @@ fn add(total: &mut MediaStats, part: &MediaStats) {
     add_all(&mut core.nacks_refused, &more.nacks_refused);
     add_all(&mut core.feedback_refused, &more.feedback_refused);
     add_all(&mut core.plis_refused, &more.plis_refused);
+    add_all(&mut core.data_tracks_dropped, &more.data_tracks_dropped);
     add_all(&mut core.ended, &more.ended);
     add_histogram(&mut core.forward_delay, &more.forward_delay);
     add_histogram(&mut core.estimate, &more.estimate);
@@ -273,6 +290,13 @@ impl prometheus::core::Collector for Collector {
                 [(["no_room"], total.send_no_room), (["unreachable"], total.send_unreachable)],
             ),
             counters(DATA_DROPPED, [([], total.data_dropped)]),
+            counters(DATA_TRACK_PACKETS, ways((core.data_tracks.0.packets, core.data_tracks.1.packets))),
+            counters(DATA_TRACK_BYTES, ways((core.data_tracks.0.bytes, core.data_tracks.1.bytes))),
+            counters(
+                DATA_TRACK_DROPPED,
+                DataTrackDrop::ALL
+                    .map(|reason| ([reason.as_str()], core.data_tracks_dropped[reason as usize])),
+            ),
             counters(OVERRUN, [([], total.rooms_overrun)]),
         ]
     }
@@ -387,6 +411,8 @@ mod tests {
         core.plis = (6, 1);
         core.retransmissions = (7, 8);
         (core.redundant, core.recovered) = (16, 17);
+        core.data_tracks = (Traffic { packets: 21, bytes: 210 }, Traffic { packets: 22, bytes: 220 });
+        core.data_tracks_dropped[DataTrackDrop::Overflow as usize] = 23;
         core.switches = (2, 9);
         core.forward_delay.observe(0.0007);
         core.estimate.observe(600_000.0);
@@ -442,6 +468,10 @@ mod tests {
             "sluice_udp_send_dropped_total{reason=\"no_room\"} 24",
             "sluice_udp_send_dropped_total{reason=\"unreachable\"} 26",
             "sluice_data_messages_dropped_total 28",
+            "sluice_data_track_packets_total{direction=\"in\"} 42",
+            "sluice_data_track_packets_total{direction=\"out\"} 44",
+            "sluice_data_track_bytes_total{direction=\"out\"} 440",
+            "sluice_data_track_packets_dropped_total{reason=\"overflow\"} 46",
             "sluice_rooms_overrun_total 30",
         ] {
             assert!(text.lines().any(|have| have == line), "{line} in\n{text}");

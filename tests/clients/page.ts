@@ -18,6 +18,14 @@ import {
   type VideoCodec,
 } from 'livekit-client';
 
+import {
+  dataFrames,
+  endedDataTracks,
+  publishDataTrack,
+  pushFrames,
+  unpublishDataTrack,
+  watchDataTracks,
+} from './data_tracks';
 import { fingerprint, pattern } from './pattern';
 import { paintedCamera, tone, type CameraOptions } from './sources';
 import { AudioWatch, VideoWatch } from './watch';
@@ -77,6 +85,7 @@ async function join(url: string, token: string, options: JoinOptions = {}) {
   });
   room.now = here;
   here.on(RoomEvent.TrackSubscribed, attach);
+  watchDataTracks(here);
   here.on(RoomEvent.TrackUnsubscribed, (track, publication) => {
     watches.get(publication.trackSid)?.stop();
     watches.delete(publication.trackSid);
@@ -250,6 +259,11 @@ const client = {
   subscribe,
   sent,
   send,
+  publishDataTrack: (name: string) => publishDataTrack(joined(), name),
+  pushFrames,
+  unpublishDataTrack,
+  dataFrames,
+  endedDataTracks,
   examine,
   leave,
   messages: () => messages,

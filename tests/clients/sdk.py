@@ -186,11 +186,13 @@ class Participant:
     def __init__(self):
         self.room = rtc.Room()
         self.tracks, self.inbox, self.happened, self.playing = {}, [], [], []
+        self.own_data, self.frames, self.ended = {}, [], []
         self.gone = []
         self.camera = None
         self.room.on("track_subscribed", self.subscribed)
         self.room.on("track_unsubscribed", lambda track, *_: self.tracks.pop(track.sid, None))
         self.room.on("data_received", self.data)
+        self.room.on("data_track_published", self.data_track)
         self.room.on("reconnecting", lambda *_: self.happened.append("reconnecting"))
         self.room.on("reconnected", lambda *_: self.happened.append("reconnected"))
         self.room.on("participant_disconnected", lambda who: self.gone.append(who.identity))
@@ -210,6 +212,26 @@ class Participant:
                 "fingerprint": fingerprint(packet.data),
             }
         )
+
+    def data_track(self, track: rtc.RemoteDataTrack):
+        """Subscribes, and takes note of every frame; of the end, too."""
+
+        async def read():
+            try:
+                async for frame in track.subscribe(buffer_size=1024):
+                    self.frames.append(
+                        {
+                            "from": track.publisher_identity,
+                            "track": track.info.name,
+                            "bytes": len(frame.payload),
+                            "fingerprint": fingerprint(frame.payload),
+                        }
+                    )
+                self.ended.append(track.info.name)
+            except rtc.SubscribeDataTrackError as error:
+                self.ended.append(f"{track.info.name}: {error}")
+
+        self.playing.append(asyncio.create_task(read()))
 
     async def join(self, url, token, options):
         one_connection = not options.get("v0", False)
@@ -302,6 +324,28 @@ class Participant:
         payload = pattern(length, topic)
         await self.room.local_participant.publish_data(payload, reliable=reliable, topic=topic)
         return {"fingerprint": fingerprint(payload)}
+
+    async def publishDataTrack(self, name):
+        self.own_data[name] = await self.room.local_participant.publish_data_track(name=name)
+        return {"sid": self.own_data[name].info.sid}
+
+    async def pushFrames(self, name, topic, count, length, interval):
+        sent = []
+        for number in range(count):
+            payload = pattern(length, f"{topic}-{number}")
+            sent.append(fingerprint(payload))
+            self.own_data[name].try_push(rtc.DataTrackFrame(payload=payload))
+            await asyncio.sleep(interval / 1000)
+        return sent
+
+    async def unpublishDataTrack(self, name):
+        await self.own_data[name].unpublish()
+
+    async def dataFrames(self):
+        return self.frames
+
+    async def endedDataTracks(self):
+        return self.ended
 
     async def messages(self):
         return self.inbox

@@ -22,7 +22,7 @@ use webrtc::peer_connection::PeerConnection;
 use webrtc::rtp_transceiver::{RTCRtpTransceiverDirection, RTCRtpTransceiverInit, RtpSender};
 
 use super::journal::{Journal, PATIENCE, Shared};
-use super::peer::{Hooks, LOSSY, RELIABLE, connection, make_channels, offer_to_receive};
+use super::peer::{DATA_TRACK, Hooks, LOSSY, RELIABLE, connection, make_channels, offer_to_receive};
 use super::signalling::{Request, Signalling, join_request, local_offer, resume_request};
 use super::tap::Losses;
 
@@ -118,7 +118,8 @@ impl Client {
         };
         let open = |journal: &Journal| {
             let is_open = |target: SignalTarget| {
-                let mut channels = [RELIABLE, LOSSY].into_iter().map(|label| (target, label.to_owned()));
+                let labels = [RELIABLE, LOSSY, DATA_TRACK].into_iter();
+                let mut channels = labels.map(|label| (target, label.to_owned()));
                 journal.connected.contains(&target) && channels.all(|on| journal.open_channels.contains(&on))
             };
             targets.iter().all(|target| is_open(*target)).then_some(())
@@ -202,9 +203,18 @@ impl Client {
 
     /// Sends on its own channel of that name.
     pub(crate) async fn send_data(&self, label: &str, packet: &DataPacket) {
+        self.send_bytes(label, &packet.encode_to_vec()).await;
+    }
+
+    /// The same for a packet of a data track.
+    pub(crate) async fn send_data_track(&self, packet: &[u8]) {
+        self.send_bytes(DATA_TRACK, packet).await;
+    }
+
+    async fn send_bytes(&self, label: &str, bytes: &[u8]) {
         for channel in &self.channels {
             if channel.label().await.expect("open") == label {
-                channel.send(BytesMut::from(&packet.encode_to_vec()[..])).await.expect("open");
+                channel.send(BytesMut::from(bytes)).await.expect("open");
             }
         }
     }

@@ -34,6 +34,8 @@ pub(crate) struct Journal {
     pub(crate) media: Vec<rtp::Packet>,
     /// Data packets, with the label of their channel.
     pub(crate) data: Vec<(String, DataPacket)>,
+    /// Packets of data tracks.
+    pub(crate) data_tracks: Vec<Vec<u8>>,
 }
 
 impl Journal {

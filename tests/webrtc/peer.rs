@@ -23,6 +23,7 @@ use super::tap::{Losses, Tap};
 /// Labels of LiveKit's channels.
 pub(crate) const RELIABLE: &str = "_reliable";
 pub(crate) const LOSSY: &str = "_lossy";
+pub(crate) const DATA_TRACK: &str = "_data_track";
 
 /// A keyframe is asked for again after so many packets.
 const UNDECODED: u32 = 30;
@@ -109,13 +110,14 @@ pub(crate) async fn offer_to_receive(connection: &dyn PeerConnection, kind: RtpC
     }
 }
 
-/// The client's own `_reliable` and `_lossy`.
+/// The client's own channels.
 pub(crate) async fn make_channels(
     connection: &dyn PeerConnection,
     journal: &Shared,
 ) -> Vec<Arc<dyn DataChannel>> {
     let mut channels = Vec::new();
-    for (label, ordered, max_retransmits) in [(RELIABLE, true, None), (LOSSY, false, Some(0))] {
+    let kinds = [(RELIABLE, true, None), (LOSSY, false, Some(0)), (DATA_TRACK, false, Some(0))];
+    for (label, ordered, max_retransmits) in kinds {
         let init = RTCDataChannelInit { ordered, max_retransmits, ..RTCDataChannelInit::default() };
         let channel = connection.create_data_channel(label, Some(init)).await.expect("a channel");
         tokio::spawn(watch_channel(Arc::clone(&channel), SignalTarget::Publisher, journal.clone()));
@@ -130,6 +132,9 @@ async fn watch_channel(channel: Arc<dyn DataChannel>, target: SignalTarget, jour
         match event {
             DataChannelEvent::OnOpen => {
                 journal.write(|journal| journal.open_channels.push((target, label.clone())));
+            }
+            DataChannelEvent::OnMessage(message) if label == DATA_TRACK => {
+                journal.write(|journal| journal.data_tracks.push(message.data.to_vec()));
             }
             DataChannelEvent::OnMessage(message) => {
                 let packet = DataPacket::decode(message.data).expect("a protobuf");

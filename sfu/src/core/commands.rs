@@ -55,6 +55,8 @@ impl Sfu {
         self.by_path.retain(|_, owner| *owner != index);
         self.claims.retain(|_, owner| *owner != index);
         self.dirty.retain(|other| *other != index);
+        self.data_tracks.forget(index);
+        self.data_packets.forget(index);
         self.timers.set(index, None);
         self.flushes.set(index, None);
         if let Some(room) = self.rooms.get_mut(&peer.room) {

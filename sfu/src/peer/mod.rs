@@ -3,6 +3,7 @@
 //! A peer is one peer connection: transport ([`connection`]), what was negotiated, what the client sends
 //! ([`uplink`]) and what it gets ([`downlink`], [`subscription`]).
 
+pub(crate) mod backlog;
 pub(crate) mod connection;
 pub(crate) mod data;
 pub(crate) mod downlink;
@@ -13,6 +14,7 @@ pub(crate) mod uplink;
 
 use std::time::{Duration, Instant};
 
+use self::backlog::DataBacklog;
 use self::connection::Connection;
 use self::data::PendingData;
 use self::downlink::Downlink;
@@ -38,6 +40,8 @@ pub(crate) struct Peer {
     pub(crate) uplink: Uplink,
     pub(crate) downlink: Downlink,
     pub(crate) pending_data: PendingData,
+    /// Of data tracks.
+    pub(crate) data_backlog: DataBacklog,
     /// Names us in RTCP.
     pub(crate) ssrc: Ssrc,
     pub(crate) report_due: Instant,
@@ -72,6 +76,7 @@ impl Peer {
             uplink: Uplink::new(now),
             downlink: Downlink::new(now, ticks),
             pending_data: PendingData::default(),
+            data_backlog: DataBacklog::default(),
             ssrc: Ssrc(rng.u32(1..)),
             report_due: now + REPORT_INTERVAL,
             quality_due: now + QUALITY_INTERVAL,

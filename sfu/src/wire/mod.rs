@@ -4,6 +4,7 @@
 
 pub mod av1;
 mod bits;
+pub mod data_track;
 pub mod dependency_descriptor;
 pub mod description;
 pub mod extension;

@@ -2,7 +2,7 @@
 //!
 //! `/rtc` (v0: two peer connections, parameters one by one) and `/rtc/v1` (one peer connection, everything in
 //! `join_request`) default differently and share no defaulting code: an absent `auto_subscribe` is true in v0,
-//! while an absent `connection_settings` is protobuf's false in v1.
+//! while an absent `connection_settings` is protobuf's false in v1. Data tracks are to be asked for one by one in both.
 //! Always: an `Admission` has a room, an identity and names within the limits, from a token that was verified.
 //! Clients look at both status and text: a 404 would silently send them from v1 to v0, so none is given here.
 //! Not here: whether the room has space ([`Room::join`](super::Room::join)), the upgrade, CORS.
@@ -127,6 +127,8 @@ pub struct Admission {
     pub signalling: Signalling,
     /// Subscribe to everything unless told otherwise.
     pub auto_subscribe: bool,
+    /// The same for data tracks.
+    pub auto_subscribe_data: bool,
     /// It will say how large each picture is shown; begin with small ones.
     pub adaptive_stream: bool,
     /// Its offer, if it came along (v1).
@@ -252,6 +254,7 @@ pub fn admit(
         mode: wish.mode,
         signalling: Signalling::WebSocket,
         auto_subscribe: wish.auto_subscribe,
+        auto_subscribe_data: wish.auto_subscribe_data,
         adaptive_stream: wish.adaptive_stream,
         publisher_offer: wish.publisher_offer,
         add_track_requests: wish.add_track_requests,
@@ -358,6 +361,7 @@ struct Wish {
     client: ClientInfo,
     mode: Mode,
     auto_subscribe: bool,
+    auto_subscribe_data: bool,
     adaptive_stream: bool,
     metadata: String,
     attributes: HashMap<String, String>,
@@ -379,6 +383,7 @@ impl Wish {
             client: query.client_info(),
             mode: Mode::Dual,
             auto_subscribe: flag("auto_subscribe", true),
+            auto_subscribe_data: flag("auto_subscribe_data_track", false),
             adaptive_stream: flag("adaptive_stream", false),
             metadata: String::new(),
             attributes,
@@ -406,6 +411,7 @@ impl Wish {
             client: request.client_info.unwrap_or_default(),
             mode: Mode::Single,
             auto_subscribe: settings.auto_subscribe,
+            auto_subscribe_data: settings.auto_subscribe_data_track.unwrap_or(false),
             adaptive_stream: settings.adaptive_stream,
             metadata: request.metadata,
             attributes: request.participant_attributes,

@@ -16,8 +16,8 @@ use super::room::Room;
 pub(super) const RELIABLE: &str = "_reliable";
 /// Channel of unordered packets that are never resent.
 pub(super) const LOSSY: &str = "_lossy";
-/// Channel of data tracks.
-pub(super) const TRACKS: &str = "_data_track";
+/// Channel of data tracks, whose packets the core forwards by itself.
+pub(super) const TRACKS: &str = sfu::wire::data_track::CHANNEL;
 
 /// The largest message that is passed on: what browsers announce in `a=max-message-size` (Chromium's 262144).
 pub(super) const MAX_MESSAGE: usize = 256 << 10;
@@ -94,7 +94,6 @@ impl Room {
                 }
                 (to, true, signed)
             }
-            // Its packets name a receiver's handle, which only a server that keeps data tracks can write.
             TRACKS => return Err(DataRefusal::Unsupported),
             _ if label.len() > MAX_LABEL => return Err(DataRefusal::Unsupported),
             _ => (self.everybody_else(seat).into(), binary, payload),

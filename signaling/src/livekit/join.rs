@@ -12,6 +12,7 @@ use sfu::command::{AddPeer, ChannelSpec, Command, DownlinkPolicy, NegotiationRol
 use sfu::ids::PeerId;
 
 use super::connect::{Admission, Mode, Refusal};
+use super::data_subscribe::DataDownlink;
 use super::leave::Leaving;
 use super::output::{Clock, Notice, SessionId};
 use super::participant::{Link, Participant, Seat, is_dependent};
@@ -187,12 +188,14 @@ impl Room {
             revoked: Vec::new(),
             has_offered: false,
             tracks: Vec::new(),
+            data_tracks: Vec::new(),
             allowance: Allowance::Everyone,
             last_reliable: 0,
             subscriptions: std::collections::BTreeMap::new(),
             preferences: std::collections::HashMap::new(),
             missing_until: None,
             denied: std::collections::BTreeSet::new(),
+            data_downlink: DataDownlink::new(admission.auto_subscribe_data),
             heard: std::collections::BTreeMap::new(),
             told_quality: std::collections::BTreeMap::new(),
             link_quality: std::collections::BTreeMap::new(),

@@ -1,5 +1,6 @@
 //! Going: by the client's wish, by ours, by a lost socket or transport; and the end of the room.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use livekit_protocol::leave_request::Action;
@@ -253,10 +254,16 @@ impl Room {
                 self.demand_changed(clock, *id, subscription.wish(), None);
             }
         }
-        let was_publisher = who.tracks.iter().any(|id| self.tracks.get(id).is_some_and(Track::is_published));
+        let was_publisher = !who.data_tracks.is_empty()
+            || who.tracks.iter().any(|id| self.tracks.get(id).is_some_and(Track::is_published));
         for track in std::mem::take(&mut who.tracks) {
             self.forget_track(track);
         }
+        let data_tracks = std::mem::take(&mut who.data_tracks).into_iter();
+        let had_data: BTreeSet<Seat> = data_tracks
+            .filter_map(|track| self.forget_data_track(track))
+            .flat_map(|(_, had_it)| had_it)
+            .collect();
         self.rpcs_gone(seat);
         self.stage.left(seat);
         self.changed.remove(&seat);
@@ -271,7 +278,7 @@ impl Room {
         let was_active = who.is_active();
         who.state = State::Disconnected;
         who.version += 1;
-        let mut info = who.info(Vec::new());
+        let mut info = who.info(Vec::new(), Vec::new());
         info.disconnect_reason = leaving.reason as i32;
         self.report_left(clock, was_active, info.clone());
         if !who.is_hidden() {
@@ -283,6 +290,9 @@ impl Room {
             } else {
                 self.announce_departure_soon(clock, info);
             }
+        }
+        for other in had_data {
+            self.tell_data_handles(other);
         }
         self.counts_changed(clock);
         self.agent_may_have_left(seat, &who.identity, leaving.replaced);

@@ -9,6 +9,8 @@ pub struct RoomLimits {
     pub participants: usize,
     /// Tracks of one participant, those announced and not yet sent included.
     pub tracks_per_participant: usize,
+    /// Data tracks of one participant.
+    pub data_tracks_per_participant: usize,
     /// Tracks about which one participant may have said what it wants, subscribed or not.
     pub preferences_per_participant: usize,
     /// Entries in a publisher's list of who may subscribe, track sids included.
@@ -36,6 +38,7 @@ impl Default for RoomLimits {
         RoomLimits {
             participants: 1000,
             tracks_per_participant: 32,
+            data_tracks_per_participant: 32,
             preferences_per_participant: 4096,
             permission_entries: 8192,
             dispatches: 100,

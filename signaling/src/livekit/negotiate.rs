@@ -44,6 +44,7 @@ impl Room {
                 *gone = Some(peer);
                 self.by_peer.insert(peer, seat);
                 self.add_peer(peer, NegotiationRole::Answerer);
+                self.bind_data_tracks(seat);
                 peer
             }
         };

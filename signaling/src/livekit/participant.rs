@@ -12,6 +12,7 @@ use sfu::command::{Demand, DownlinkPolicy, LinkQuality, RemoteSection, VoiceFaul
 use sfu::ids::{Mid, PeerId, TrackId};
 
 use super::connect::{Mode, Signalling};
+use super::data_subscribe::DataDownlink;
 use super::fallback::{NETWORK, TEXT};
 use super::follow::Feeds;
 use super::output::SessionId;
@@ -184,7 +185,9 @@ pub(super) struct Participant {
     pub(super) has_offered: bool,
     /// Its tracks, in order of announcement.
     pub(super) tracks: Vec<TrackId>,
-    /// Who may subscribe to them.
+    /// Its data tracks, in order of announcement.
+    pub(super) data_tracks: Vec<TrackId>,
+    /// Who may subscribe to them all.
     pub(super) allowance: Allowance,
     /// The number of its last reliable data packet.
     pub(super) last_reliable: u32,
@@ -196,6 +199,8 @@ pub(super) struct Participant {
     pub(super) missing_until: Option<Instant>,
     /// Wanted tracks that their publishers do not let it have, and it was told so.
     pub(super) denied: BTreeSet<TrackId>,
+    /// Others' data tracks that it gets.
+    pub(super) data_downlink: DataDownlink,
 
     /// The loudness that it was last told of others, in eighths.
     pub(super) heard: BTreeMap<Seat, u8>,
@@ -243,8 +248,12 @@ impl Participant {
         now.saturating_duration_since(self.joined_at)
     }
 
-    /// What others are told of it. `tracks` are those that are published.
-    pub(super) fn info(&self, tracks: Vec<livekit_protocol::TrackInfo>) -> ParticipantInfo {
+    /// What others are told of it. `tracks` and `data_tracks` are those that are published.
+    pub(super) fn info(
+        &self,
+        tracks: Vec<livekit_protocol::TrackInfo>,
+        data_tracks: Vec<livekit_protocol::DataTrackInfo>,
+    ) -> ParticipantInfo {
         let mut attributes = self.attributes.clone();
         if !self.has_voice() {
             attributes.insert(NETWORK.to_owned(), TEXT.to_owned());
@@ -253,7 +262,7 @@ impl Participant {
             sid: self.sid.clone(),
             identity: self.identity.clone(),
             state: self.state as i32,
-            is_publisher: !tracks.is_empty(),
+            is_publisher: !tracks.is_empty() || !data_tracks.is_empty(),
             tracks,
             metadata: self.metadata.clone(),
             joined_at: self.joined_unix_ms.div_euclid(1000),
@@ -266,7 +275,7 @@ impl Participant {
             attributes,
             disconnect_reason: DisconnectReason::UnknownReason as i32,
             kind_details: Vec::new(),
-            data_tracks: Vec::new(),
+            data_tracks,
             client_protocol: self.client.client_protocol,
             capabilities: all_known::<Capability>(self.client.capabilities.clone()),
         }

@@ -2,8 +2,8 @@
 
 use livekit_protocol::signal_response::Message as Response;
 use livekit_protocol::{
-    AddTrackRequest, AudioTrackFeature, MuteTrackRequest, PublishDataTrackRequest, TrackPublishedResponse,
-    TrackSource, TrackType, TrackUnpublishedResponse, UpdateLocalAudioTrack, UpdateLocalVideoTrack,
+    AddTrackRequest, AudioTrackFeature, MuteTrackRequest, TrackPublishedResponse, TrackSource, TrackType,
+    TrackUnpublishedResponse, UpdateLocalAudioTrack, UpdateLocalVideoTrack,
     request_response::{Reason, Request},
 };
 use sfu::command::{Command, RemoteSection, TrackMedia};
@@ -301,10 +301,5 @@ impl Room {
             track.info.version = Some(track::version(clock.unix_ms));
             self.announce_soon(clock, seat);
         }
-    }
-
-    pub(super) fn refuse_data_track(&mut self, seat: Seat, request: PublishDataTrackRequest) {
-        let why = "data tracks are not supported".to_owned();
-        self.refuse(seat, Reason::UnsupportedType, why, Some(Request::PublishDataTrack(request)));
     }
 }

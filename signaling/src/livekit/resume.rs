@@ -127,10 +127,14 @@ impl Room {
         self.reconcile_all(clock, seat);
         let Some(who) = self.people.get(&seat) else { return };
         let subscribed: Vec<TrackId> = who.subscriptions.keys().copied().collect();
+        let has_data = !who.data_downlink.is_empty();
         for track in told.intersection(&who.denied.clone()) {
             self.tell_denied(seat, *track);
         }
         self.tell_stream_states(seat, &subscribed);
+        if has_data {
+            self.tell_data_handles(seat);
+        }
     }
 
     /// What the client believes, after a resume.
@@ -145,6 +149,10 @@ impl Room {
             self.sync_subscriptions(clock, seat, subscription);
         }
         self.sync_disabled(clock, seat, &state.track_sids_disabled);
+        self.sync_data_tracks(seat, state.publish_data_tracks);
+        if let Some(subscription) = state.data_subscription {
+            self.update_data_subscription(seat, subscription);
+        }
         self.replay_to(clock, seat, &state.datachannel_receive_states);
     }
 

@@ -63,6 +63,7 @@ impl Room {
 
         self.stage.changed();
         self.unpublish_forbidden(clock, seat);
+        self.end_forbidden_data_tracks(seat);
         self.reconcile_all(clock, seat);
         if is_hidden && !was_hidden {
             self.reconcile_viewers(clock, seat);
@@ -103,13 +104,14 @@ impl Room {
                 self.reconcile(clock, other, *track);
             }
         }
+        self.reconcile_data_viewers(seat);
     }
 
     /// Tells the others that somebody is gone who is not.
     fn vanish(&mut self, clock: Clock, seat: Seat) {
         let Some(who) = self.people.get_mut(&seat) else { return };
         who.version += 1;
-        let mut info = who.info(Vec::new());
+        let mut info = who.info(Vec::new(), Vec::new());
         info.state = State::Disconnected as i32;
         self.changed.remove(&seat);
         self.departures.push(clock.now, &info);

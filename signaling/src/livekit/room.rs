@@ -18,6 +18,7 @@ use sfu::ids::{PeerId, RoomId, TrackId};
 use turn_config::IceServerList;
 
 use super::api::Waiting;
+use super::data_track::DataTrack;
 use super::dispatch::Dispatches;
 use super::follow::Stage;
 use super::limits::RoomLimits;
@@ -77,6 +78,8 @@ pub struct Room {
     pub(super) by_peer: HashMap<PeerId, Seat>,
     pub(super) tracks: BTreeMap<TrackId, Track>,
     pub(super) by_track_sid: HashMap<String, TrackId>,
+    pub(super) data_tracks: BTreeMap<TrackId, DataTrack>,
+    pub(super) by_data_track_sid: HashMap<String, TrackId>,
 
     /// Changed in a way that may wait for `announce_at`.
     pub(super) changed: BTreeSet<Seat>,
@@ -165,6 +168,8 @@ impl Room {
             by_peer: HashMap::new(),
             tracks: BTreeMap::new(),
             by_track_sid: HashMap::new(),
+            data_tracks: BTreeMap::new(),
+            by_data_track_sid: HashMap::new(),
             changed: BTreeSet::new(),
             departed: Vec::new(),
             departures: Departures::default(),
@@ -238,13 +243,13 @@ impl Room {
             Request::UpdateMetadata(request) => self.update_metadata(clock, seat, request),
             Request::UpdateAudioTrack(request) => self.update_audio_track(clock, seat, request),
             Request::UpdateVideoTrack(request) => self.update_video_track(clock, seat, &request),
-            Request::PublishDataTrackRequest(request) => self.refuse_data_track(seat, request),
+            Request::PublishDataTrackRequest(request) => self.publish_data_track(clock, seat, request),
+            Request::UnpublishDataTrackRequest(request) => self.unpublish_data_track(clock, seat, request),
+            Request::UpdateDataSubscription(request) => self.update_data_subscription(seat, request),
             // Answered by the socket (`pong_for`), of no use here (update_layers is deprecated), or asking for what has not been built.
             Request::UpdateLayers(_)
             | Request::Ping(_)
             | Request::PingReq(_)
-            | Request::UnpublishDataTrackRequest(_)
-            | Request::UpdateDataSubscription(_)
             | Request::StoreDataBlobRequest(_)
             | Request::GetDataBlobRequest(_) => {}
         }
@@ -393,7 +398,7 @@ impl Room {
 
     /// What others are told of a participant.
     pub(super) fn info(&self, who: &Participant) -> ParticipantInfo {
-        who.info(self.track_infos(who))
+        who.info(self.track_infos(who), self.data_track_infos(who))
     }
 
     /// Everybody else.

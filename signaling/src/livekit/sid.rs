@@ -49,6 +49,11 @@ pub(crate) fn worker(rng: &mut fastrand::Rng) -> String {
     random("AW_", rng)
 }
 
+/// `DTR_…`
+pub(super) fn data_track(rng: &mut fastrand::Rng) -> String {
+    random("DTR_", rng)
+}
+
 /// `TR_…`, with letters for type and source: `TR_VC…` is a camera.
 pub(super) fn track(kind: TrackType, source: TrackSource, rng: &mut fastrand::Rng) -> String {
     let prefix = match (kind, source) {

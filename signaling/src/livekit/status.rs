@@ -192,7 +192,8 @@ impl Room {
         let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
         let visible = || self.people.values().filter(|who| !who.is_hidden());
         let publishes = |who: &&Participant| {
-            who.tracks.iter().any(|id| self.tracks.get(id).is_some_and(Track::is_published))
+            !who.data_tracks.is_empty()
+                || who.tracks.iter().any(|id| self.tracks.get(id).is_some_and(Track::is_published))
         };
         livekit_protocol::Room {
             sid: self.sid.clone(),

@@ -106,12 +106,13 @@ impl Room {
         self.send(seat, Response::SubscriptionPermissionUpdate(update));
     }
 
-    /// The same for all tracks.
+    /// The same for all tracks, data tracks included.
     pub(super) fn reconcile_all(&mut self, clock: Clock, seat: Seat) {
         let tracks: Vec<TrackId> = self.tracks.keys().copied().collect();
         for track in tracks {
             self.reconcile(clock, seat, track);
         }
+        self.reconcile_all_data(seat);
     }
 
     pub(super) fn update_subscription(&mut self, clock: Clock, seat: Seat, request: UpdateSubscription) {
@@ -231,6 +232,7 @@ impl Room {
                 self.reconcile(clock, other, *track);
             }
         }
+        self.reconcile_data_viewers(seat);
     }
 
     /// A subscription was negotiated. The publisher learns that somebody gets its track, once.

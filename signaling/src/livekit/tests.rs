@@ -2,6 +2,7 @@
 
 mod arbitrary;
 mod data;
+mod data_tracks;
 mod dispatching;
 mod dynacast;
 mod explaining;

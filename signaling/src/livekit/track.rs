@@ -57,7 +57,7 @@ pub(super) struct Track {
 /// Why a track cannot be announced like this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum AnnouncementError {
-    /// Data tracks, and second codecs of a track.
+    /// A data track, which is announced otherwise, or a second codec of a track.
     #[error("{0} is not supported")]
     Unsupported(&'static str),
     /// Something is too long, or missing.
@@ -307,7 +307,7 @@ fn understood(mut info: TrackInfo) -> TrackInfo {
 }
 
 /// An enum's number, or its zero if the protocol does not have that number.
-fn known<E: TryFrom<i32> + Default + Into<i32>>(number: i32) -> i32 {
+pub(super) fn known<E: TryFrom<i32> + Default + Into<i32>>(number: i32) -> i32 {
     E::try_from(number).unwrap_or_default().into()
 }
 

@@ -58,7 +58,7 @@ impl Room {
         let track = self.tracks.get(&id).filter(|track| track.is_published());
         let (Some(who), Some(track)) = (who, track) else { return };
         // The track stands beside, so its publisher is named without all the others.
-        let (publisher, track) = (who.info(Vec::new()), track.info.clone());
+        let (publisher, track) = (who.info(Vec::new(), Vec::new()), track.info.clone());
         self.push_webhook(clock, event, Some(publisher), Some(track), RoomEndReason::RoomEndUnknown);
     }
 

@@ -176,6 +176,16 @@ pub(crate) struct Message {
     pub(crate) fingerprint: u32,
 }
 
+/// A frame of a data track that arrived.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct DataFrame {
+    pub(crate) from: String,
+    /// The track's name.
+    pub(crate) track: String,
+    pub(crate) bytes: usize,
+    pub(crate) fingerprint: u32,
+}
+
 /// Somebody in a room, or not yet.
 pub(crate) struct Participant<'a> {
     pub(super) remote: &'a Remote,
@@ -324,6 +334,46 @@ impl Participant<'_> {
     #[track_caller]
     pub(crate) fn messages(&self) -> Vec<Message> {
         self.call("messages", &json!([]))
+    }
+
+    /// Publishes a data track. Everybody subscribes to the data tracks of everybody else.
+    ///
+    /// # Errors
+    /// What the SDK says.
+    pub(crate) fn publish_data_track(&self, name: &str) -> Result<(), String> {
+        self.try_call("publishDataTrack", &json!([name])).map(drop)
+    }
+
+    /// Sends `count` frames of `bytes` bytes on a data track of its own, one every `interval` milliseconds; gives their
+    /// fingerprints.
+    #[track_caller]
+    pub(crate) fn push_frames(
+        &self,
+        track: &str,
+        topic: &str,
+        count: usize,
+        bytes: usize,
+        interval: u32,
+    ) -> Vec<u32> {
+        self.call("pushFrames", &json!([track, topic, count, bytes, interval]))
+    }
+
+    /// Returns when the server has confirmed it in a browser, at once with the Python SDK.
+    #[track_caller]
+    pub(crate) fn unpublish_data_track(&self, name: &str) {
+        self.call::<Value>("unpublishDataTrack", &json!([name]));
+    }
+
+    /// All frames of others' data tracks so far, oldest first.
+    #[track_caller]
+    pub(crate) fn data_frames(&self) -> Vec<DataFrame> {
+        self.call("dataFrames", &json!([]))
+    }
+
+    /// Names of others' data tracks that have ended, as it was told.
+    #[track_caller]
+    pub(crate) fn ended_data_tracks(&self) -> Vec<String> {
+        self.call("endedDataTracks", &json!([]))
     }
 
     /// What went wrong with the connection so far.

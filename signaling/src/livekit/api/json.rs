@@ -26,9 +26,11 @@ pub(super) enum Field {
     Map,
     Message(Shape),
     Messages(Shape),
+    /// One of several, of which only the one that is set is written.
+    OneOf,
 }
 
-use Field::{Enum, Flag, List, Long, Message, Messages, Number, Text};
+use Field::{Enum, Flag, List, Long, Message, Messages, Number, OneOf, Text};
 
 pub(super) const EMPTY: Shape = &[];
 
@@ -74,8 +76,7 @@ pub(super) const PARTICIPANT: Shape = &[
     ("attributes", Field::Map),
     ("disconnect_reason", Enum("UNKNOWN_REASON")),
     ("kind_details", List),
-    // Always empty here.
-    ("data_tracks", List),
+    ("data_tracks", Messages(DATA_TRACK)),
     ("client_protocol", Number),
     ("capabilities", List),
 ];
@@ -118,6 +119,20 @@ const TRACK: Shape = &[
     ("backup_codec_policy", Enum("PREFER_REGRESSION")),
     ("packet_trailer_features", List),
 ];
+
+const DATA_TRACK: Shape = &[
+    ("pub_handle", Number),
+    ("sid", Text),
+    ("name", Text),
+    ("encryption", Enum("NONE")),
+    ("frame_encoding", Message(ENCODING)),
+    ("schema", Message(SCHEMA)),
+];
+
+/// Of frames or of a schema.
+const ENCODING: Shape = &[("well_known", OneOf), ("custom", OneOf)];
+
+const SCHEMA: Shape = &[("name", Text), ("encoding", Message(ENCODING))];
 
 const LAYER: Shape = &[
     ("quality", Enum("LOW")),
@@ -194,8 +209,9 @@ fn full(value: Value, shape: Shape) -> Value {
         Value::Object(fields) => fields,
         _ => Map::new(),
     };
-    let fields = shape.iter().map(|(name, field)| {
+    let fields = shape.iter().filter_map(|(name, field)| {
         let value = match (given.remove(&camel(name)), field) {
+            (None, OneOf) => return None,
             (None, field) => empty(*field),
             (Some(value), Message(shape)) => full(value, shape),
             (Some(Value::Array(list)), Messages(shape)) => {
@@ -203,7 +219,7 @@ fn full(value: Value, shape: Shape) -> Value {
             }
             (Some(value), _) => value,
         };
-        ((*name).to_owned(), value)
+        Some(((*name).to_owned(), value))
     });
     Value::Object(fields.collect())
 }
@@ -217,7 +233,7 @@ fn empty(field: Field) -> Value {
         Enum(zero) => zero.into(),
         List | Messages(_) => Value::Array(Vec::new()),
         Field::Map => Value::Object(Map::new()),
-        Message(_) => Value::Null,
+        Message(_) | OneOf => Value::Null,
     }
 }
 
@@ -294,6 +310,10 @@ mod tests {
         is_complete::<lk::ParticipantPermission>(PERMISSION);
         is_complete::<lk::MuteRoomTrackResponse>(MUTED);
         is_complete::<lk::TrackInfo>(TRACK);
+        is_complete::<lk::DataTrackInfo>(DATA_TRACK);
+        is_complete::<lk::DataTrackFrameEncoding>(ENCODING);
+        is_complete::<lk::DataTrackSchemaEncoding>(ENCODING);
+        is_complete::<lk::DataTrackSchemaId>(SCHEMA);
         is_complete::<lk::VideoLayer>(LAYER);
         is_complete::<lk::SimulcastCodecInfo>(SIMULCAST_CODEC);
         is_complete::<lk::ListAgentDispatchResponse>(DISPATCHES);
@@ -322,7 +342,17 @@ mod tests {
             audio_features: vec![lk::AudioTrackFeature::TfStereo as i32],
             ..Default::default()
         };
+        let frame_encoding = lk::data_track_frame_encoding::Value::WellKnown(7);
+        let encoding = lk::data_track_schema_encoding::Value::Custom("mine".into());
+        let encoding = lk::DataTrackSchemaEncoding { value: Some(encoding) };
+        let data_track = lk::DataTrackInfo {
+            pub_handle: 3,
+            frame_encoding: Some(lk::DataTrackFrameEncoding { value: Some(frame_encoding) }),
+            schema: Some(lk::DataTrackSchemaId { name: String::new(), encoding: Some(encoding) }),
+            ..Default::default()
+        };
         let info = lk::ParticipantInfo {
+            data_tracks: vec![data_track],
             identity: "ada".into(),
             state: lk::participant_info::State::Active as i32,
             joined_at: 1_800_000_000,
@@ -338,6 +368,11 @@ mod tests {
         assert_eq!(json["attributes"]["keptAsItIs"], "x", "not ours to rename");
         assert_eq!(json["tracks"][0]["layers"][0]["spatial_layer"], 2);
         assert_eq!(json["tracks"][0]["type"], "VIDEO");
+        let data_track = &json["data_tracks"][0];
+        assert_eq!((&data_track["encryption"], &data_track["pub_handle"]), (&"NONE".into(), &3.into()));
+        let well_known = serde_json::json!({"well_known": "WELL_KNOWN_FRAME_ENCODING_JSON"});
+        assert_eq!(data_track["frame_encoding"], well_known, "and no `custom` beside it");
+        assert_eq!(data_track["schema"], serde_json::json!({"name": "", "encoding": {"custom": "mine"}}));
         let back: lk::ParticipantInfo = serde_json::from_slice(&text).unwrap();
         assert_eq!(back, info);
 

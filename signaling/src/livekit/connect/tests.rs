@@ -110,6 +110,15 @@ fn auto_subscribe_defaults_differ_between_the_paths() {
     assert!(!v1.auto_subscribe, "proto3: absent settings are false");
     let v0 = ask(Endpoint::V0, "", Some(&bearer)).unwrap();
     assert!(v0.auto_subscribe, "absent parameter is true");
+    assert!(!v0.auto_subscribe_data && !v1.auto_subscribe_data, "SDKs ask for each data track");
+    let all = ask(Endpoint::V0, "auto_subscribe_data_track=1", Some(&bearer)).unwrap();
+    assert!(all.auto_subscribe_data);
+    let connection_settings =
+        Some(ConnectionSettings { auto_subscribe_data_track: Some(true), ..ConnectionSettings::default() });
+    let request = JoinRequest { connection_settings, ..JoinRequest::default() };
+    let wrapped = URL_SAFE.encode(wrap(0, request.encode_to_vec()));
+    let all = ask(Endpoint::V1, &format!("join_request={wrapped}"), Some(&bearer)).unwrap();
+    assert!(all.auto_subscribe_data && !all.auto_subscribe);
     assert_eq!(v0.mode, Mode::Dual);
     let switched = ask(Endpoint::V0, &format!("join_request={some}"), Some(&bearer)).unwrap();
     assert_eq!(switched.mode, Mode::Single, "join_request switches, whatever the path");

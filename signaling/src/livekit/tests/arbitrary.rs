@@ -1,8 +1,10 @@
 //! Nothing that clients send, and nothing the core says at the wrong time, breaks a room.
 
 use livekit_protocol::{
-    DataChannelReceiveState, LeaveRequest, MuteTrackRequest, SubscriptionPermission, SyncState,
-    TrickleRequest, UpdateParticipantMetadata, UpdateSubscription, UpdateTrackSettings,
+    DataChannelReceiveState, DataTrackInfo, DataTrackSubscriptionOptions, LeaveRequest, MuteTrackRequest,
+    PublishDataTrackRequest, PublishDataTrackResponse, SubscriptionPermission, SyncState, TrickleRequest,
+    UnpublishDataTrackRequest, UpdateDataSubscription, UpdateParticipantMetadata, UpdateSubscription,
+    UpdateTrackSettings, update_data_subscription,
 };
 use proptest::prelude::*;
 use sfu::command::{LinkQuality, PeerEnd, SpeakerLevel, TrackMedia, VoiceFault, Way};
@@ -28,7 +30,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         2 => (0u8..4, any::<bool>(), any::<bool>()).prop_map(|(name, dual, offer)| Step::Join { name, dual, offer }),
-        6 => (0usize..8, 0u8..14, any::<u8>(), "[a-c]{0,2}")
+        6 => (0usize..8, 0u8..18, any::<u8>(), "[a-c]{0,2}")
             .prop_map(|(who, request, value, text)| Step::Ask { who, request, value, text }),
         1 => (0usize..8, any::<Vec<u8>>()).prop_map(|(who, bytes)| Step::Frame { who, bytes }),
         6 => (0u8..16, 0usize..8, any::<u8>(), any::<Vec<u8>>())
@@ -43,6 +45,18 @@ fn request(script: &Script, kind: u8, value: u8, text: String) -> Request {
     let sids: Vec<String> = script.room.by_track_sid.keys().cloned().chain([text.clone()]).collect();
     let sid = sids[usize::from(value) % sids.len()].clone();
     let flag = value.is_multiple_of(2);
+    let data_sids: Vec<String> =
+        script.room.by_data_track_sid.keys().cloned().chain([text.clone()]).collect();
+    let data_subscription = UpdateDataSubscription {
+        updates: data_sids
+            .iter()
+            .map(|sid| update_data_subscription::Update {
+                track_sid: sid.clone(),
+                subscribe: flag,
+                options: Some(DataTrackSubscriptionOptions { target_fps: Some(value.into()) }),
+            })
+            .collect(),
+    };
     match kind {
         0 => Request::Offer(offer(u32::from(value))),
         1 => Request::Answer(offer(u32::from(value))),
@@ -86,8 +100,25 @@ fn request(script: &Script, kind: u8, value: u8, text: String) -> Request {
                 publisher_sid: text,
                 last_seq: value.into(),
             }],
+            publish_data_tracks: data_sids
+                .into_iter()
+                .map(|sid| {
+                    let info = DataTrackInfo { pub_handle: value.into(), sid, ..DataTrackInfo::default() };
+                    PublishDataTrackResponse { info: Some(info) }
+                })
+                .collect(),
+            data_subscription: Some(data_subscription),
             ..SyncState::default()
         }),
+        13 | 14 => Request::PublishDataTrackRequest(PublishDataTrackRequest {
+            pub_handle: u32::from(value % 4),
+            name: text,
+            ..PublishDataTrackRequest::default()
+        }),
+        15 => {
+            Request::UnpublishDataTrackRequest(UnpublishDataTrackRequest { pub_handle: u32::from(value % 4) })
+        }
+        16 => Request::UpdateDataSubscription(data_subscription),
         _ => Request::Ping(i64::from(value)),
     }
 }
@@ -175,6 +206,8 @@ fn check(script: &Script) {
     assert_eq!(room.tracks.len(), room.people.values().map(|who| who.tracks.len()).sum::<usize>());
     assert_eq!(room.tracks.len(), room.by_track_sid.len());
     assert!(room.tracks.len() <= 2 * room.people.len());
+    assert_eq!(room.data_tracks.len(), room.people.values().map(|who| who.data_tracks.len()).sum::<usize>());
+    assert_eq!(room.data_tracks.len(), room.by_data_track_sid.len());
     for who in room.people.values() {
         assert_eq!(who.away.is_some(), who.session.is_none());
         assert!(who.lost.keys().all(|peer| who.link.peers().any(|own| own == *peer)));
@@ -187,6 +220,8 @@ fn check(script: &Script) {
         mids.dedup();
         assert_eq!(mids.len(), who.tracks.iter().filter(|id| room.tracks[*id].is_published()).count());
         assert!(who.preferences.len() <= 4);
+        assert!(who.data_tracks.len() <= 2);
+        assert!(who.data_downlink.known().all(|id| room.data_tracks[&id].owner != who.seat));
     }
     for track in room.tracks.values() {
         assert_eq!(track.dynacast.is_some(), track.is_published() && track.kind == MediaKind::Video);
@@ -216,6 +251,7 @@ proptest! {
     fn no_sequence_of_steps_breaks_a_room(steps in prop::collection::vec(step(), 1..60)) {
         let mut settings = settings();
         settings.limits.tracks_per_participant = 2;
+        settings.limits.data_tracks_per_participant = 2;
         settings.limits.preferences_per_participant = 4;
         let mut script = Script::with(settings);
         let mut sessions: Vec<SessionId> = vec![];
@@ -267,6 +303,7 @@ proptest! {
         check_messages(&script);
         script.shutdown();
         prop_assert!(script.ended && script.room.people.is_empty() && script.room.tracks.is_empty());
+        prop_assert!(script.room.data_tracks.is_empty() && script.room.by_data_track_sid.is_empty());
     }
 
     #[test]

@@ -64,6 +64,7 @@ pub(super) fn admission(identity: &str) -> Admission {
         mode: Mode::Single,
         signalling: Signalling::WebSocket,
         auto_subscribe: true,
+        auto_subscribe_data: false,
         adaptive_stream: false,
         publisher_offer: None,
         add_track_requests: vec![],
@@ -426,6 +427,9 @@ pub(super) fn names(messages: &[Response]) -> Vec<&'static str> {
             Response::SubscriptionPermissionUpdate(_) => "subscription_permission_update",
             Response::StreamStateUpdate(_) => "stream_state_update",
             Response::SubscribedQualityUpdate(_) => "subscribed_quality_update",
+            Response::PublishDataTrackResponse(_) => "publish_data_track_response",
+            Response::UnpublishDataTrackResponse(_) => "unpublish_data_track_response",
+            Response::DataTrackSubscriberHandles(_) => "data_track_subscriber_handles",
             other => panic!("never sent: {other:?}"),
         })
         .collect()
