@@ -217,14 +217,10 @@ impl Actor {
                     }
                 }
                 Output::Notice(notice) => {
-                    match notice {
-                        Notice::TooManyWaiting => {
-                            tracing::warn!(
-                                "a job for an agent is given up: agents.max-waiting-jobs wait already"
-                            );
-                        }
-                        _ => tracing::debug!(?notice, "agents"),
+                    if notice == Notice::TooManyWaiting {
+                        tracing::warn!("a job for an agent is given up: agents.waiting-jobs wait already");
                     }
+                    tracing::debug!(?notice, "agents");
                     self.metrics.notice(notice);
                 }
             }

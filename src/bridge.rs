@@ -43,7 +43,7 @@ pub fn room_settings(settings: &Settings) -> Arc<livekit::Settings> {
             departure_timeout: rooms.departure_timeout,
             resume_timeout: rooms.resume_timeout,
             outage_timeout: rooms.outage_timeout,
-            dispatches: settings.agents.max_dispatches_per_room,
+            dispatches: settings.agents.dispatches_per_room,
             ..RoomLimits::default()
         },
         simulate: settings.dev,
@@ -64,8 +64,7 @@ pub fn room(
 
 /// The pool of agents' workers.
 pub fn agent_pool(settings: &Settings, rooms: &Arc<livekit::Settings>) -> Pool {
-    let limits =
-        PoolLimits { workers: settings.agents.max_workers, waiting: settings.agents.max_waiting_jobs };
+    let limits = PoolLimits { workers: settings.agents.workers, waiting: settings.agents.waiting_jobs };
     Pool::new(Arc::clone(rooms), limits, fastrand::Rng::with_seed(random()))
 }
 

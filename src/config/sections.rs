@@ -124,11 +124,11 @@ pub struct WhipSection {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct AgentsSection {
     /// Connected at the same time.
-    pub max_workers: usize,
+    pub workers: usize,
     /// For which no worker is there.
-    pub max_waiting_jobs: usize,
+    pub waiting_jobs: usize,
     /// In one room.
-    pub max_dispatches_per_room: usize,
+    pub dispatches_per_room: usize,
 }
 
 /// `[limits]`

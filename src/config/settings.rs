@@ -128,11 +128,11 @@ pub struct WhipSettings {
 #[derive(Clone, Copy, Debug)]
 pub struct AgentSettings {
     /// Workers at the same time; with 0 there are none.
-    pub max_workers: usize,
+    pub workers: usize,
     /// Jobs for which no worker is there.
-    pub max_waiting_jobs: usize,
+    pub waiting_jobs: usize,
     /// Dispatches of one room.
-    pub max_dispatches_per_room: usize,
+    pub dispatches_per_room: usize,
 }
 
 /// Bounds of the server.
@@ -356,9 +356,9 @@ impl Settings {
             },
             whip: checked_whip(&config.whip)?,
             agents: AgentSettings {
-                max_workers: config.agents.max_workers,
-                max_waiting_jobs: config.agents.max_waiting_jobs,
-                max_dispatches_per_room: config.agents.max_dispatches_per_room,
+                workers: config.agents.workers,
+                waiting_jobs: config.agents.waiting_jobs,
+                dispatches_per_room: config.agents.dispatches_per_room,
             },
             limits: Limits {
                 rooms: limit(limits.rooms),

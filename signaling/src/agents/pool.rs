@@ -31,7 +31,7 @@ pub struct PoolLimits {
 
 /// As many workers are connected as may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("agent worker limit reached: {limit} (agents.max-workers)")]
+#[error("agent worker limit reached: {limit} (agents.workers)")]
 pub struct PoolFull {
     /// The limit.
     pub limit: usize,
@@ -422,7 +422,7 @@ impl Pool {
             }
             match stage {
                 Stage::Running { .. } | Stage::Ending { .. } => {
-                    self.end(clock, &id, JobStatus::JsSuccess, "")
+                    self.end(clock, &id, JobStatus::JsSuccess, "");
                 }
                 Stage::Waiting | Stage::Asked { .. } => self.drop_errand(&id),
             }

@@ -472,6 +472,7 @@ fn only_the_grant_agent_makes_a_worker() {
 }
 
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a few dozen at a time")]
 enum Step {
     Connect(u64),
     Say(u64, FromWorker),
