@@ -102,6 +102,7 @@ pub struct Resume {
 
 /// Somebody who may come in, and how.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, from the token and the request")]
 pub struct Admission {
     /// The room's name.
     pub room: String,
