@@ -41,12 +41,12 @@ fn update(client: &Client, info: &DataTrackInfo, subscribe: bool) {
     client.send(ToServer::UpdateDataSubscription(UpdateDataSubscription { updates }));
 }
 
-/// The handle that the client was last told for a track; `None` inside if the last map has none.
-fn handle_of(journal: &Journal, info: &DataTrackInfo) -> Option<Option<u32>> {
+/// The handles that the client was last told for a track: one, or none.
+fn handles_of(journal: &Journal, info: &DataTrackInfo) -> Option<Vec<u32>> {
     journal.signals.iter().rev().find_map(|signal| match signal {
         ToClient::DataTrackSubscriberHandles(map) => {
-            let found = map.sub_handles.iter().find(|(_, track)| track.track_sid == info.sid);
-            Some(found.map(|(handle, _)| *handle))
+            let found = map.sub_handles.iter().filter(|(_, track)| track.track_sid == info.sid);
+            Some(found.map(|(handle, _)| *handle).collect())
         }
         _ => None,
     })
@@ -54,7 +54,7 @@ fn handle_of(journal: &Journal, info: &DataTrackInfo) -> Option<Option<u32>> {
 
 async fn subscribe(client: &Client, info: &DataTrackInfo) -> u32 {
     update(client, info, true);
-    client.until("a handle", |journal| handle_of(journal, info).flatten()).await
+    client.until("a handle", |journal| handles_of(journal, info)?.pop()).await
 }
 
 /// Waits until the first `count` packets are there, and gives all that are.
@@ -124,7 +124,7 @@ async fn who_unsubscribed_and_what_was_unpublished_gets_and_gives_nothing_more()
         assert_eq!(arrived(&bob, 1).await, [packet(handle, 1, b"first")], "{mode:?}");
 
         update(&bob, &info, false);
-        bob.until("no handle", |journal| (handle_of(journal, &info) == Some(None)).then_some(())).await;
+        bob.until("no handle", |journal| handles_of(journal, &info)?.is_empty().then_some(())).await;
         alice.send_data_track(&packet(1, 2, b"unwanted")).await;
         fence(&alice, &bob, 1).await;
         let again = subscribe(&bob, &info).await;

@@ -32,7 +32,7 @@ fn packet(number: u16, payload: &str) -> Bytes {
 impl Core {
     fn new() -> Core {
         let now = crate::test_time();
-        let wall = WallClock { instant: now, unix: Duration::from_secs(1_800_000_000) };
+        let wall = WallClock { instant: now, unix: Duration::from_hours(500_000) };
         let config = SfuConfig { announced: Vec::new(), wall, seed: 1, secret: [1; 32] };
         let mut core = Core { sfu: Sfu::new(config).unwrap(), now };
         for peer in [ALICE, BOB, CAROL] {
