@@ -41,6 +41,8 @@ mod resuming;
 mod rows;
 #[path = "clients/sdk.rs"]
 mod sdk;
+#[path = "clients/tcp.rs"]
+mod tcp;
 #[path = "clients/webhooks.rs"]
 mod webhooks;
 #[path = "clients/whip.rs"]

@@ -86,6 +86,11 @@ const SEND_MESSAGES: Declaration = (
 );
 const SEND_DROPPED: Declaration =
     ("sluice_udp_send_dropped_total", "Datagrams that the kernel did not take, by reason", &["reason"]);
+const TCP_DROPPED: Declaration = (
+    "sluice_tcp_packets_dropped_total",
+    "Datagrams for clients over TCP that were not sent, by reason",
+    &["reason"],
+);
 const DATA_DROPPED: Declaration = (
     "sluice_data_messages_dropped_total",
     "Messages of data channels dropped since their room did not keep up",
@@ -94,7 +99,7 @@ const DATA_DROPPED: Declaration = (
 const OVERRUN: Declaration =
     ("sluice_rooms_overrun_total", "Rooms closed since they did not take their events", &[]);
 
-const ALL: [Declaration; 24] = [
+const ALL: [Declaration; 25] = [
     PACKETS,
     BYTES,
     DROPPED,
@@ -117,6 +122,7 @@ const ALL: [Declaration; 24] = [
     LAG,
     SEND_CALLS,
     SEND_DROPPED,
+    TCP_DROPPED,
     DATA_DROPPED,
     OVERRUN,
 ];
@@ -187,6 +193,7 @@ fn add(total: &mut MediaStats, part: &MediaStats) {
     ] {
         *sum += part;
     }
+    add_all(&mut total.tcp_dropped, &part.tcp_dropped);
     add_all(&mut core.dropped, &more.dropped);
     add_all(&mut core.nacks_refused, &more.nacks_refused);
     add_all(&mut core.feedback_refused, &more.feedback_refused);
@@ -271,6 +278,10 @@ impl prometheus::core::Collector for Collector {
             counters(
                 SEND_DROPPED,
                 [(["no_room"], total.send_no_room), (["unreachable"], total.send_unreachable)],
+            ),
+            counters(
+                TCP_DROPPED,
+                [(["queue_full"], total.tcp_dropped[0]), (["no_connection"], total.tcp_dropped[1])],
             ),
             counters(DATA_DROPPED, [([], total.data_dropped)]),
             counters(OVERRUN, [([], total.rooms_overrun)]),
@@ -400,6 +411,7 @@ mod tests {
         stats.send_messages = 16;
         stats.send_no_room = 12;
         stats.send_unreachable = 13;
+        stats.tcp_dropped = [21, 22];
         stats.data_dropped = 14;
         stats.rooms_overrun = 15;
         stats
@@ -441,6 +453,8 @@ mod tests {
             "sluice_udp_send_messages_total 32",
             "sluice_udp_send_dropped_total{reason=\"no_room\"} 24",
             "sluice_udp_send_dropped_total{reason=\"unreachable\"} 26",
+            "sluice_tcp_packets_dropped_total{reason=\"queue_full\"} 42",
+            "sluice_tcp_packets_dropped_total{reason=\"no_connection\"} 44",
             "sluice_data_messages_dropped_total 28",
             "sluice_rooms_overrun_total 30",
         ] {
