@@ -20,8 +20,12 @@ use crate::metrics::Metrics;
 /// What a media core needs to begin with.
 #[derive(Clone, Debug)]
 pub struct CoreSeed {
-    /// Addresses told to clients as host candidates.
+    /// Addresses told to clients as host candidates on UDP.
     pub announced: Vec<SocketAddr>,
+    /// The same on TCP.
+    pub announced_tcp: Vec<SocketAddr>,
+    /// The worker's, among its process's.
+    pub number: u16,
     /// Ties the worker's clock to wall-clock time.
     pub wall: sfu::units::WallClock,
     /// For its random numbers; from the system's generator.
@@ -113,7 +117,14 @@ pub fn random() -> u64 {
 
 /// The media core of one worker.
 pub fn media_core(seed: CoreSeed, _now: Instant) -> Core {
-    let config = SfuConfig { announced: seed.announced, wall: seed.wall, seed: seed.seed, secret: secret() };
+    let config = SfuConfig {
+        announced: seed.announced,
+        announced_tcp: seed.announced_tcp,
+        number: seed.number,
+        wall: seed.wall,
+        seed: seed.seed,
+        secret: secret(),
+    };
     Core(Sfu::new(config).expect("a key pair takes only the random generator, which has just worked"))
 }
 
@@ -150,6 +161,12 @@ impl MediaCore for Core {
     }
     fn poll_event(&mut self) -> Option<sfu::command::Event> {
         self.0.poll_event()
+    }
+    fn knows(&self, path: sfu::command::Path) -> bool {
+        self.0.knows(path)
+    }
+    fn handle_backlog(&mut self, path: sfu::command::Path, waits: bool) {
+        self.0.handle_backlog(path, waits);
     }
     fn egress(&self) -> impl Iterator<Item = Outgoing<'_>> {
         let egress = self.0.egress_ref();

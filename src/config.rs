@@ -19,7 +19,7 @@ pub use sections::{
     WebhooksSection, WhipSection,
 };
 pub use settings::{
-    DEV_KEY, HttpSettings, Limits, MediaSettings, RoomSettings, Settings, SettingsError, TlsFiles,
+    DEV_KEY, HttpSettings, Limits, MediaSettings, RoomSettings, Settings, SettingsError, TcpLimits, TlsFiles,
     WhipSettings,
 };
 pub use turn::{TurnError, TurnLimits, TurnSettings};

@@ -4,6 +4,7 @@
 //! second and [`media::Collector`] reads. Labels are closed lists, never a value that a client chose.
 
 mod media;
+mod tcp;
 mod turn;
 
 use std::sync::{Arc, Mutex};
@@ -16,6 +17,7 @@ use signaling::whip::Protocol;
 
 use crate::agents::AgentMetrics;
 use crate::media::stats::MediaStats;
+use crate::media::tcp::Places;
 use crate::webhooks::WebhookMetrics;
 
 /// A worker's latest copy of its counts.
@@ -156,6 +158,14 @@ impl Metrics {
         self.registry.register(Box::new(turn::Collector::new(stats)?))
     }
 
+    /// Exports the counts of TCP connections for media, too.
+    ///
+    /// # Errors
+    /// As [`Metrics::new`].
+    pub fn add_tcp(&self, places: Arc<Places>) -> prometheus::Result<()> {
+        self.registry.register(Box::new(tcp::Collector::new(places)?))
+    }
+
     /// Counts a request to join that was refused. Statuses are ours, so the label stays within a few values.
     pub fn join_refused(&self, status: u16) {
         self.refused.with_label_values(&[status.to_string().as_str()]).inc();
@@ -244,6 +254,7 @@ mod tests {
         metrics.join_refused(503);
         metrics.api_called("ListRooms", "ok");
         metrics.add_turn(crate::turn::SharedStats::default()).unwrap();
+        metrics.add_tcp(Places::new(crate::config::Settings::test().media.tcp)).unwrap();
         metrics.whip_requested(Protocol::Whep, "other", 405);
         metrics.webhooks.attempt_failed(crate::webhooks::FailureKind::Timeout);
         let (text, page) = (text(&metrics), include_str!("../docs/metrics.md"));

@@ -1,9 +1,11 @@
 //! The whole server: workers, rooms, HTTP; started and stopped as one.
 
+mod ports;
 mod relay;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sfu::units::WallClock;
@@ -12,19 +14,19 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::bridge::{self, CoreSeed};
-use crate::config::{DEV_KEY, MediaSettings, Settings};
+use crate::config::{DEV_KEY, Settings};
 use crate::http::router::{App, router};
 use crate::http::serve::{self, TlsError};
-use crate::media::kernel::{UdpSocket, interface_addresses};
-use crate::media::worker::{MediaCore, Worker};
+use crate::media::tcp::{Door, Places};
+use crate::media::worker::{MediaCore, Worker, WorkerClient};
 use crate::metrics::Metrics;
 use crate::rooms::Rooms;
 use crate::turn::{BindError, TurnServer};
 use crate::webhooks::{RunningWebhooks, WebhookStartError, Webhooks};
 use crate::whip::WhipSessions;
 
-/// Sockets of both families need one port number; with port 0 the system chooses for the first of them only.
-const BIND_ATTEMPTS: usize = 16;
+pub(crate) use ports::announced_ips;
+use ports::{bind_tcp, bind_worker};
 
 /// Why the server did not start. Each names the key of the configuration to look at.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +42,16 @@ pub enum StartError {
     /// A UDP port cannot be had.
     #[error("cannot bind UDP {address} for media: {source}; see media.udp-port-start and media.bind")]
     Bind {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The TCP port for media cannot be had.
+    #[error(
+        "cannot listen on TCP {address} for media: {source}; see media.tcp-port (0 for none) and media.bind"
+    )]
+    BindTcp {
         /// Where.
         address: SocketAddr,
         /// Why.
@@ -83,11 +95,14 @@ pub struct RunningServer {
     pub http_addr: SocketAddr,
     /// The workers' UDP ports, in order.
     pub udp_ports: Vec<u16>,
+    /// The TCP port for media, if there is one.
+    pub tcp_port: Option<u16>,
     /// Its rooms.
     pub rooms: Rooms,
     /// Its metrics.
     pub metrics: Metrics,
     workers: Vec<Worker>,
+    door: Door,
     turn: Option<TurnServer>,
     webhooks: Option<RunningWebhooks>,
     closing: watch::Sender<bool>,
@@ -129,13 +144,18 @@ impl Server {
         for index in 0..settings.media.workers.get() {
             all_sockets.push(bind_worker(&settings.media, index)?);
         }
+        let tcp_listeners = bind_tcp(&settings.media)?;
+        let tcp_port =
+            tcp_listeners.first().and_then(|listener| listener.local_addr().ok()).map(|at| at.port());
         let announced = announced_ips(&settings.media)?;
         let udp_ports: Vec<u16> = all_sockets.iter().map(|sockets| sockets[0].local_addr().port()).collect();
         let wall = wall_clock();
         let mut workers = Vec::new();
         for (index, sockets) in all_sockets.into_iter().enumerate() {
             let seed = CoreSeed {
-                announced: announced.iter().map(|&ip| SocketAddr::new(ip, udp_ports[index])).collect(),
+                announced: at_port(&announced, Some(udp_ports[index])),
+                announced_tcp: at_port(&announced, tcp_port),
+                number: index as u16,
                 wall,
                 seed: bridge::random(),
             };
@@ -143,7 +163,7 @@ impl Server {
             let worker = Worker::start(index, sockets, move |now| make_core(seed, now));
             workers.push(worker.map_err(StartError::Worker)?);
         }
-        tracing::info!(%http_addr, ?udp_ports, ?announced, "server started");
+        tracing::info!(%http_addr, ?udp_ports, tcp_port, ?announced, "server started");
 
         let metrics = Metrics::new(workers.iter().map(Worker::stats).collect())?;
         let turn = match relay::add(&mut settings, turn_tls, &announced, &udp_ports, &metrics).await {
@@ -153,7 +173,7 @@ impl Server {
                 return Err(error);
             }
         };
-        let clients: Vec<_> = workers.iter().map(|worker| worker.client().clone()).collect();
+        let clients: Arc<[WorkerClient]> = workers.iter().map(|worker| worker.client().clone()).collect();
         let webhooks = settings.webhooks.as_ref();
         let webhooks = webhooks.map(|settings| Webhooks::start(settings, &metrics.webhooks)).transpose();
         let (webhooks, running_webhooks) = match webhooks {
@@ -166,7 +186,10 @@ impl Server {
                 return Err(error.into());
             }
         };
-        let rooms = Rooms::new(&settings, clients.clone(), metrics.clone(), webhooks.clone());
+        let places = Places::new(settings.media.tcp);
+        metrics.add_tcp(Arc::clone(&places))?;
+        let door = Door::open(tcp_listeners, &places, &clients);
+        let rooms = Rooms::new(&settings, clients.to_vec(), metrics.clone(), webhooks.clone());
         let (closing, closed) = watch::channel(false);
         let (open_sockets, sockets_gone) = mpsc::channel(1);
         let app = App {
@@ -174,7 +197,7 @@ impl Server {
             whip: WhipSessions::new(settings.whip, metrics.clone()),
             metrics: metrics.clone(),
             webhooks,
-            workers: clients.into(),
+            workers: clients,
             closing: closed.clone(),
             open_sockets: open_sockets.downgrade(),
             idle_timeout: settings.limits.idle_timeout,
@@ -184,9 +207,11 @@ impl Server {
         Ok(RunningServer {
             http_addr,
             udp_ports,
+            tcp_port,
             rooms,
             metrics,
             workers,
+            door,
             turn,
             webhooks: running_webhooks,
             closing,
@@ -205,6 +230,7 @@ impl RunningServer {
         let RunningServer {
             rooms,
             workers,
+            door,
             turn,
             webhooks,
             closing,
@@ -225,6 +251,7 @@ impl RunningServer {
             if let Some(turn) = turn {
                 turn.stop().await;
             }
+            drop(door);
             stop_all(workers).await;
         };
         if tokio::time::timeout(self.shutdown_timeout, orderly).await.is_err() {
@@ -235,60 +262,9 @@ impl RunningServer {
     }
 }
 
-/// The sockets of a worker, one of each family that is configured and there.
-fn bind_worker(media: &MediaSettings, index: usize) -> Result<Vec<UdpSocket>, StartError> {
-    let chosen = media.first_port == 0;
-    let port = if chosen { 0 } else { media.first_port + index as u16 };
-    let ips = media.bound_ips();
-    let mut attempts = 0;
-    loop {
-        attempts += 1;
-        match bind_all(media, &ips, port) {
-            // The port that the system chose for one family is taken in the other: let it choose anew.
-            Err(StartError::Bind { source, .. })
-                if chosen && attempts < BIND_ATTEMPTS && source.kind() == io::ErrorKind::AddrInUse => {}
-            result => return result,
-        }
-    }
-}
-
-fn bind_all(media: &MediaSettings, ips: &[IpAddr], mut port: u16) -> Result<Vec<UdpSocket>, StartError> {
-    let mut sockets: Vec<UdpSocket> = Vec::new();
-    for &ip in ips {
-        let address = SocketAddr::new(ip, port);
-        match UdpSocket::bind(address, media.buffers) {
-            Ok(socket) => {
-                port = socket.local_addr().port();
-                sockets.push(socket);
-            }
-            // A machine without IPv6, which is common in containers.
-            Err(error) if ip.is_ipv6() && !sockets.is_empty() && lacks_family(&error) => {
-                tracing::info!(%ip, %error, "no IPv6 here");
-            }
-            Err(source) => return Err(StartError::Bind { address, source }),
-        }
-    }
-    Ok(sockets)
-}
-
-fn lacks_family(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
-}
-
-/// The addresses told to clients: those configured, or those that the sockets are bound to.
-pub(crate) fn announced_ips(media: &MediaSettings) -> Result<Vec<IpAddr>, StartError> {
-    if !media.node_ips.is_empty() {
-        return Ok(media.node_ips.clone());
-    }
-    let bound = media.bound_ips();
-    let mut announced: Vec<IpAddr> = bound.iter().copied().filter(|ip| !ip.is_unspecified()).collect();
-    if announced.len() < bound.len() {
-        let of_family =
-            |ip: &IpAddr| bound.iter().any(|at| at.is_unspecified() && at.is_ipv4() == ip.is_ipv4());
-        announced
-            .extend(interface_addresses().map_err(StartError::Interfaces)?.into_iter().filter(of_family));
-    }
-    if announced.is_empty() { Err(StartError::NoAddress) } else { Ok(announced) }
+/// All of them at this port; none without one.
+fn at_port(ips: &[IpAddr], port: Option<u16>) -> Vec<SocketAddr> {
+    port.iter().flat_map(|&port| ips.iter().map(move |&ip| SocketAddr::new(ip, port))).collect()
 }
 
 async fn stop_all(workers: Vec<Worker>) {

@@ -1,4 +1,4 @@
-//! The whole server against the clients of others: Chromium with livekit-client, the Python SDK, the SDKs of applications'
+//! The whole server against the clients of others: Chromium and Firefox with livekit-client, the Python SDK, the SDKs of applications'
 //! servers, and clients that mean no good.
 //!
 //! Run by `cargo xtask ci`, which installs what is needed; by hand: `cargo test --release --test clients`. Each
@@ -29,6 +29,8 @@ mod dynacast;
 mod encryption;
 #[path = "clients/examination.rs"]
 mod examination;
+#[path = "clients/firefox.rs"]
+mod firefox;
 #[path = "clients/layers.rs"]
 mod layers;
 #[path = "clients/meeting.rs"]
@@ -45,6 +47,8 @@ mod resuming;
 mod rows;
 #[path = "clients/sdk.rs"]
 mod sdk;
+#[path = "clients/tcp.rs"]
+mod tcp;
 #[path = "clients/webhooks.rs"]
 mod webhooks;
 #[path = "clients/whip.rs"]

@@ -29,3 +29,5 @@ mod media;
 mod repair;
 #[path = "webrtc/resuming.rs"]
 mod resuming;
+#[path = "webrtc/tcp.rs"]
+mod tcp;

@@ -181,7 +181,7 @@ impl Connection {
 
     /// Sends what was written.
     pub(crate) fn flush(&mut self, batches: &mut Batches) {
-        let path = Path { local: self.socket.local_addr(), remote: self.server };
+        let path = Path::udp(self.socket.local_addr(), self.server);
         let starts = std::iter::once(0).chain(self.outbox.ends.iter().copied());
         let datagrams = starts.zip(&self.outbox.ends).map(|(start, &end)| {
             let bytes = &self.outbox.bytes[start..end];

@@ -92,7 +92,7 @@ pub(crate) fn measure(subscribers: u16, time: Duration) -> Result<f64> {
     let mut receivers = Vec::new();
     for (number, receiver) in (0_u128..).zip(&sockets) {
         let key = UnboundKey::new(&AES_128_GCM, &number.to_be_bytes()).map_err(|_| "not a key")?;
-        let path = Path { local: socket.local_addr(), remote: receiver.local_addr() };
+        let path = Path::udp(socket.local_addr(), receiver.local_addr());
         receivers.push((path, LessSafeKey::new(key)));
     }
     let sender = Sender { socket, receivers, plain: vec![7; FRAME.1], slab: Vec::new(), packets: 0 };

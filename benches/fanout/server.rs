@@ -59,7 +59,8 @@ impl Server {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0).into(), BUFFERS)?;
         let unix = SystemTime::now().duration_since(UNIX_EPOCH)?;
         let wall = WallClock { instant: Instant::now(), unix };
-        let core_seed = CoreSeed { announced: vec![socket.local_addr()], wall, seed };
+        let announced = vec![socket.local_addr()];
+        let core_seed = CoreSeed { announced, announced_tcp: Vec::new(), number: 0, wall, seed };
         let (tell, told) = std::sync::mpsc::sync_channel(1);
         let worker = Worker::start(0, vec![socket], move |now| {
             allocations::watch_this_thread();

@@ -35,6 +35,7 @@ fuzz_target!(|data: &[u8]| {
         pwd: "ourpasswordourpassword".into(),
         fingerprint: "AA:BB".into(),
         candidates: vec!["192.0.2.1:7882".parse().expect("an address")],
+        tcp_candidates: vec!["192.0.2.1:7881".parse().expect("an address")],
         ice_lite: true,
         restarts: 0,
     };

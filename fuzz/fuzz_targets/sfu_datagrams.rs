@@ -78,7 +78,7 @@ fn offer(direction: &str) -> String {
 }
 
 fn path(port: u16) -> Path {
-    Path { local: SocketAddr::from(([192, 0, 2, 1], 7882)), remote: SocketAddr::from(([192, 0, 2, 2], port)) }
+    Path::udp(SocketAddr::from(([192, 0, 2, 1], 7882)), SocketAddr::from(([192, 0, 2, 2], port)))
 }
 
 struct Call {
@@ -96,6 +96,8 @@ impl Call {
         let now = Instant::now();
         let config = SfuConfig {
             announced: vec![path(1).local],
+            announced_tcp: Vec::new(),
+            number: 0,
             wall: WallClock { instant: now, unix: Duration::from_secs(1_800_000_000) },
             seed: 1,
             secret: [1; 32],

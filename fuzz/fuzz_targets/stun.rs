@@ -22,7 +22,7 @@ fuzz_target!(|data: &[u8]| {
         ice.set_remote_credentials(remote);
     }
     let address = SocketAddr::from(([192, 0, 2, 1], 7882));
-    let path = Path { local: address, remote: address };
+    let path = Path::udp(address, address);
     let (now, mut reply) = (Instant::now(), Vec::new());
     let outcome = ice.handle_stun(now, path, data, &mut reply);
     let replies = matches!(outcome, IceOutcome::Answered | IceOutcome::Refused(_));

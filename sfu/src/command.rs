@@ -6,6 +6,7 @@
 
 pub mod explanation;
 
+use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -570,11 +571,42 @@ pub enum Event {
     },
 }
 
-/// Where a packet came from or goes to: our address and the client's.
+/// What carries datagrams between us and a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// Each as it is.
+    Udp,
+    /// In frames of a byte stream that the client opened (RFC 6544).
+    Tcp,
+}
+
+/// Where a packet came from or goes to: our address and the client's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Path {
+    /// Both protocols have ports of their own, so the same numbers may stand for two ways.
+    pub protocol: Protocol,
     /// Our address, as the packet had it.
     pub local: SocketAddr,
     /// The client's.
     pub remote: SocketAddr,
+}
+
+impl Path {
+    /// Over UDP.
+    pub const fn udp(local: SocketAddr, remote: SocketAddr) -> Path {
+        Path { protocol: Protocol::Udp, local, remote }
+    }
+
+    /// Over TCP.
+    pub const fn tcp(local: SocketAddr, remote: SocketAddr) -> Path {
+        Path { protocol: Protocol::Tcp, local, remote }
+    }
+}
+
+impl Hash for Path {
+    /// Without the protocol: each packet is found by its path, and seldom do two differ in that alone.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.local.hash(state);
+        self.remote.hash(state);
+    }
 }

@@ -48,8 +48,13 @@ const SPEAKER_WINDOW: Duration = Duration::from_millis(400);
 /// What a core needs to begin.
 #[derive(Clone, Debug)]
 pub struct SfuConfig {
-    /// Addresses that go into descriptions as host candidates, best first.
+    /// Addresses that go into descriptions as host candidates on UDP, best first.
     pub announced: Vec<SocketAddr>,
+    /// The same on TCP, where clients connect; may be empty.
+    pub announced_tcp: Vec<SocketAddr>,
+    /// Which of its process's cores it is: told by its username fragments, see [`core_of`](crate::transport::ice::core_of).
+    /// At most [`MAX_CORES`](crate::transport::ice::MAX_CORES).
+    pub number: u16,
     /// Ties `Instant` to wall-clock time.
     pub wall: WallClock,
     /// Seed of everything random that is not a secret.
@@ -83,6 +88,7 @@ struct Room {
 /// [`Sfu::egress`] has, drain [`Sfu::poll_event`], and come back at [`Sfu::next_timeout`].
 pub struct Sfu {
     announced: Vec<SocketAddr>,
+    announced_tcp: Vec<SocketAddr>,
     fingerprint: String,
     wall: WallClock,
     ice: IceConfig,
@@ -122,9 +128,10 @@ impl Sfu {
         let certificate = Certificate::generate()?;
         Ok(Sfu {
             announced: config.announced,
+            announced_tcp: config.announced_tcp,
             fingerprint: certificate.fingerprint_sha256(),
             wall: config.wall,
-            ice: IceConfig::new(IceSecret::from_bytes(config.secret)),
+            ice: IceConfig { core: config.number, ..IceConfig::new(IceSecret::from_bytes(config.secret)) },
             dtls: DtlsConfig::new(&certificate)?,
             rng: fastrand::Rng::with_seed(config.seed),
             rooms: HashMap::new(),
@@ -178,6 +185,21 @@ impl Sfu {
                 None => self.stats.drop(DropReason::UnknownSource),
             },
             None => self.stats.drop(DropReason::UnknownSource),
+        }
+    }
+
+    /// Whether somebody has signed a request on this path, so that what comes over it is for one of our peers.
+    pub fn knows(&self, path: Path) -> bool {
+        self.by_path.contains_key(&path)
+    }
+
+    /// Says whether what was sent over this path waits for the network, on our side of it. As long as it does no video
+    /// goes there: it waits where it can still be dropped without a gap, and sound goes before it.
+    pub fn handle_backlog(&mut self, path: Path, waits: bool) {
+        let Some(&index) = self.by_path.get(&path) else { return };
+        if let Some(peer) = self.peers[index].as_mut().filter(|peer| peer.connection.path() == Some(path)) {
+            peer.downlink.handle_backlog(waits);
+            self.mark_dirty(index);
         }
     }
 
@@ -403,6 +425,7 @@ impl Sfu {
                 ConnectionEvent::Returning => self.prepare_pictures(now, index),
                 ConnectionEvent::Selected(path) => {
                     peer.downlink.handle_path_change(now);
+                    peer.downlink.handle_backlog(false);
                     self.by_path.insert(path, index);
                     self.allocate(now, index);
                     self.refresh_pictures(now, index);

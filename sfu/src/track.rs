@@ -20,7 +20,7 @@ use crate::uplink::meter::LayerMeter;
 use crate::uplink::nack::NackGenerator;
 use crate::uplink::reception::{Order, Reception};
 use crate::wire::dependency_descriptor;
-use crate::wire::description::{Codec, PacketDescription, describe};
+use crate::wire::description::{Codec, PacketDescription, describe, describe_encrypted};
 use crate::wire::extension::Extensions;
 use crate::wire::red::Red;
 use crate::wire::rtp::RtpHeader;
@@ -322,7 +322,8 @@ impl Track {
                 return None; // nothing in it, or RED in RED
             }
         }
-        let mut description = describe(codec, payload, header.marker)?;
+        let read = if self.encrypted { describe_encrypted } else { describe };
+        let mut description = read(codec, payload, header.marker)?;
         let descriptor = extensions.dependency_descriptor.unwrap_or_default();
         if !descriptor.is_empty()
             && let Ok(read) = encoding.descriptors.read(seq, descriptor)
@@ -554,6 +555,33 @@ fn carried(extensions: &Extensions<'_>) -> Carried {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Of AV1 that is encrypted end to end nothing is read but what stands around it.
+    #[test]
+    fn encrypted_av1_is_described_by_its_dependency_descriptor() {
+        let codec = TrackCodec { codec: Codec::Av1, ..TrackCodec::vp8() };
+        let mid = Mid::parse("0").expect("a mid");
+        let mut track = Track::new(TrackId(1), 0, mid, MediaKind::Video, codec, &[], 1, &[]);
+        // One template of one layer; then a frame that refers to it. Neither payload can be an OBU's.
+        let structure: &[u8] = &[0x80, 0, 1, 0x80, 0x00, 0xe0];
+        let frames = [(structure, true), (&[0xc0, 0, 2][..], false)];
+        let ingest = |track: &mut Track, number: u8| {
+            let (descriptor, keyframe) = frames[usize::from(number)];
+            let packet = [0x80, 45, 0, number, 0, 0, number, 0, 0, 0, 0, 9, 0x00, 0xff, 0xff];
+            let header = RtpHeader::parse(&packet).expect("a header");
+            let extensions = Extensions { dependency_descriptor: Some(descriptor), ..Extensions::default() };
+            let (now, wire, payload) = (crate::test_time(), header.sequence_number, &packet[12..]);
+            let taken = track.ingest(now, 0, Codec::Av1, &header, &extensions, wire, payload, false);
+            taken.map(|taken| {
+                (taken.meta.description.keyframe == keyframe, taken.meta.description.frame_start)
+            })
+        };
+        assert_eq!(ingest(&mut track, 0), None, "in the clear it is no AV1");
+        track.encrypted = true;
+        for number in [0, 1] {
+            assert_eq!(ingest(&mut track, number), Some((true, true)), "{number}");
+        }
+    }
 
     /// Two encodings that are asked for all the time use up the budget; the third has its turn nevertheless.
     #[test]

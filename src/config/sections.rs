@@ -59,6 +59,12 @@ pub struct MediaSection {
     pub udp_port_start: u16,
     /// Threads; 0 for one per core.
     pub workers: usize,
+    /// Of all workers; 0 for none.
+    pub tcp_port: u16,
+    /// Together.
+    pub tcp_connections: usize,
+    /// From one address.
+    pub tcp_connections_per_address: usize,
     /// Addresses told to clients; empty for those of the interfaces.
     pub node_ips: Vec<IpAddr>,
     /// Bytes.

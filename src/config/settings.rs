@@ -77,6 +77,10 @@ pub struct MediaSettings {
     pub first_port: u16,
     /// Threads.
     pub workers: NonZeroUsize,
+    /// For clients without UDP, if there is to be one; 0 lets the system choose.
+    pub tcp_port: Option<u16>,
+    /// Connections there.
+    pub tcp: TcpLimits,
     /// Told to clients; empty for the addresses of the interfaces (of loopback, when bound to that).
     pub node_ips: Vec<IpAddr>,
     /// Of each socket.
@@ -88,6 +92,15 @@ impl MediaSettings {
     pub fn bound_ips(&self) -> Vec<IpAddr> {
         self.bind_v4.map(IpAddr::V4).into_iter().chain(self.bind_v6.map(IpAddr::V6)).collect()
     }
+}
+
+/// How many TCP connections there may be.
+#[derive(Clone, Copy, Debug)]
+pub struct TcpLimits {
+    /// Together.
+    pub connections: usize,
+    /// From one address.
+    pub connections_per_address: usize,
 }
 
 /// Rooms.
@@ -197,6 +210,12 @@ pub enum SettingsError {
         /// The limit.
         limit: usize,
     },
+    /// A limit that lets nobody in.
+    #[error("media.{key}: 0 lets nobody in; write media.tcp-port = 0 for that")]
+    TcpConnections {
+        /// `tcp-connections` or `tcp-connections-per-address`.
+        key: &'static str,
+    },
     /// No client can send to this address.
     #[error(
         "media.node-ips: {ip} is not an address that clients can reach; write the machine's public address"
@@ -261,6 +280,8 @@ impl SettingsError {
             SettingsError::Bind => "media.bind",
             SettingsError::Ports { .. } => "media.udp-port-start",
             SettingsError::Workers { .. } => "media.workers",
+            SettingsError::TcpConnections { key: "tcp-connections" } => "media.tcp-connections",
+            SettingsError::TcpConnections { .. } => "media.tcp-connections-per-address",
             SettingsError::NodeIp { .. } => "media.node-ips",
             SettingsError::Buffer { key: "receive-buffer", .. } => "media.receive-buffer",
             SettingsError::Buffer { .. } => "media.send-buffer",
@@ -289,6 +310,7 @@ impl Settings {
         let mut settings = Settings::dev();
         settings.http.listen.set_port(0);
         settings.media.first_port = 0;
+        settings.media.tcp_port = Some(0);
         settings.media.workers = NonZeroUsize::MIN;
         settings
     }
@@ -448,11 +470,24 @@ fn checked_media(media: super::MediaSection) -> Result<MediaSettings, SettingsEr
             return Err(SettingsError::Buffer { key, got, least: MIN_BUFFER });
         }
     }
+    for (key, connections) in [
+        ("tcp-connections", media.tcp_connections),
+        ("tcp-connections-per-address", media.tcp_connections_per_address),
+    ] {
+        if connections == 0 {
+            return Err(SettingsError::TcpConnections { key });
+        }
+    }
     Ok(MediaSettings {
         bind_v4,
         bind_v6,
         first_port: media.udp_port_start,
         workers,
+        tcp_port: (media.tcp_port > 0).then_some(media.tcp_port),
+        tcp: TcpLimits {
+            connections: media.tcp_connections,
+            connections_per_address: media.tcp_connections_per_address,
+        },
         node_ips: media.node_ips,
         buffers: BufferSizes { receive: media.receive_buffer, send: media.send_buffer },
     })

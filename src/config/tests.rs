@@ -21,7 +21,7 @@ fn from_environment(name: &str, value: &str) -> Result<Settings, ConfigError> {
 fn the_reference_is_the_defaults() {
     let plain = settings("");
     assert_eq!(plain.http.listen.to_string(), "0.0.0.0:7880");
-    assert_eq!(plain.media.first_port, 7882);
+    assert_eq!((plain.media.first_port, plain.media.tcp_port), (7882, Some(7881)));
     assert!(plain.rooms.auto_create && !plain.dev);
 }
 
@@ -89,6 +89,8 @@ fn values_that_do_not_fit_together_are_refused_with_their_line() {
         ("[media]\nbind = [\"::\", \"::1\"]", ["line 2: media.bind", "one of each"]),
         ("[media]\nworkers = 9\nudp-port-start = 65530", ["line 3: media.udp-port-start", "at most 65527"]),
         ("[media]\nnode-ips = [\"0.0.0.0\"]", ["line 2: media.node-ips", "public address"]),
+        ("[media]\ntcp-connections = 0", ["line 2: media.tcp-connections:", "media.tcp-port = 0"]),
+        ("[media]\ntcp-connections-per-address = 0", ["line 2: media.tcp-connections-per", "nobody"]),
         ("[media]\nworkers = 100000", ["line 2: media.workers", "limit of 1024"]),
         ("[media]\nsend-buffer = 1", ["line 2: media.send-buffer", "65536"]),
         ("[limits]\nidle-timeout = \"1s\"", ["line 2: limits.idle-timeout", "11s"]),

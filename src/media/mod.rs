@@ -1,8 +1,10 @@
 //! Media I/O: one thread per core, each with its UDP port, its `sfu::Sfu` and nothing shared.
 //!
-//! `kernel` has the system calls, `worker` the loop, `ledger` finds the room of an event, `stats` is what is counted.
+//! `kernel` has the system calls, `worker` the loop, `tcp` the clients that cannot use UDP, `ledger` finds the room of an
+//! event, `stats` is what is counted.
 
 pub mod kernel;
 mod ledger;
 pub mod stats;
+pub mod tcp;
 pub mod worker;

@@ -20,6 +20,8 @@ pub struct MediaStats {
     pub send_no_room: u64,
     /// Datagrams dropped without a way to their destination.
     pub send_unreachable: u64,
+    /// Datagrams dropped since the queue of their TCP connection was full, and since that was gone.
+    pub tcp_dropped: [u64; 2],
     /// Messages of data channels dropped since their room was too slow.
     pub data_dropped: u64,
     /// Rooms closed since they did not take their events.
@@ -35,6 +37,7 @@ impl Default for MediaStats {
             send_messages: 0,
             send_no_room: 0,
             send_unreachable: 0,
+            tcp_dropped: [0; 2],
             data_dropped: 0,
             rooms_overrun: 0,
         }

@@ -6,6 +6,7 @@
 //! While little comes, datagrams wake the worker. When they would wake it too often it looks at its sockets at the
 //! core's ticks instead, when video may leave, and all that came meanwhile costs one wake-up and few calls.
 //! The kernel notes when a datagram came, so that nobody takes the wait for the network's.
+//! Clients over TCP have connections of their own (`tcp::streams`), which come by the queue and are looked at after the sockets.
 //!
 //! Always: the loop blocks on epoll alone. A room that does not take its events cannot hold up the others: above
 //! three quarters of its queue messages of data channels are dropped and counted (signalling needs the rest), and
@@ -20,7 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use sfu::command::{Command, Event, Path};
+use sfu::command::{Command, Event, Path, Protocol};
 use sfu::ids::RoomId;
 use sfu::stats::Stats;
 use sfu::ticks::{FAST_TICK, TICK, Ticks};
@@ -29,6 +30,7 @@ use tokio::sync::mpsc;
 use super::kernel::{Outgoing, Poller, Ready, ReceiveBatch, SendBatch, UdpSocket, Wakeup};
 use super::ledger::Ledger;
 use super::stats::MediaStats;
+use super::tcp::{Arrival, Streams};
 
 /// Messages that wait for a worker. Rooms wait when it is full; it never is for longer than a loop's turn.
 const QUEUE: usize = 4096;
@@ -46,7 +48,9 @@ const BUSY_WINDOW: Duration = Duration::from_millis(100);
 const BUSY: u32 = 15;
 /// …until there are fewer than this.
 const QUIET: u32 = 12;
-/// How often counts are copied out.
+/// Bytes read from TCP connections before what they caused is sent.
+const FRAMES_A_FLUSH: usize = 64 << 10;
+/// How often counts are copied out, and TCP connections looked through.
 const STATS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a worker needs of the media core; `sfu::Sfu`, or a script in tests.
@@ -67,6 +71,10 @@ pub trait MediaCore {
     fn next_timeout(&self) -> Option<Instant>;
     /// The next event; `None` when there are no more.
     fn poll_event(&mut self) -> Option<Event>;
+    /// Whether somebody has signed a request on this path.
+    fn knows(&self, path: Path) -> bool;
+    /// What was sent over this path waits on our side of the network, or does no longer.
+    fn handle_backlog(&mut self, path: Path, waits: bool);
     /// What is to be sent, in order.
     fn egress(&self) -> impl Iterator<Item = Outgoing<'_>>;
     /// It was sent.
@@ -85,6 +93,8 @@ pub enum ToWorker {
         /// Made with a capacity of [`EVENT_QUEUE`].
         events: mpsc::Sender<Event>,
     },
+    /// A client has connected over TCP, and its first request is for this worker's core.
+    Connection(Box<Arrival>),
     /// A command to the core. Its room must be open.
     Media(Command),
     /// A room ends; connections that it still has are removed.
@@ -181,6 +191,8 @@ impl Worker {
         for (i, socket) in sockets.iter().enumerate() {
             pollers.all.add(socket, i as u64)?;
         }
+        let streams = Streams::new()?;
+        pollers.all.add(streams.poller(), STREAMS)?;
         let client =
             WorkerClient { queue, doorbell: Arc::clone(&doorbell), load: Arc::new(AtomicUsize::new(0)) };
         let shared = Arc::clone(&stats);
@@ -189,6 +201,7 @@ impl Worker {
             let mut turn = Loop {
                 core: core(now),
                 sockets,
+                streams,
                 receive: ReceiveBatch::new(),
                 send: SendBatch::new(),
                 messages,
@@ -235,10 +248,12 @@ impl Worker {
 
 /// The eventfd's token; sockets have their index.
 const DOORBELL: u64 = u64::MAX;
+/// That of all TCP connections together.
+const STREAMS: u64 = u64::MAX - 1;
 
 /// What the loop blocks on.
 struct Pollers {
-    /// Doorbell and sockets.
+    /// Doorbell, sockets and TCP connections.
     all: Poller,
     /// The doorbell alone, while the sockets are looked at unasked.
     doorbell: Poller,
@@ -272,6 +287,7 @@ impl Traffic {
 struct Loop<C> {
     core: C,
     sockets: Vec<UdpSocket>,
+    streams: Streams,
     receive: Box<ReceiveBatch>,
     send: Box<SendBatch>,
     messages: mpsc::Receiver<ToWorker>,
@@ -302,16 +318,18 @@ impl<C: MediaCore> Loop<C> {
             if let Some(late) = now.checked_duration_since(wake) {
                 self.stats.lag.observe(late.as_secs_f64());
             }
-            let mut look = self.traffic.busy;
+            let unasked = self.traffic.busy || self.unread;
+            let (mut datagrams, mut frames) = (unasked, unasked);
             for token in ready.tokens() {
-                if token == DOORBELL {
-                    self.take_messages(now);
-                } else {
-                    look = true;
+                match token {
+                    DOORBELL => self.take_messages(now),
+                    STREAMS => frames = true,
+                    _ => datagrams = true,
                 }
             }
-            if look {
-                let some = self.take_datagrams()?;
+            self.unread = false;
+            let some = (datagrams && self.take_datagrams()?) | (frames && self.take_frames()?);
+            if datagrams || frames {
                 self.traffic.turn(now, some);
             }
             let now = Instant::now();
@@ -321,6 +339,7 @@ impl<C: MediaCore> Loop<C> {
             self.flush();
             self.deliver_events(now);
             if self.stats_at <= now {
+                self.streams.sweep(now, &self.core);
                 self.copy_stats();
                 self.stats_at = now + STATS_INTERVAL;
             }
@@ -335,6 +354,11 @@ impl<C: MediaCore> Loop<C> {
         for _ in 0..COMMANDS_A_TURN {
             match self.messages.try_recv() {
                 Ok(ToWorker::Open { room, events }) => drop(self.rooms.insert(room, events)),
+                Ok(ToWorker::Connection(arrival)) => {
+                    if let Err(error) = self.streams.add(now, *arrival, &mut self.core) {
+                        tracing::warn!(%error, "media connection lost");
+                    }
+                }
                 Ok(ToWorker::Media(command)) => {
                     self.ledger.command(&command);
                     self.core.handle_command(now, command);
@@ -366,7 +390,6 @@ impl<C: MediaCore> Loop<C> {
     /// Reads all sockets. Says whether there was something.
     fn take_datagrams(&mut self) -> io::Result<bool> {
         let mut some = false;
-        self.unread = false;
         for socket in 0..self.sockets.len() {
             let mut full = false;
             for _ in 0..BATCHES_A_TURN {
@@ -395,18 +418,44 @@ impl<C: MediaCore> Loop<C> {
         Ok(some)
     }
 
-    /// Sends what the core has to send, each datagram from the socket of its family.
+    /// Reads all TCP connections that are ready. Says whether there was something.
+    fn take_frames(&mut self) -> io::Result<bool> {
+        if self.streams.is_empty() {
+            return Ok(false);
+        }
+        let mut ready = Ready::new();
+        self.streams.ready(&mut ready)?;
+        let (mut some, mut unsent) = (false, 0);
+        for token in ready.tokens() {
+            let now = Instant::now();
+            let read = self.streams.serve(now, token, &mut self.core);
+            some |= read > 0;
+            unsent += read;
+            if unsent >= FRAMES_A_FLUSH {
+                self.flush();
+                unsent = 0;
+            }
+        }
+        self.unread |= ready.is_full();
+        Ok(some)
+    }
+
+    /// Sends what the core has to send, each datagram from the socket of its family or through its connection.
     fn flush(&mut self) {
         self.told = Instant::now();
         self.core.settle(self.told);
         for socket in &mut self.sockets {
             let v4 = socket.local_addr().is_ipv4();
-            let mine = self.core.egress().filter(|run| run.path.remote.is_ipv4() == v4);
+            let of_family = |path: &Path| path.protocol == Protocol::Udp && path.remote.is_ipv4() == v4;
+            let mine = self.core.egress().filter(|run| of_family(&run.path));
             let report = self.send.send(socket, mine);
             self.stats.send_calls += report.calls;
             self.stats.send_messages += report.messages;
             self.stats.send_no_room += report.no_room;
             self.stats.send_unreachable += report.unreachable;
+        }
+        if self.streams.were_any() {
+            self.streams.send(self.told, &mut self.core);
         }
         self.core.clear_egress();
     }
@@ -442,6 +491,7 @@ impl<C: MediaCore> Loop<C> {
 
     fn copy_stats(&mut self) {
         self.stats.core.clone_from(self.core.stats());
+        self.stats.tcp_dropped = self.streams.dropped();
         // A scrape that panicked has changed nothing: it only reads.
         self.shared.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&self.stats);
     }

@@ -88,6 +88,11 @@ const SEND_MESSAGES: Declaration = (
 );
 const SEND_DROPPED: Declaration =
     ("sluice_udp_send_dropped_total", "Datagrams that the kernel did not take, by reason", &["reason"]);
+const TCP_DROPPED: Declaration = (
+    "sluice_tcp_packets_dropped_total",
+    "Datagrams for clients over TCP that were not sent, by reason",
+    &["reason"],
+);
 const DATA_DROPPED: Declaration = (
     "sluice_data_messages_dropped_total",
     "Messages of data channels dropped since their room did not keep up",
@@ -105,7 +110,7 @@ const DATA_TRACK_DROPPED: Declaration = (
 const OVERRUN: Declaration =
     ("sluice_rooms_overrun_total", "Rooms closed since they did not take their events", &[]);
 
-const ALL: [Declaration; 27] = [
+const ALL: [Declaration; 28] = [
     PACKETS,
     BYTES,
     DROPPED,
@@ -128,6 +133,7 @@ const ALL: [Declaration; 27] = [
     LAG,
     SEND_CALLS,
     SEND_DROPPED,
+    TCP_DROPPED,
     DATA_DROPPED,
     DATA_TRACK_PACKETS,
     DATA_TRACK_BYTES,
@@ -203,6 +209,7 @@ fn add(total: &mut MediaStats, part: &MediaStats) {
     ] {
         *sum += part;
     }
+    add_all(&mut total.tcp_dropped, &part.tcp_dropped);
     add_all(&mut core.dropped, &more.dropped);
     add_all(&mut core.nacks_refused, &more.nacks_refused);
     add_all(&mut core.feedback_refused, &more.feedback_refused);
@@ -288,6 +295,10 @@ impl prometheus::core::Collector for Collector {
             counters(
                 SEND_DROPPED,
                 [(["no_room"], total.send_no_room), (["unreachable"], total.send_unreachable)],
+            ),
+            counters(
+                TCP_DROPPED,
+                [(["queue_full"], total.tcp_dropped[0]), (["no_connection"], total.tcp_dropped[1])],
             ),
             counters(DATA_DROPPED, [([], total.data_dropped)]),
             counters(DATA_TRACK_PACKETS, ways((core.data_tracks.0.packets, core.data_tracks.1.packets))),
@@ -426,6 +437,7 @@ mod tests {
         stats.send_messages = 16;
         stats.send_no_room = 12;
         stats.send_unreachable = 13;
+        stats.tcp_dropped = [21, 22];
         stats.data_dropped = 14;
         stats.rooms_overrun = 15;
         stats
@@ -467,6 +479,8 @@ mod tests {
             "sluice_udp_send_messages_total 32",
             "sluice_udp_send_dropped_total{reason=\"no_room\"} 24",
             "sluice_udp_send_dropped_total{reason=\"unreachable\"} 26",
+            "sluice_tcp_packets_dropped_total{reason=\"queue_full\"} 42",
+            "sluice_tcp_packets_dropped_total{reason=\"no_connection\"} 44",
             "sluice_data_messages_dropped_total 28",
             "sluice_data_track_packets_total{direction=\"in\"} 42",
             "sluice_data_track_packets_total{direction=\"out\"} 44",

@@ -15,7 +15,7 @@ fn start(change: impl FnOnce(&mut Settings)) -> (Rooms, Worker) {
     change(&mut settings);
     let clock = bridge::clock();
     let wall = sfu::units::WallClock { instant: clock.now, unix: Duration::from_secs(1_700_000_000) };
-    let seed = CoreSeed { announced: Vec::new(), wall, seed: 1 };
+    let seed = CoreSeed { announced: Vec::new(), announced_tcp: Vec::new(), number: 0, wall, seed: 1 };
     let worker = Worker::start(0, Vec::new(), move |now| media_core(seed, now)).unwrap();
     let metrics = Metrics::new(vec![worker.stats()]).unwrap();
     (Rooms::new(&settings, vec![worker.client().clone()], metrics, None), worker)

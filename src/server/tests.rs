@@ -47,6 +47,10 @@ impl MediaCore for Silent {
     fn poll_event(&mut self) -> Option<Event> {
         None
     }
+    fn knows(&self, _: Path) -> bool {
+        false
+    }
+    fn handle_backlog(&mut self, _: Path, _: bool) {}
     fn egress(&self) -> impl Iterator<Item = Outgoing<'_>> {
         std::iter::empty()
     }
@@ -590,13 +594,17 @@ async fn starts_that_cannot_work_name_the_key() {
     settings.media.first_port = first.udp_ports[0];
     let error = Server::start(settings).await.err().expect("port in use").to_string();
     assert!(error.contains("media.udp-port-start"), "{error}");
+    let mut settings = Settings::test();
+    settings.media.tcp_port = first.tcp_port;
+    let error = Server::start(settings).await.err().expect("port in use").to_string();
+    assert!(error.contains("media.tcp-port"), "{error}");
     first.stop().await;
 }
 
 #[test]
 fn announced_addresses_are_those_bound_or_named() {
     let mut media = Settings::dev().media;
-    let text = |media: &MediaSettings| {
+    let text = |media: &crate::config::MediaSettings| {
         announced_ips(media).unwrap().iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
     };
     assert_eq!(text(&media), "127.0.0.1 ::1");

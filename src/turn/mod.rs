@@ -19,7 +19,7 @@ pub use media_map::MediaMap;
 pub use stats::{Refused, SharedStats, TurnStats};
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -31,6 +31,7 @@ use turn::Transport;
 use self::service::Service;
 use crate::config::TurnLimits;
 use crate::media::kernel::{BufferSizes, UdpSocket};
+use crate::media::tcp::listen;
 
 /// What a client sends in the time that other work takes; keyframes to all of them come from media.
 const BUFFERS: BufferSizes = BufferSizes { receive: 1 << 22, send: 1 << 22 };
@@ -173,20 +174,6 @@ fn bind_all<T>(
         }
     }
     Ok(bound)
-}
-
-/// A listener of one family, so that the other can have the same port.
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    use socket2::{Domain, Protocol, Socket, Type};
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(1024)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
 }
 
 #[cfg(test)]

@@ -171,7 +171,7 @@ impl Service {
         match relay.socket(self, id, inside.lane) {
             Ok(socket) => {
                 let local = socket.get_ref().local_addr();
-                let path = Path { local, remote: inside.address };
+                let path = Path::udp(local, inside.address);
                 self.outbox.borrow_mut().push(&socket, path, payload);
             }
             Err(error) => {
@@ -187,7 +187,7 @@ impl Service {
             let of_family =
                 |socket: &&Socket| socket.get_ref().local_addr().is_ipv4() == client.remote.is_ipv4();
             if let Some(socket) = self.listeners.iter().find(of_family) {
-                let path = Path { local: client.local, remote: client.remote };
+                let path = Path::udp(client.local, client.remote);
                 self.outbox.borrow_mut().push(socket, path, bytes);
             }
         } else if let Some(queue) = self.streams.borrow().get(&client)

@@ -1,35 +1,21 @@
 /**
  * The tests' hand on a browser: one JSON request per line in, one JSON answer per line out.
  *
- * Request `{id, op, …}`, answer `{id, ok}` or `{id, error}`. Tabs have names and a browser context each, so
- * that they share neither storage nor process. Everything for people goes to stderr. At the end of input the
- * browser is closed.
+ * Started with `chromium` or `firefox` and where that is. Request `{id, op, …}`, answer `{id, ok}` or `{id, error}`. Tabs
+ * have names and a browser context each, so that they share neither storage nor process. Everything for people goes to
+ * stderr. At the end of input the browser is closed.
  */
 import { createServer } from 'node:http';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
 import { build } from 'esbuild';
-import { chromium } from 'playwright-core';
 
-const ARGUMENTS = [
-  '--no-sandbox', // containers have no user namespaces, and only our own page is opened
-  '--disable-gpu',
-  '--disable-quic',
-  '--no-first-run',
-  '--disable-background-networking',
-  '--disable-component-update',
-  '--disable-sync',
-  '--disable-background-timer-throttling',
-  '--disable-backgrounding-occluded-windows',
-  '--disable-renderer-backgrounding',
-  '--autoplay-policy=no-user-gesture-required',
-  '--use-fake-device-for-media-stream',
-  '--use-fake-ui-for-media-stream',
-];
+import { launchChromium } from './chromium.mjs';
+import { launchFirefox } from './firefox.mjs';
 
-const [executablePath] = process.argv.slice(2);
-const browser = await chromium.launch({ executablePath, headless: true, args: ARGUMENTS });
+const [kind, executablePath] = process.argv.slice(2);
+const browser = await (kind === 'firefox' ? launchFirefox : launchChromium)(executablePath);
 const home = await serveClientPage();
 const tabs = new Map();
 
@@ -39,7 +25,7 @@ async function bundled(module) {
     entryPoints: [fileURLToPath(import.meta.resolve(module))],
     bundle: true,
     format: 'iife',
-    target: 'chrome120',
+    target: ['chrome120', 'firefox128'],
     write: false,
     logLevel: 'error',
   });
@@ -63,18 +49,6 @@ async function serveClientPage() {
   return `http://127.0.0.1:${server.address().port}/`;
 }
 
-/** Runs in every page before its own scripts: keeps the peer connections, so that `media` can ask them. */
-function keepConnections() {
-  const Native = window.RTCPeerConnection;
-  window.keptConnections = [];
-  window.RTCPeerConnection = class extends Native {
-    constructor(...given) {
-      super(...given);
-      window.keptConnections.push(this);
-    }
-  };
-}
-
 /** Runs in a page that is not ours: what its connections receive, and which pictures a person can see. */
 async function media() {
   const inbound = [];
@@ -95,43 +69,35 @@ async function media() {
 }
 
 function tab(name) {
-  const page = tabs.get(name);
-  if (!page) throw new Error(`no tab ${name}`);
-  return page;
+  const found = tabs.get(name);
+  if (!found) throw new Error(`no tab ${name}`);
+  return found;
 }
+
+/** Of a tab in Chromium, which alone has one. */
+const page = (name) => tab(name).page;
 
 const operations = {
   /** Opens a tab at `url`, or at the client page. */
-  async open({ name, url, width = 1280, height = 800 }) {
-    const context = await browser.newContext({
-      viewport: { width, height },
-      permissions: ['camera', 'microphone'],
-    });
-    const page = await context.newPage();
-    page.on('pageerror', (error) => console.error(`[${name}] ${error.stack ?? error}`));
-    page.on('console', (message) => console.error(`[${name}] ${message.type()}: ${message.text()}`));
-    await page.addInitScript(keepConnections);
-    await page.goto(url ?? home);
-    tabs.set(name, page);
+  async open({ name, url = home, width = 1280, height = 800 }) {
+    tabs.set(name, await browser.open({ name, url, width, height }));
   },
   async close({ name }) {
-    await tab(name).context().close();
+    await tab(name).close();
     tabs.delete(name);
   },
   /** Calls a function of `window.client`. */
-  call({ name, fn, args }) {
-    return tab(name).evaluate(([fn, args]) => window.client[fn](...args), [fn, args]);
-  },
-  fill: ({ name, label, text }) => tab(name).getByLabel(label, { exact: true }).fill(text),
-  click: ({ name, role, label }) => tab(name).getByRole(role, { name: label, exact: true }).click(),
-  text: ({ name }) => tab(name).locator('body').innerText(),
-  media: ({ name }) => tab(name).evaluate(media),
+  call: ({ name, fn, args }) => tab(name).call(fn, args),
+  fill: ({ name, label, text }) => page(name).getByLabel(label, { exact: true }).fill(text),
+  click: ({ name, role, label }) => page(name).getByRole(role, { name: label, exact: true }).click(),
+  text: ({ name }) => page(name).locator('body').innerText(),
+  media: ({ name }) => page(name).evaluate(media),
   async screenshot({ name, path }) {
-    await tab(name).screenshot({ path });
+    await page(name).screenshot({ path });
   },
 };
 
-console.log(JSON.stringify({ ready: browser.version() }));
+console.log(JSON.stringify({ ready: browser.version }));
 for await (const line of createInterface({ input: process.stdin })) {
   const { id, op, ...given } = JSON.parse(line);
   // Not awaited: a slow answer must not hold up the next request.

@@ -96,6 +96,7 @@ async function join(url: string, token: string, options: JoinOptions = {}) {
   here.on(RoomEvent.Reconnecting, () => happened('reconnecting'));
   here.on(RoomEvent.Reconnected, () => happened('reconnected'));
   here.on(RoomEvent.Disconnected, (reason) => happened(`disconnected: ${reason}`));
+  here.on(RoomEvent.EncryptionError, (error) => happened(`encryption: ${error.message}`));
   here.on(RoomEvent.ParticipantDisconnected, (participant) => departures.push(participant.identity));
   here.on(RoomEvent.DataReceived, (payload, participant, kind, topic) => {
     messages.push({

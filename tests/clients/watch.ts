@@ -15,6 +15,26 @@ function rms(samples: Float32Array): number {
   return Math.sqrt(samples.reduce((sum, sample) => sum + sample * sample, 0) / samples.length);
 }
 
+/** A track's frames as they are decoded. */
+function framesOf(track: MediaStreamTrack): ReadableStream<VideoFrame> {
+  if ('MediaStreamTrackProcessor' in window) return new MediaStreamTrackProcessor({ track }).readable;
+  // Firefox shows them to workers only, and to pages what an element plays.
+  const video = document.createElement('video');
+  video.muted = true;
+  video.srcObject = new MediaStream([track]);
+  document.body.append(video);
+  void video.play();
+  return new ReadableStream({
+    start(controller) {
+      const take = (_: number, { mediaTime }: VideoFrameCallbackMetadata) => {
+        controller.enqueue(new VideoFrame(video, { timestamp: mediaTime * 1e6 }));
+        video.requestVideoFrameCallback(take);
+      };
+      video.requestVideoFrameCallback(take);
+    },
+  });
+}
+
 /** Frames are read in a worker, so that a busy page does not look like a frozen picture. */
 export class VideoWatch {
   private readonly worker: Worker;
@@ -24,7 +44,7 @@ export class VideoWatch {
     const source = new Blob([`(${watchFrames.toString()})()`], { type: 'text/javascript' });
     this.worker = new Worker(URL.createObjectURL(source));
     this.worker.onmessage = ({ data }: MessageEvent<FrameReport>) => (this.report = data);
-    const { readable } = new MediaStreamTrackProcessor({ track: track.mediaStreamTrack.clone() });
+    const readable = framesOf(track.mediaStreamTrack.clone());
     this.worker.postMessage({ readable }, [readable]);
   }
 

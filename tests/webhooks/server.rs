@@ -69,6 +69,7 @@ fn launch(port: u16, url: &str, queue: &Path) -> Child {
     let mut child = Command::new(env!("CARGO_BIN_EXE_sluice"))
         .args(["serve", "--dev", "--port", &port.to_string()])
         .env("SLUICE_MEDIA__UDP_PORT_START", "0")
+        .env("SLUICE_MEDIA__TCP_PORT", "0")
         .env("SLUICE_MEDIA__WORKERS", "1")
         .env("SLUICE_LOG__LEVEL", "warn")
         .env("SLUICE_WEBHOOKS__URLS", url)

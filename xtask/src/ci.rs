@@ -13,8 +13,13 @@ pub(crate) struct Args {
 }
 
 /// Programs that the client tests start, and the Debian packages that have them.
-const CLIENT_PROGRAMS: &[(&str, &str)] =
-    &[("chromium", "chromium"), ("ip", "iproute2"), ("nft", "nftables"), ("turnserver", "coturn")];
+const CLIENT_PROGRAMS: &[(&str, &str)] = &[
+    ("chromium", "chromium"),
+    ("firefox-esr", "firefox-esr"),
+    ("ip", "iproute2"),
+    ("nft", "nftables"),
+    ("turnserver", "coturn"),
+];
 
 pub(crate) fn run(args: &Args) -> Result {
     run::run(&mut cargo(&["fmt", "--all", "--check"]))?;

@@ -11,6 +11,7 @@ pub(crate) fn run() -> Result {
     let docs = read(&root().join("docs/metrics.md"))?;
     let metrics = read(&root().join("src/metrics.rs"))?
         + &read(&root().join("src/metrics/media.rs"))?
+        + &read(&root().join("src/metrics/tcp.rs"))?
         + &read(&root().join("src/metrics/turn.rs"))?;
     for name in metrics.split('"').filter(|text| is_metric(text)) {
         if !docs.contains(name) {

@@ -193,6 +193,8 @@ pub struct Pacer<T> {
     probe: Option<ActiveProbe>,
     last_probe: Option<ClusterId>,
     hold_works: bool,
+    /// What left before waits on our side of the network: sound goes on, the rest waits here.
+    stopped: bool,
     budget: i64, // bytes; may be negative by what the last packet was too large
     credited: Instant,
     ticks: Ticks,
@@ -218,6 +220,7 @@ impl<T: Copy> Pacer<T> {
             probe: None,
             last_probe: None,
             hold_works: true,
+            stopped: false,
             budget: ONE_PACKET,
             credited: now,
             flush: None,
@@ -247,6 +250,11 @@ impl<T: Copy> Pacer<T> {
             }
         }
         self.pacing = pacing;
+    }
+
+    /// Lets nothing but sound leave, or everything again. Nothing wakes a stopped pacer but what is enqueued.
+    pub fn stop_video(&mut self, stopped: bool) {
+        self.stopped = stopped;
     }
 
     /// Reads ahead what [`Pacer::enqueue_video`] and [`Pacer::next`] need.
@@ -379,6 +387,10 @@ impl<T: Copy> Pacer<T> {
             self.flush = Some(now);
             return Some(self.depart(now, packet, PacketClass::AudioRtx));
         }
+        if self.stopped {
+            self.enforce_limits(now);
+            return None;
+        }
         if let Some(interval) = self.holding() {
             if now < self.departed + interval {
                 return None;
@@ -444,6 +456,9 @@ impl<T: Copy> Pacer<T> {
         });
         if !self.audio_rtx.is_empty() {
             return Some(flush_at);
+        }
+        if self.stopped {
+            return None;
         }
         match self.holding() {
             Some(interval) => Some(flush_at.max(self.departed + interval)),

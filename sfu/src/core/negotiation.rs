@@ -89,6 +89,7 @@ impl Sfu {
             pwd: credentials.pwd().to_owned(),
             fingerprint: self.fingerprint.clone(),
             candidates: self.announced.clone(),
+            tcp_candidates: self.announced_tcp.clone(),
             ice_lite: true,
             restarts: ice.restarts(),
         }

@@ -620,6 +620,11 @@ impl Downlink {
         }
     }
 
+    /// What was sent waits for the network, or does no longer.
+    pub(crate) fn handle_backlog(&mut self, waits: bool) {
+        self.pacer.stop_video(waits);
+    }
+
     pub(crate) fn handle_timeout(&mut self, now: Instant, stats: &mut Stats) {
         self.controller.handle_timeout(now);
         self.release_repairs(now, stats);

@@ -26,9 +26,7 @@ mod section;
 mod tests;
 mod write;
 
-pub use candidate::{
-    CandidateHost, CandidateKind, CandidateProtocol, RemoteCandidate, candidate_lines, parse_candidate,
-};
+pub use candidate::{CandidateHost, CandidateKind, RemoteCandidate, candidate_lines, parse_candidate};
 pub use codec::{Feedback, FeedbackSet, Payload, TrackCodec};
 pub use error::{DescriptionError, Excerpt};
 pub use read::{MAX_DESCRIPTION, MAX_MEDIA_LINES};

@@ -19,6 +19,8 @@ pub struct LocalTransport {
     pub fingerprint: String,
     /// Host candidates on UDP, best first.
     pub candidates: Vec<SocketAddr>,
+    /// The same on TCP: passive, the client connects (RFC 6544).
+    pub tcp_candidates: Vec<SocketAddr>,
     /// Whether we say that we are a lite agent.
     pub ice_lite: bool,
     /// How often ICE was restarted.

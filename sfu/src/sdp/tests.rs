@@ -16,6 +16,7 @@ fn local() -> LocalTransport {
         pwd: "ourpasswordourpassword".into(),
         fingerprint: "AA:BB".into(),
         candidates: vec!["[2001:db8::1]:7882".parse().expect("v6"), "192.0.2.1:7882".parse().expect("v4")],
+        tcp_candidates: Vec::new(),
         ice_lite: true,
         restarts: 0,
     }

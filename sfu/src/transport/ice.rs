@@ -7,7 +7,7 @@
 //! address and turn us against it. So a new path may get at most three times the bytes that came over it
 //! ([`AntiAmplification`]; our STUN answers and DTLS flights count alike) and no media, until it is *validated*:
 //! the client shows that it receives what we send there. A second request would not show it, since it can be
-//! sent blindly. Two things do:
+//! sent blindly. Three things do:
 //!
 //! * We answer each request on an unvalidated path also with a binding request of our own, whose transaction
 //!   id is unguessable; the signed response to it, over the same path, validates. A full agent must respond to
@@ -15,6 +15,7 @@
 //!   the same proof for consent. RFC 8445 §2.5 has lite agents send no checks; this departure serves no pairing,
 //!   only the proof. It costs one round trip, so an ICE restart or a NAT rebinding moves media one round trip
 //!   after its first request.
+//! * The path is a TCP connection: its handshake has shown it before the first request.
 //! * The DTLS handshake completes while all its flights went over this one path
 //!   ([`IceLite::handle_handshake_complete`]), since the client's Finished depends on what we sent.
 //!
@@ -32,11 +33,11 @@ mod paths;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-pub use credentials::{BadCredentials, IceSecret, LocalCredentials, RemoteCredentials};
+pub use credentials::{BadCredentials, IceSecret, LocalCredentials, MAX_CORES, RemoteCredentials, core_of};
 pub use paths::AntiAmplification;
 use paths::{PathState, Paths};
 
-use crate::command::Path;
+use crate::command::{Path, Protocol};
 use crate::transport::stun::{
     self, BindingRequest, BindingSuccess, IceRole, Refusal, StunError, StunMessage, TransactionId,
 };
@@ -57,6 +58,8 @@ const CHECK_PRIORITY: u32 = (110 << 24) | (65_535 << 8) | 255;
 pub struct IceConfig {
     /// Where passwords come from.
     pub secret: IceSecret,
+    /// Which core of the process this is; username fragments tell it ([`core_of`]).
+    pub core: u16,
     /// Time without a signed request on the selected path after which consent is gone.
     pub consent_timeout: Duration,
     /// Paths kept for one peer; 2 at least, whatever it says.
@@ -66,7 +69,7 @@ pub struct IceConfig {
 impl IceConfig {
     /// The usual values.
     pub fn new(secret: IceSecret) -> IceConfig {
-        IceConfig { secret, consent_timeout: CONSENT_TIMEOUT, max_paths: MAX_PATHS }
+        IceConfig { secret, core: 0, consent_timeout: CONSENT_TIMEOUT, max_paths: MAX_PATHS }
     }
 }
 
@@ -151,7 +154,7 @@ pub struct IceLite {
 impl IceLite {
     /// Makes the local credentials; nothing is known of the client.
     pub fn new(config: &IceConfig, rng: &mut fastrand::Rng) -> IceLite {
-        let local = LocalCredentials::generate(&config.secret, rng);
+        let local = LocalCredentials::generate(&config.secret, config.core, rng);
         IceLite {
             current: Generation { number: 0, local, remote: None },
             previous: None,
@@ -209,7 +212,7 @@ impl IceLite {
     /// a path is selected that was checked with the new ones; those of an earlier restart that came to nothing
     /// are dropped.
     pub fn restart(&mut self, rng: &mut fastrand::Rng) {
-        let local = LocalCredentials::generate(&self.config.secret, rng);
+        let local = LocalCredentials::generate(&self.config.secret, self.config.core, rng);
         let fresh = Generation { number: self.current.number.wrapping_add(1), local, remote: None };
         let old = std::mem::replace(&mut self.current, fresh);
         match self.previous {
@@ -320,7 +323,8 @@ impl IceLite {
             let check = self.config.secret.transaction(self.current.local.ufrag(), self.checks);
             let state = PathState {
                 path,
-                budget: Some(AntiAmplification::default()),
+                // Who opens a TCP connection receives what we send there.
+                budget: (path.protocol == Protocol::Udp).then(AntiAmplification::default),
                 generation,
                 theirs: Ok(generation),
                 alone: (0, 0),

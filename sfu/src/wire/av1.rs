@@ -64,6 +64,19 @@ pub fn describe(payload: &[u8], marker: bool) -> Option<PacketDescription> {
     Some(description)
 }
 
+/// The same for a packet whose OBUs are encrypted end to end: what the aggregation header says, which the RTP stack writes
+/// after that. `None` for an empty packet.
+pub fn describe_encrypted(payload: &[u8], marker: bool) -> Option<PacketDescription> {
+    let aggregation = payload.first()?;
+    Some(PacketDescription {
+        frame_start: aggregation & 0x80 == 0,
+        frame_end: marker,
+        keyframe: aggregation & 0x08 != 0,
+        temporal_sync: true,
+        ..PacketDescription::default()
+    })
+}
+
 /// The start of an OBU.
 struct Obu<'a> {
     kind: u8,
@@ -186,6 +199,17 @@ mod tests {
             ..PacketDescription::default()
         };
         assert_eq!(description, expected);
+    }
+
+    #[test]
+    fn of_encrypted_units_the_aggregation_header_is_read_alone() {
+        // N, then what is no OBU; the continuation of that; and what would be a sequence header.
+        let [first, rest, next] = [&[0x08, 0xff][..], &[0x80, 0xff], &[0x10, 0x08, 0x00]]
+            .map(|payload| describe_encrypted(payload, false).unwrap());
+        assert!(first.keyframe && first.frame_start);
+        assert!(!rest.keyframe && !rest.frame_start);
+        assert!(!next.keyframe && next.frame_start);
+        assert_eq!(describe_encrypted(&[], true), None);
     }
 
     #[test]

@@ -77,6 +77,18 @@ pub fn describe(codec: Codec, payload: &[u8], marker: bool) -> Option<PacketDesc
     Some(PacketDescription { picture_end: marker, ..description })
 }
 
+/// The same for a payload that is encrypted end to end. Payload descriptors and the heads of NAL units stay readable then;
+/// those of OBUs do not.
+pub fn describe_encrypted(codec: Codec, payload: &[u8], marker: bool) -> Option<PacketDescription> {
+    match codec {
+        Codec::Av1 => {
+            let description = super::av1::describe_encrypted(payload, marker)?;
+            Some(PacketDescription { picture_end: marker, ..description })
+        }
+        Codec::Opus | Codec::Red | Codec::Vp8 | Codec::Vp9 | Codec::H264 => describe(codec, payload, marker),
+    }
+}
+
 impl PacketDescription {
     /// Takes over what the dependency descriptor knows better than the payload.
     pub fn apply(&mut self, descriptor: &Descriptor) {

@@ -144,7 +144,8 @@ fn take(slot: &mut Option<String>, value: &str, least: usize, line: usize) -> Re
 }
 
 /// Our side of a restarted ICE session, taken from the answer that it led to: credentials, and the candidates of the
-/// section that stands for the bundle (RFC 9725 §4.3.3).
+/// section that stands for the bundle (RFC 9725 §4.3.3). Those on TCP are left out: whip-whep 1.2 writes several into one line
+/// and fails, and a client that needs them makes a new session.
 pub fn of_answer(answer: &str) -> String {
     let mut out = String::new();
     let (session, sections) = answer.split_once("\nm=").map_or((answer, None), |(a, b)| (a, Some(b)));
@@ -161,7 +162,8 @@ pub fn of_answer(answer: &str) -> String {
     };
     line(&format!("m={}", section.lines().next().unwrap_or_default()));
     for kept in ["a=mid", "a=ice-ufrag", "a=ice-pwd", "a=candidate", "a=end-of-candidates"] {
-        section.lines().filter(|line| line.starts_with(kept)).for_each(&mut line);
+        let of_kind = section.lines().filter(|line| line.starts_with(kept));
+        of_kind.filter(|line| !line.trim_end().ends_with(" tcptype passive")).for_each(&mut line);
     }
     out
 }

@@ -25,6 +25,7 @@ const ANSWER: &str = "v=0\r\ns=-\r\na=ice-lite\r\na=ice-options:trickle\r\na=gro
                       m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=ice-ufrag:ours\r\na=ice-pwd:0123456789012345678901\r\n\
                       a=mid:0\r\na=recvonly\r\n\
                       m=video 7882 UDP/TLS/RTP/SAVPF 96\r\na=candidate:1 1 udp 1 192.0.2.9 7882 typ host\r\n\
+                      a=candidate:2 1 tcp 1 192.0.2.9 7881 typ host tcptype passive\r\n\
                       a=end-of-candidates\r\na=ice-ufrag:ours\r\na=ice-pwd:0123456789012345678901\r\na=mid:1\r\n";
 
 fn keys() -> Keys {

@@ -112,7 +112,7 @@ impl ReceiveBatch {
         (0..several).filter_map(move |i| {
             let to = read_control(&self.headers[i].msg_hdr).to;
             let remote = self.names[i].address()?;
-            Some(Path { local: SocketAddr::new(to.unwrap_or(local.ip()), local.port()), remote })
+            Some(Path::udp(SocketAddr::new(to.unwrap_or(local.ip()), local.port()), remote))
         })
     }
 
@@ -134,7 +134,7 @@ impl ReceiveBatch {
             let Received { to, segment, at } = read_control(&header.msg_hdr);
             let age = at.map_or(Duration::ZERO, |at| unix.saturating_sub(at)).min(Self::OLDEST);
             let arrival = now.checked_sub(age).unwrap_or(now);
-            let path = Path { local: SocketAddr::new(to.unwrap_or(local.ip()), local.port()), remote };
+            let path = Path::udp(SocketAddr::new(to.unwrap_or(local.ip()), local.port()), remote);
             let length = (header.msg_len as usize).min(Self::SLOT);
             let bytes = &mut self.slab[i * Self::SLOT..][..length];
             for datagram in bytes.chunks_mut(segment.unwrap_or(length).max(1)) {

@@ -21,12 +21,17 @@ pub struct Ready {
 }
 
 impl Ready {
-    /// A worker has two sockets and one eventfd.
-    const MAX: usize = 8;
+    /// A worker's own few, or as many of its TCP connections as have their turn before the rest is looked at.
+    const MAX: usize = 64;
 
     /// None yet.
     pub fn new() -> Ready {
         Ready { events: [libc::epoll_event { events: 0, u64: 0 }; Ready::MAX], count: 0 }
+    }
+
+    /// Whether there may be more.
+    pub const fn is_full(&self) -> bool {
+        self.count == Ready::MAX
     }
 
     /// The tokens, in no order.
@@ -57,10 +62,29 @@ impl Poller {
     /// # Errors
     /// `source` is watched already, or the kernel is out of memory.
     pub fn add(&self, source: &impl AsRawFd, token: u64) -> io::Result<()> {
-        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: token };
+        self.control(libc::EPOLL_CTL_ADD, source, token, false)
+    }
+
+    /// Has it reported also for as long as it takes something to write, or only for reading again.
+    ///
+    /// # Errors
+    /// `source` is not watched, or the kernel is out of memory.
+    pub fn change(&self, source: &impl AsRawFd, token: u64, writing: bool) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_MOD, source, token, writing)
+    }
+
+    fn control(
+        &self,
+        operation: libc::c_int,
+        source: &impl AsRawFd,
+        token: u64,
+        writing: bool,
+    ) -> io::Result<()> {
+        let events = libc::EPOLLIN | if writing { libc::EPOLLOUT } else { 0 };
+        let mut event = libc::epoll_event { events: events as u32, u64: token };
         // SAFETY: `event` lives through the call, which copies it.
         check(unsafe {
-            libc::epoll_ctl(self.fd.as_raw_fd(), libc::EPOLL_CTL_ADD, source.as_raw_fd(), &raw mut event)
+            libc::epoll_ctl(self.fd.as_raw_fd(), operation, source.as_raw_fd(), &raw mut event)
         })?;
         Ok(())
     }
@@ -124,6 +148,12 @@ impl Poller {
     #[cfg(test)]
     pub(super) fn make_coarse(&mut self) {
         self.fine = false;
+    }
+}
+
+impl AsRawFd for Poller {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.fd.as_raw_fd()
     }
 }
 

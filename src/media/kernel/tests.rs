@@ -52,7 +52,7 @@ fn assert_is_run(got: &[(Path, Vec<u8>)], count: u8, path: Path) {
     for (i, (from, bytes)) in got.iter().enumerate() {
         assert_eq!(bytes.len(), if i + 1 == usize::from(count) { 300 } else { 1200 });
         assert!(bytes.iter().all(|&byte| usize::from(byte) == i), "datagram {i} is whole and in order");
-        assert_eq!(*from, Path { local: path.remote, remote: path.local });
+        assert_eq!(*from, Path::udp(path.remote, path.local));
     }
 }
 
@@ -60,7 +60,7 @@ fn assert_is_run(got: &[(Path, Vec<u8>)], count: u8, path: Path) {
 fn a_run_is_sent_in_one_call_and_arrives_as_the_datagrams_it_was() {
     for ip in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
         let (mut from, to) = (bind(ip), bind(ip));
-        let path = Path { local: from.local_addr(), remote: to.local_addr() };
+        let path = Path::udp(from.local_addr(), to.local_addr());
         let bytes = run_of(12);
         let report = SendBatch::new().send(&mut from, [Outgoing { path, segment: 1200, bytes: &bytes }]);
         assert_eq!(report.sent, 12);
@@ -74,7 +74,7 @@ fn a_run_is_sent_in_one_call_and_arrives_as_the_datagrams_it_was() {
 #[test]
 fn without_segmentation_the_same_datagrams_arrive() {
     let (from, to) = (bind(Ipv4Addr::LOCALHOST), bind(Ipv4Addr::LOCALHOST));
-    let path = Path { local: from.local_addr(), remote: to.local_addr() };
+    let path = Path::udp(from.local_addr(), to.local_addr());
     let bytes = run_of(12);
     let run = Outgoing { path, segment: 1200, bytes: &bytes };
 
@@ -90,7 +90,7 @@ fn without_segmentation_the_same_datagrams_arrive() {
 #[test]
 fn more_than_the_kernel_takes_at_once_is_cut() {
     let (mut from, to) = (bind(Ipv4Addr::LOCALHOST), bind(Ipv4Addr::LOCALHOST));
-    let path = Path { local: from.local_addr(), remote: to.local_addr() };
+    let path = Path::udp(from.local_addr(), to.local_addr());
     let bytes = run_of(150);
     let mut batch = SendBatch::new();
     assert_eq!(batch.send(&mut from, [Outgoing { path, segment: 1200, bytes: &bytes }]).sent, 150);
@@ -109,7 +109,7 @@ fn the_answer_comes_from_the_address_that_was_asked() {
     let asked = Ipv4Addr::new(127, 9, 8, 7);
     let (mut client, mut server) = (bind(Ipv4Addr::LOCALHOST), bind(Ipv4Addr::UNSPECIFIED));
     let remote = SocketAddr::new(asked.into(), server.local_addr().port());
-    let path = Path { local: client.local_addr(), remote };
+    let path = Path::udp(client.local_addr(), remote);
     let mut batch = SendBatch::new();
     batch.send(&mut client, [Outgoing { path, segment: 4, bytes: b"ping" }]);
     let (path, bytes) = receive(&server, 1).remove(0);
@@ -123,8 +123,8 @@ fn the_answer_comes_from_the_address_that_was_asked() {
 #[test]
 fn one_destination_without_a_way_does_not_stop_the_others() {
     let (mut from, to) = (bind(Ipv4Addr::LOCALHOST), bind(Ipv4Addr::LOCALHOST));
-    let good = Path { local: from.local_addr(), remote: to.local_addr() };
-    let bad = Path { local: from.local_addr(), remote: "[2001:db8::1]:9".parse().unwrap() };
+    let good = Path::udp(from.local_addr(), to.local_addr());
+    let bad = Path::udp(from.local_addr(), "[2001:db8::1]:9".parse().unwrap());
     let out = |path| Outgoing { path, segment: 1, bytes: b"x" };
     let report = SendBatch::new().send(&mut from, [out(good), out(bad), out(good)]);
     assert_eq!((report.sent, report.unreachable), (2, 1));
@@ -136,7 +136,7 @@ fn every_datagram_of_a_burst_is_accounted_for() {
     let small = BufferSizes { receive: 1 << 20, send: 4096 };
     let mut from = UdpSocket::bind("127.0.0.1:0".parse().unwrap(), small).unwrap();
     let to = bind(Ipv4Addr::LOCALHOST);
-    let path = Path { local: from.local_addr(), remote: to.local_addr() };
+    let path = Path::udp(from.local_addr(), to.local_addr());
     let bytes = vec![0; 60 * 1200];
     let runs = (0..200).map(|_| Outgoing { path, segment: 1200, bytes: &bytes });
     let report = SendBatch::new().send(&mut from, runs);

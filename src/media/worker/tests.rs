@@ -87,6 +87,12 @@ impl MediaCore for Echo {
         self.events.pop_front()
     }
 
+    fn knows(&self, _: Path) -> bool {
+        false
+    }
+
+    fn handle_backlog(&mut self, _: Path, _: bool) {}
+
     fn egress(&self) -> impl Iterator<Item = Outgoing<'_>> {
         let run = |(path, segment, range): &(Path, u16, std::ops::Range<usize>)| Outgoing {
             path: *path,
@@ -262,6 +268,10 @@ async fn a_worker_that_panicked_is_seen_to_be_gone() {
         fn poll_event(&mut self) -> Option<Event> {
             None
         }
+        fn knows(&self, _: Path) -> bool {
+            false
+        }
+        fn handle_backlog(&mut self, _: Path, _: bool) {}
         fn egress(&self) -> impl Iterator<Item = Outgoing<'_>> {
             self.0.egress()
         }

@@ -123,10 +123,11 @@ impl Namespace {
     /// while it is sent is an error that the sender sees, and browsers send it again.
     pub(crate) fn lose(&self, percent: u32) {
         let nft = programs::find(&["nft"], "nftables");
+        let which = if percent < 100 { format!("numgen random mod 100 < {percent}") } else { String::new() };
         for (mut command, table, interface) in self.ends(&nft) {
             let rules = format!(
                 "table inet {table} {{ chain {LOSS} {{ type filter hook input priority 0; iifname {interface} \
-                 meta l4proto udp numgen random mod 100 < {percent} counter drop; }}; }}"
+                 meta l4proto udp {which} counter drop; }}; }}"
             );
             let status = command.arg(&rules).status();
             assert!(status.as_ref().is_ok_and(std::process::ExitStatus::success), "nft: {status:?}: {rules}");

@@ -26,6 +26,10 @@ pub(super) fn chromium() -> PathBuf {
     find(&["chromium", "chromium-browser", "google-chrome"], "chromium")
 }
 
+pub(super) fn firefox() -> PathBuf {
+    find(&["firefox-esr", "firefox"], "firefox-esr")
+}
+
 pub(super) fn node() -> PathBuf {
     let installed = drivers().join("node_modules/playwright-core").is_dir();
     assert!(

@@ -139,22 +139,29 @@ impl Drop for Remote {
     }
 }
 
-/// Headless Chromium.
+/// A browser without a head: Chromium, where nothing else is said.
 pub(crate) struct Browser(Remote);
 
 impl Browser {
     pub(crate) fn start() -> Browser {
-        Browser::launch(None)
+        Browser::launch("chromium", &programs::chromium(), None)
     }
 
     /// With all its traffic through a namespace's link.
     pub(crate) fn start_in(namespace: &Namespace) -> Browser {
-        Browser::launch(Some(namespace))
+        Browser::launch("chromium", &programs::chromium(), Some(namespace))
     }
 
-    fn launch(place: Option<&Namespace>) -> Browser {
-        let (driver, chromium) = (drivers().join("driver.mjs"), programs::chromium());
-        Browser(Remote::start("browser", &programs::node(), &[&driver, &chromium], place))
+    /// Firefox, whose tabs can do what participants do.
+    pub(crate) fn start_firefox() -> Browser {
+        Browser::launch("firefox", &programs::firefox(), None)
+    }
+
+    fn launch(kind: &str, program: &Path, place: Option<&Namespace>) -> Browser {
+        let driver = drivers().join("driver.mjs");
+        // Firefox's agent is talked to over a WebSocket, which Node.js has unasked only from version 22 on.
+        let arguments = [Path::new("--experimental-websocket"), &driver, Path::new(kind), program];
+        Browser(Remote::start(kind, &programs::node(), &arguments, place))
     }
 
     /// A tab with a participant on livekit-client, not in a room yet.

@@ -18,6 +18,7 @@ pub(crate) struct Server {
     host: Ipv4Addr,
     port: u16,
     first_udp_port: u16,
+    tcp_port: u16,
 }
 
 impl Server {
@@ -39,7 +40,8 @@ impl Server {
     fn launch(test: &str, bind: Ipv4Addr, host: Ipv4Addr, configuration: &[(&str, &str)]) -> Server {
         let log = artefact(&format!("{test}.log"));
         let output = File::create(&log).expect("the log can be written");
-        let (port, first_udp_port) = (free_tcp_port(), free_udp_ports(WORKERS));
+        let [port, tcp_port] = free_tcp_ports();
+        let first_udp_port = free_udp_ports(WORKERS);
         // Another build can be put to the same tests, such as one with a sanitizer.
         let binary = std::env::var_os("SLUICE_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_sluice").into());
         let mut command = Command::new(binary);
@@ -49,6 +51,7 @@ impl Server {
         }
         let child = command
             .env("SLUICE_MEDIA__UDP_PORT_START", first_udp_port.to_string())
+            .env("SLUICE_MEDIA__TCP_PORT", tcp_port.to_string())
             .env("SLUICE_MEDIA__WORKERS", WORKERS.to_string())
             // Rooms shall end while a test waits.
             .env("SLUICE_ROOMS__DEPARTURE_TIMEOUT", "2s")
@@ -61,7 +64,7 @@ impl Server {
             .stderr(output)
             .spawn()
             .expect("the server can be started");
-        let mut server = Server { child, log, host, port, first_udp_port };
+        let mut server = Server { child, log, host, port, first_udp_port, tcp_port };
         eventually(Duration::from_secs(10), || {
             if let Ok(Some(status)) = server.child.try_wait() {
                 panic!("the server ended at once, {status}:\n{}", tail(&server.log));
@@ -82,6 +85,11 @@ impl Server {
     /// Of media, one for each worker.
     pub(crate) fn media_addresses(&self) -> Vec<SocketAddr> {
         (0..WORKERS).map(|worker| SocketAddr::from((self.host, self.first_udp_port + worker))).collect()
+    }
+
+    /// Of media over TCP.
+    pub(crate) fn tcp_address(&self) -> SocketAddr {
+        SocketAddr::from((self.host, self.tcp_port))
     }
 
     /// The signalling URL, as SDKs want it.
@@ -151,9 +159,9 @@ impl Drop for Server {
     }
 }
 
-fn free_tcp_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a port is free");
-    listener.local_addr().expect("bound").port()
+fn free_tcp_ports() -> [u16; 2] {
+    let listeners = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a port is free"));
+    listeners.map(|listener| listener.local_addr().expect("bound").port())
 }
 
 /// The first of `count` UDP ports in a row, all free now.

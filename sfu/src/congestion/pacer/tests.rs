@@ -80,6 +80,34 @@ fn of_what_waited_while_there_was_no_way_nothing_leaves() {
 }
 
 #[test]
+fn only_sound_leaves_while_it_is_stopped_and_the_picture_begins_anew_when_that_was_long() {
+    let now = clock::start();
+    let mut pacer = Pacer::new(now, Ticks::since(now), pacing(1000));
+    pacer.stop_video(true);
+    video(&mut pacer, now, 1, frame(1, true, 0));
+    pacer.enqueue(now, PacketClass::VideoRtx, 2, FULL);
+    pacer.enqueue(now, PacketClass::AudioRtx, 3, DataSize::bytes(100));
+    pacer.enqueue(now, PacketClass::Audio, 4, DataSize::bytes(100));
+    assert_eq!(items(&run(&mut pacer, now, now + ms(100))), [4, 3]);
+    assert_eq!(pacer.next_timeout(), None, "nothing to wake up for");
+
+    let soon = now + ms(100);
+    pacer.stop_video(false);
+    assert_eq!(items(&run(&mut pacer, soon, soon + ms(100))), [2, 1]);
+
+    pacer.stop_video(true);
+    video(&mut pacer, soon, 5, frame(2, false, 0));
+    let late = soon + FLUSH_LIMIT + ms(100);
+    video(&mut pacer, late, 6, frame(3, false, 0));
+    assert_eq!(pacer.next(late), None);
+    assert_eq!(pacer.poll_event(), Some(PacerEvent::Flushed(SLOT)), "nothing grows old here");
+    pacer.stop_video(false);
+    assert_eq!(items(&run(&mut pacer, late, late + ms(100))), [0; 0]);
+    video(&mut pacer, late, 7, frame(4, true, 0));
+    assert_eq!(items(&run(&mut pacer, late, late + ms(200))), [7]);
+}
+
+#[test]
 fn video_leaves_at_the_rate_and_in_small_runs() {
     let now = clock::start();
     let mut pacer = Pacer::new(now, Ticks::since(now), pacing(2400));

@@ -33,7 +33,14 @@ impl Core {
     fn new() -> Core {
         let now = crate::test_time();
         let wall = WallClock { instant: now, unix: Duration::from_hours(500_000) };
-        let config = SfuConfig { announced: Vec::new(), wall, seed: 1, secret: [1; 32] };
+        let config = SfuConfig {
+            announced: Vec::new(),
+            announced_tcp: Vec::new(),
+            wall,
+            seed: 1,
+            secret: [1; 32],
+            number: 0,
+        };
         let mut core = Core { sfu: Sfu::new(config).unwrap(), now };
         for peer in [ALICE, BOB, CAROL] {
             core.add(peer);

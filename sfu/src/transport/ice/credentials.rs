@@ -6,8 +6,11 @@ use ring::hmac;
 
 use crate::transport::stun::{self, TransactionId};
 
-/// 64 values a character: 48 bits, twice what RFC 8445 §5.3 wants, so that fragments do not collide either.
+/// 64 values a character: 48 bits, twice what RFC 8445 §5.3 wants, so that fragments do not collide either. Before them stands
+/// the core's number.
 const UFRAG_LEN: usize = 8;
+/// Cores of one process that two characters tell apart.
+pub const MAX_CORES: u16 = 64 * 64;
 /// 32 characters of 6 bits; RFC 8445 §5.3 wants 128 bits.
 const PWD_LEN: usize = 32;
 
@@ -51,6 +54,13 @@ fn ice_char(byte: u8) -> char {
     char::from(ICE_CHARS[usize::from(byte) % ICE_CHARS.len()])
 }
 
+/// The number of the core that has made this username fragment, if one of ours did: who shares a connection among cores,
+/// as TCP does one port, finds the right one by it. Proves nothing.
+pub fn core_of(ufrag: &str) -> Option<u16> {
+    let digit = |at: usize| ICE_CHARS.iter().position(|char| Some(char) == ufrag.as_bytes().get(at));
+    Some(digit(0)? as u16 * 64 + digit(1)? as u16)
+}
+
 /// What goes into our description, `a=ice-ufrag` and `a=ice-pwd`.
 pub struct LocalCredentials {
     ufrag: String,
@@ -59,14 +69,16 @@ pub struct LocalCredentials {
 }
 
 impl LocalCredentials {
-    pub(super) fn generate(secret: &IceSecret, rng: &mut fastrand::Rng) -> LocalCredentials {
-        let ufrag: String = (0..UFRAG_LEN).map(|_| ice_char(rng.u8(..))).collect();
+    pub(super) fn generate(secret: &IceSecret, core: u16, rng: &mut fastrand::Rng) -> LocalCredentials {
+        let number = [core / 64, core % 64].map(|digit| digit as u8);
+        let random = std::iter::repeat_with(|| rng.u8(..)).take(UFRAG_LEN);
+        let ufrag: String = number.into_iter().chain(random).map(ice_char).collect();
         let pwd = secret.password(&ufrag, rng.u64(..));
         let key = stun::password_key(&pwd);
         LocalCredentials { ufrag, pwd, key }
     }
 
-    /// 8 `ice-char`s.
+    /// 10 `ice-char`s.
     pub fn ufrag(&self) -> &str {
         &self.ufrag
     }
@@ -129,7 +141,7 @@ mod tests {
         let secret = IceSecret::from_bytes([1; 32]);
         let mut rng = fastrand::Rng::with_seed(1);
         let made: Vec<LocalCredentials> =
-            (0..200).map(|_| LocalCredentials::generate(&secret, &mut rng)).collect();
+            (0..200).map(|_| LocalCredentials::generate(&secret, 0, &mut rng)).collect();
         for one in &made {
             assert!(RemoteCredentials::parse(one.ufrag(), one.pwd()).is_ok());
             assert!(one.ufrag().len() >= 8 && one.pwd().len() >= 24);
@@ -140,9 +152,22 @@ mod tests {
     }
 
     #[test]
+    fn a_fragment_tells_its_core() {
+        let secret = IceSecret::from_bytes([1; 32]);
+        let mut rng = fastrand::Rng::with_seed(1);
+        for core in [0, 1, 63, 64, MAX_CORES - 1] {
+            let made = LocalCredentials::generate(&secret, core, &mut rng);
+            assert_eq!(core_of(made.ufrag()), Some(core), "{made:?}");
+        }
+        for text in ["", "A", "A:", "é9"] {
+            assert_eq!(core_of(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
     fn the_generator_alone_does_not_tell_the_password() {
         let make = |secret| {
-            LocalCredentials::generate(&IceSecret::from_bytes(secret), &mut fastrand::Rng::with_seed(7))
+            LocalCredentials::generate(&IceSecret::from_bytes(secret), 0, &mut fastrand::Rng::with_seed(7))
         };
         let (one, other) = (make([1; 32]), make([2; 32]));
         assert_eq!(one.ufrag(), other.ufrag());

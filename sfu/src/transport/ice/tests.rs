@@ -20,10 +20,7 @@ fn ms(ms: u64) -> Duration {
 
 /// The client's port tells its paths apart.
 fn path(port: u16) -> Path {
-    Path {
-        local: SocketAddr::from(([192, 0, 2, 1], 7882)),
-        remote: SocketAddr::from(([198, 51, 100, 7], port)),
-    }
+    Path::udp(SocketAddr::from(([192, 0, 2, 1], 7882)), SocketAddr::from(([198, 51, 100, 7], port)))
 }
 
 fn config() -> IceConfig {
@@ -148,6 +145,23 @@ fn a_nominated_path_is_selected_after_one_round_trip() {
     assert_eq!(ice.poll_transmit(&mut check), None);
     deliver(&mut ice, now, path(1), &client.nominate());
     assert_eq!(events(&mut ice), [], "the same nomination again is no news");
+}
+
+#[test]
+fn a_tcp_connection_needs_no_check_and_is_not_the_udp_path_with_the_same_numbers() {
+    let (mut ice, mut client, _) = agent();
+    let (now, udp) = (start(), path(1));
+    let tcp = Path::tcp(udp.local, udp.remote);
+    let (mut reply, mut check) = (Vec::new(), Vec::new());
+    assert_eq!(ice.handle_stun(now, tcp, &client.nominate(), &mut reply), IceOutcome::Answered);
+    assert_eq!(ice.poll_transmit(&mut check), None, "its handshake has shown that the client is there");
+    assert_eq!(ice.selected(), Some(tcp));
+    assert!(ice.admit(tcp, 1200) && !ice.admit(udp, 1200), "nobody signed anything over UDP");
+
+    assert_eq!(ice.handle_stun(now, udp, &client.nominate(), &mut reply), IceOutcome::Answered);
+    assert_eq!(ice.selected(), Some(tcp), "nor is that known to be the client's");
+    deliver(&mut ice, now, udp, &client.nominate());
+    assert_eq!(ice.selected(), Some(udp));
 }
 
 #[test]

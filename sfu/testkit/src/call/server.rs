@@ -33,6 +33,8 @@ impl Server {
     pub(super) fn new(start: Instant, local: SocketAddr, seed: u64) -> Server {
         let config = SfuConfig {
             announced: vec![local],
+            announced_tcp: Vec::new(),
+            number: 0,
             wall: WallClock { instant: start, unix: EPOCH },
             seed,
             secret: [1; 32],
@@ -84,7 +86,7 @@ impl Server {
 
     /// Media of `peer` comes from and goes to `remote` from now on.
     pub(super) fn connect(&mut self, now: Instant, peer: PeerId, remote: SocketAddr) {
-        self.sfu.connect_plain(now, peer, Path { local: self.local, remote });
+        self.sfu.connect_plain(now, peer, Path::udp(self.local, remote));
     }
 
     /// Takes out the first event that `choose` turns into something; others stay.
@@ -110,7 +112,7 @@ impl Server {
 
 impl Node for Server {
     fn handle_datagram(&mut self, now: Instant, source: SocketAddr, local: SocketAddr, data: &mut [u8]) {
-        self.sfu.handle_datagram(now, Path { local, remote: source }, data);
+        self.sfu.handle_datagram(now, Path::udp(local, source), data);
         self.collect(now);
     }
 

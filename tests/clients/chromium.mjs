@@ -1,0 +1,55 @@
+/** Headless Chromium, by Playwright. */
+import { chromium } from 'playwright-core';
+
+const ARGUMENTS = [
+  '--no-sandbox', // containers have no user namespaces, and only our own page is opened
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+  '--disable-background-timer-throttling',
+  '--disable-backgrounding-occluded-windows',
+  '--disable-renderer-backgrounding',
+  '--autoplay-policy=no-user-gesture-required',
+  '--use-fake-device-for-media-stream',
+  '--use-fake-ui-for-media-stream',
+];
+
+/** Runs in every page before its own scripts: keeps the peer connections, so that `media` can ask them. */
+function keepConnections() {
+  const Native = window.RTCPeerConnection;
+  window.keptConnections = [];
+  window.RTCPeerConnection = class extends Native {
+    constructor(...given) {
+      super(...given);
+      window.keptConnections.push(this);
+    }
+  };
+}
+
+/** A browser: `open` gives tabs, each in a context of its own. */
+export async function launchChromium(executablePath) {
+  const browser = await chromium.launch({ executablePath, headless: true, args: ARGUMENTS });
+  return {
+    version: browser.version(),
+    async open({ name, url, width, height }) {
+      const context = await browser.newContext({
+        viewport: { width, height },
+        permissions: ['camera', 'microphone'],
+      });
+      const page = await context.newPage();
+      page.on('pageerror', (error) => console.error(`[${name}] ${error.stack ?? error}`));
+      page.on('console', (message) => console.error(`[${name}] ${message.type()}: ${message.text()}`));
+      await page.addInitScript(keepConnections);
+      await page.goto(url);
+      return {
+        page,
+        call: (fn, args) => page.evaluate(([fn, args]) => window.client[fn](...args), [fn, args]),
+        close: () => context.close(),
+      };
+    },
+    close: () => browser.close(),
+  };
+}
