@@ -75,7 +75,8 @@ export async function launchFirefox(executablePath) {
   const lines = Object.entries(PREFERENCES).map((pair) => `user_pref(${pair.map((part) => JSON.stringify(part))});\n`);
   await writeFile(join(profile, 'user.js'), lines.join(''));
   const args = ['--headless', '--no-remote', '--profile', profile, '--remote-debugging-port', '0'];
-  const child = spawn(executablePath, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+  // It must not outlive us, whatever becomes of us.
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', executablePath, ...args], { stdio: ['ignore', 'ignore', 'pipe'] });
   const socket = new WebSocket(`${await address(child)}/session`);
   await new Promise((resolve, reject) => {
     socket.addEventListener('open', resolve);

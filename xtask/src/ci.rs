@@ -18,6 +18,7 @@ const CLIENT_PROGRAMS: &[(&str, &str)] = &[
     ("firefox-esr", "firefox-esr"),
     ("ip", "iproute2"),
     ("nft", "nftables"),
+    ("setpriv", "util-linux"),
     ("turnserver", "coturn"),
 ];
 
