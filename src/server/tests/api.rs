@@ -164,9 +164,8 @@ async fn each_method_refuses_a_token_without_each_of_its_grants() {
             Method::ForwardParticipant | Method::MoveParticipant => &["roomAdmin", "room", "destinationRoom"],
             _ => &["roomAdmin", "room"],
         };
-        let path = format!("{ROOM}{}", method.name());
         let ask = async |token: &str| {
-            server.post(&path, token, "application/json", body.to_string().into_bytes()).await
+            server.post(&method.path(), token, "application/json", body.to_string().into_bytes()).await
         };
         for (name, grant) in &without {
             let reply = ask(&token_of(grant.clone(), "")).await;
@@ -181,6 +180,8 @@ async fn each_method_refuses_a_token_without_each_of_its_grants() {
         }
         assert_eq!(ask(&token("garden", "ada")).await.error().0, 403, "{method:?} with a join token");
     }
+    // A dispatch makes the room that it is for.
+    server.done("DeleteRoom", json!({"room": "garden"})).await;
     assert_eq!(server.done("ListRooms", json!({})).await["rooms"].as_array().unwrap().len(), 0);
     server.stop().await;
 }
@@ -198,7 +199,8 @@ async fn what_is_no_call_is_an_error_of_twirps() {
         ("/twirp/livekit.Egress/ListEgress", json_type, 501, "unimplemented"),
         ("/twirp/livekit.Ingress/ListIngress", "application/protobuf", 501, "unimplemented"),
         ("/twirp/livekit.SIP/ListSIPTrunk", json_type, 501, "unimplemented"),
-        ("/twirp/livekit.AgentDispatchService/ListDispatch", json_type, 501, "unimplemented"),
+        ("/twirp/livekit.AgentDispatchService/ListDispatch", json_type, 400, "malformed"),
+        ("/twirp/livekit.AgentDispatchService/ListRooms", json_type, 404, "bad_route"),
         ("//twirp/livekit.RoomService/ListRooms", json_type, 400, "malformed"),
     ] {
         let reply = server.post(path, &good, content_type, b"not a message".to_vec()).await;
@@ -211,7 +213,7 @@ async fn what_is_no_call_is_an_error_of_twirps() {
     let reply = server.post(&format!("{ROOM}ListRooms"), &good, json_type, long).await;
     assert_eq!(reply.error(), (400, "malformed".into()));
     assert!(reply.json()["msg"].as_str().unwrap().contains("longer than"));
-    server.until_metric("sluice_api_requests_total{code=\"bad_route\",method=\"none\"} 2").await;
+    server.until_metric("sluice_api_requests_total{code=\"bad_route\",method=\"none\"} 3").await;
     server.until_metric("sluice_api_requests_total{code=\"malformed\",method=\"ListRooms\"} 3").await;
     // Browsers may call, too.
     let preflight = reqwest::Client::new()

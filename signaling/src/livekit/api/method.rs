@@ -73,8 +73,12 @@ impl Method {
         }
     }
 
-    /// The part of its path before.
-    pub(super) const fn service(self) -> &'static str {
+    /// Where it is called.
+    pub fn path(self) -> String {
+        format!("/twirp/{}/{}", self.service(), self.name())
+    }
+
+    const fn service(self) -> &'static str {
         match self {
             Method::CreateDispatch | Method::DeleteDispatch | Method::ListDispatch => {
                 "livekit.AgentDispatchService"

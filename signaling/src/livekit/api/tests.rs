@@ -40,7 +40,7 @@ fn head<'a>(path: &'a str, content_type: &'a str, authorization: &'a str) -> Hea
 }
 
 fn read(method: Method, grant: VideoGrant, content_type: &str, body: &[u8]) -> Result<Request, ApiError> {
-    let (path, bearer) = (format!("/twirp/{}/{}", method.service(), method.name()), bearer(grant));
+    let (path, bearer) = (method.path(), bearer(grant));
     open(&head(&path, content_type, &bearer), &keys(), NOW_MS)?.read(body, &RoomLimits::default())
 }
 
