@@ -46,6 +46,7 @@
 //!         Output::Report { question, report } => { /* hand it to whoever asked by `Room::explain` */ }
 //!         Output::Answer { question, answer } => { /* the same, of `Room::call` */ }
 //!         Output::Notice(notice) => { /* count it */ }
+//!         Output::Agents(order) => { /* hand it to the pool of agents */ }
 //!         Output::Webhook(event) => { /* tell the application */ }
 //!         Output::Ended => { /* drop the room */ }
 //!     }
