@@ -17,6 +17,7 @@ pub mod agents;
 pub mod bridge;
 pub mod cli;
 pub mod config;
+mod counts;
 pub mod http;
 pub mod media;
 pub mod metrics;

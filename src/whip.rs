@@ -5,7 +5,6 @@
 //! are bounded for a room and for an address. Not here: HTTP (`http::whip`), what requests mean (`signaling::whip`).
 
 use std::collections::VecDeque;
-use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::bridge;
 use crate::config::WhipSettings;
+use crate::counts::Counts;
 use crate::metrics::Metrics;
 use crate::rooms::{FromClient, Mailbox, Rooms, Session};
 
@@ -301,60 +301,5 @@ impl Drop for Listed {
     fn drop(&mut self) {
         self.shared.sessions.remove(&self.name);
         self.shared.metrics.whip_session_ended(self.protocol);
-    }
-}
-
-/// How many there are of each.
-struct Counts<K: Eq + Hash>(Arc<DashMap<K, usize>>);
-
-impl<K: Eq + Hash> Default for Counts<K> {
-    fn default() -> Counts<K> {
-        Counts(Arc::new(DashMap::new()))
-    }
-}
-
-impl<K: Eq + Hash + Clone> Counts<K> {
-    /// One more of `key`, until what is given is dropped; `None` at the limit.
-    fn take(&self, key: K, limit: usize) -> Option<Counted<K>> {
-        let mut count = self.0.entry(key.clone()).or_default();
-        if *count >= limit {
-            return None;
-        }
-        *count += 1;
-        drop(count);
-        Some(Counted { counts: Arc::clone(&self.0), key })
-    }
-}
-
-struct Counted<K: Eq + Hash> {
-    counts: Arc<DashMap<K, usize>>,
-    key: K,
-}
-
-impl<K: Eq + Hash> Drop for Counted<K> {
-    fn drop(&mut self) {
-        self.counts.remove_if_mut(&self.key, |_, count| {
-            *count = count.saturating_sub(1);
-            *count == 0
-        });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn counts_stop_at_the_limit_and_leave_nothing_behind() {
-        let counts = Counts::default();
-        let first = counts.take("room", 2).expect("a place");
-        let second = counts.take("room", 2).expect("a place");
-        assert!(counts.take("room", 2).is_none());
-        assert!(counts.take("other", 2).is_some(), "each has its own");
-        drop(first);
-        assert!(counts.take("room", 2).is_some());
-        drop(second);
-        assert!(counts.0.is_empty());
-        assert!(counts.take("room", 0).is_none());
     }
 }

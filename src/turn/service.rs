@@ -18,6 +18,7 @@ use super::stats::{Refused, SharedStats, TurnStats};
 use super::stream::Queue;
 use crate::bridge;
 use crate::config::TurnLimits;
+use crate::counts::{Counted, Counts};
 use crate::media::kernel::{ReceiveBatch, UdpSocket, WatchedSocket};
 
 /// Batches read from one socket before the others have their turn.
@@ -34,7 +35,7 @@ pub(super) struct Service {
     listeners: Vec<Socket>,
     streams: RefCell<HashMap<Client, Rc<Queue>>>,
     /// Connections by client address.
-    addresses: RefCell<HashMap<IpAddr, usize>>,
+    addresses: Counts<IpAddr>,
     receive: RefCell<Box<ReceiveBatch>>,
     outbox: RefCell<Outbox>,
     /// For one answer.
@@ -73,7 +74,7 @@ impl Service {
             relays: RefCell::default(),
             listeners: listeners?,
             streams: RefCell::default(),
-            addresses: RefCell::default(),
+            addresses: Counts::default(),
             receive: RefCell::new(ReceiveBatch::new()),
             outbox: RefCell::new(Outbox::new()),
             scratch: RefCell::default(),
@@ -222,33 +223,23 @@ impl Service {
     pub(super) fn admit(self: &Rc<Service>, client: IpAddr, tls: bool) -> Result<Place, Refused> {
         let now = Instant::now();
         let mut stats = self.stats.borrow_mut();
-        let mut addresses = self.addresses.borrow_mut();
-        let of_address = addresses.entry(client).or_default();
         let total: u64 = stats.connections.iter().sum();
         let (since, begun) = self.handshakes.get();
         let in_this_second = since.is_some_and(|since| now.saturating_duration_since(since) < TICK);
         let begun = if in_this_second { begun } else { 0 };
-        let why = if total >= self.limits.connections as u64 {
-            Some(Refused::Total)
-        } else if *of_address >= self.limits.connections_per_address {
-            Some(Refused::Address)
-        } else if tls && begun >= self.limits.handshakes_per_second {
-            Some(Refused::HandshakeRate)
-        } else {
-            None
-        };
-        if let Some(why) = why {
-            if *of_address == 0 {
-                addresses.remove(&client);
-            }
-            return Err(why);
+        if total >= self.limits.connections as u64 {
+            return Err(Refused::Total);
         }
-        *of_address += 1;
+        let of_address = self.limits.connections_per_address;
+        let counted = self.addresses.take(client, of_address).ok_or(Refused::Address)?;
+        if tls && begun >= self.limits.handshakes_per_second {
+            return Err(Refused::HandshakeRate);
+        }
         stats.connections[usize::from(tls)] += 1;
         if tls {
             self.handshakes.set((since.filter(|_| in_this_second).or(Some(now)), begun + 1));
         }
-        Ok(Place { service: Rc::clone(self), client, tls })
+        Ok(Place { service: Rc::clone(self), tls, _of_address: counted })
     }
 
     /// Counts a connection that was refused or closed.
@@ -280,20 +271,13 @@ impl Service {
 /// A connection's place among those that there may be; given back when dropped.
 pub(super) struct Place {
     service: Rc<Service>,
-    client: IpAddr,
     tls: bool,
+    _of_address: Counted<IpAddr>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.service.stats.borrow_mut().connections[usize::from(self.tls)] -= 1;
-        let mut addresses = self.service.addresses.borrow_mut();
-        if let Some(count) = addresses.get_mut(&self.client) {
-            *count -= 1;
-            if *count == 0 {
-                addresses.remove(&self.client);
-            }
-        }
     }
 }
 

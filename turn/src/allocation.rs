@@ -224,8 +224,8 @@ impl Allocations {
     }
 }
 
-/// One subscriber's addresses, counted as one: IPv6 gives each a /64.
-fn subscriber(address: IpAddr) -> IpAddr {
+/// One subscriber's addresses, counted as one: of IPv6 each has a /64 (RFC 6177 §2).
+pub fn subscriber(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) >> 64 << 64).into()),
         v4 @ IpAddr::V4(_) => v4,

@@ -23,7 +23,7 @@ mod stats;
 mod stream;
 mod writer;
 
-pub use allocation::{AllocationId, Client, Transport};
+pub use allocation::{AllocationId, Client, Transport, subscriber};
 pub use message::{
     Class, MAX_PACKET, Malformed, Message, Method, Packet, TransactionId, Unknown, kind, long_term_key,
 };

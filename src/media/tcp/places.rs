@@ -1,10 +1,12 @@
 //! How many connections there may be, together and from one address, and what became of them.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use turn::subscriber;
+
 use crate::config::TcpLimits;
+use crate::counts::{Counted, Counts};
 
 /// Why a connection was refused or closed by us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,19 +62,14 @@ pub struct TcpStats {
 #[derive(Debug)]
 pub struct Places {
     limits: TcpLimits,
-    taken: Mutex<Taken>,
-}
-
-#[derive(Debug, Default)]
-struct Taken {
-    by_address: HashMap<IpAddr, usize>,
-    stats: TcpStats,
+    by_address: Counts<IpAddr>,
+    stats: Mutex<TcpStats>,
 }
 
 impl Places {
     /// All free.
     pub fn new(limits: TcpLimits) -> Arc<Places> {
-        Arc::new(Places { limits, taken: Mutex::default() })
+        Arc::new(Places { limits, by_address: Counts::default(), stats: Mutex::default() })
     }
 
     /// One for a connection from `client`, if there is any. A refusal is counted.
@@ -80,33 +77,33 @@ impl Places {
     /// # Errors
     /// Why there is none.
     pub fn take(self: &Arc<Places>, client: IpAddr) -> Result<Place, Refused> {
-        let client = network(client);
-        let mut taken = self.taken();
-        let of_address = taken.by_address.get(&client).copied().unwrap_or_default();
-        let why = if taken.stats.connections >= self.limits.connections as u64 {
-            Some(Refused::Total)
-        } else if of_address >= self.limits.connections_per_address {
-            Some(Refused::Address)
+        let mut stats = self.counted();
+        let counted = if stats.connections >= self.limits.connections as u64 {
+            Err(Refused::Total)
         } else {
-            None
+            let of_address = self.limits.connections_per_address;
+            self.by_address.take(subscriber(client), of_address).ok_or(Refused::Address)
         };
-        if let Some(why) = why {
-            taken.stats.refused[why as usize] += 1;
-            return Err(why);
+        match counted {
+            Ok(counted) => {
+                stats.connections += 1;
+                Ok(Place { places: Arc::clone(self), _of_address: counted })
+            }
+            Err(why) => {
+                stats.refused[why as usize] += 1;
+                Err(why)
+            }
         }
-        taken.by_address.insert(client, of_address + 1);
-        taken.stats.connections += 1;
-        Ok(Place { places: Arc::clone(self), client })
     }
 
     /// What was counted.
     pub fn stats(&self) -> TcpStats {
-        self.taken().stats
+        *self.counted()
     }
 
-    fn taken(&self) -> MutexGuard<'_, Taken> {
+    fn counted(&self) -> MutexGuard<'_, TcpStats> {
         // Whoever panicked with it has left whole numbers.
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+        self.stats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -114,33 +111,18 @@ impl Places {
 #[derive(Debug)]
 pub struct Place {
     places: Arc<Places>,
-    client: IpAddr,
+    _of_address: Counted<IpAddr>,
 }
 
 impl Place {
     /// Counts why its connection is closed by us.
     pub fn refused(&self, why: Refused) {
-        self.places.taken().stats.refused[why as usize] += 1;
+        self.places.counted().refused[why as usize] += 1;
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut taken = self.places.taken();
-        taken.stats.connections -= 1;
-        if let Some(count) = taken.by_address.get_mut(&self.client) {
-            *count -= 1;
-            if *count == 0 {
-                taken.by_address.remove(&self.client);
-            }
-        }
-    }
-}
-
-/// What counts as one address: of IPv6 the /64 that one customer has (RFC 6177 §2).
-fn network(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64)),
-        v4 @ IpAddr::V4(_) => v4,
+        self.places.counted().connections -= 1;
     }
 }
