@@ -19,6 +19,7 @@ pub mod cli;
 pub mod config;
 mod counts;
 pub mod http;
+mod listen;
 pub mod media;
 pub mod metrics;
 pub mod rooms;

@@ -1,6 +1,5 @@
 //! Accepting connections: HTTP/1.1, with TLS where configured.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use tower::ServiceExt as _;
 
 use super::whip::Remote;
 use crate::config::TlsFiles;
+use crate::listen::pause_after;
 
 /// Bytes of a request's head. A v1 join carries its offer in the URL, 10 to 25 KB and more before compression. What is
 /// longer than this is answered with 431. The URL alone may have 65 534 bytes, the limit of the `http` crate: above it is
@@ -176,15 +176,4 @@ async fn connection(
 /// Until the server stops, or is gone.
 async fn closed(closing: &mut watch::Receiver<bool>) {
     let _ = closing.wait_for(|&closing| closing).await;
-}
-
-/// Out of file descriptors or memory: accepting again at once would spin.
-async fn pause_after(error: &io::Error) {
-    match error.kind() {
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted => {}
-        _ => {
-            tracing::warn!(%error, "cannot accept connections");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    }
 }

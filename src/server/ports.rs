@@ -7,8 +7,8 @@ use tokio::net::TcpListener;
 
 use super::StartError;
 use crate::config::MediaSettings;
+use crate::listen::listen;
 use crate::media::kernel::{UdpSocket, interface_addresses};
-use crate::media::tcp;
 
 /// Sockets of both families need one port number; with port 0 the system chooses for the first of them only.
 const BIND_ATTEMPTS: usize = 16;
@@ -33,7 +33,7 @@ pub(super) fn bind_worker(media: &MediaSettings, index: usize) -> Result<Vec<Udp
 pub(super) fn bind_tcp(media: &MediaSettings) -> Result<Vec<TcpListener>, StartError> {
     let Some(port) = media.tcp_port else { return Ok(Vec::new()) };
     let bound = bind(media, port, |address| {
-        let listener = TcpListener::from_std(tcp::listen(address)?)?;
+        let listener = TcpListener::from_std(listen(address)?)?;
         Ok((listener.local_addr()?, listener))
     });
     bound.map_err(|(address, source)| StartError::BindTcp { address, source })

@@ -30,8 +30,8 @@ use turn::Transport;
 
 use self::service::Service;
 use crate::config::TurnLimits;
+use crate::listen::listen;
 use crate::media::kernel::{BufferSizes, UdpSocket};
-use crate::media::tcp::listen;
 
 /// What a client sends in the time that other work takes; keyframes to all of them come from media.
 const BUFFERS: BufferSizes = BufferSizes { receive: 1 << 22, send: 1 << 22 };

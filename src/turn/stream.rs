@@ -16,6 +16,7 @@ use turn::{Client, Transport, first_packet};
 
 use super::service::Service;
 use super::stats::Refused;
+use crate::listen::pause_after;
 
 /// How long a client may take for the TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -62,11 +63,7 @@ pub(super) fn spawn_listener(
         loop {
             match listener.accept().await {
                 Ok((stream, remote)) => accepted(&service, stream, remote, acceptor.clone()),
-                Err(error) => {
-                    // Out of descriptors: accepting again at once would spin.
-                    tracing::debug!(%error, "TURN connection not accepted");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
+                Err(error) => pause_after(&error).await,
             }
         }
     });

@@ -1,9 +1,9 @@
 //! The port that all workers share: accepts, and brings each connection to the worker that it is for.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use sfu::transport::framing::{self, HEADER};
 use sfu::transport::{ice, stun};
@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::{Arrival, Place, Places, Refused, UNKNOWN_TIMEOUT, UNSENT_LIMIT};
+use crate::listen::pause_after;
 use crate::media::worker::{ToWorker, WorkerClient};
 
 /// What is read before it is known whose it is: a binding request has some 100 bytes, with names as long as they may be 700.
@@ -39,23 +40,6 @@ impl Drop for Door {
     }
 }
 
-/// A listener of one family, so that the other can have the same port.
-///
-/// # Errors
-/// The port is taken, or the address is not ours.
-pub fn listen(address: SocketAddr) -> io::Result<StdListener> {
-    use socket2::{Domain, Protocol, Socket, Type};
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(1024)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
-}
-
 async fn accept(listener: TcpListener, places: Arc<Places>, workers: Arc<[WorkerClient]>) {
     loop {
         match listener.accept().await {
@@ -63,11 +47,7 @@ async fn accept(listener: TcpListener, places: Arc<Places>, workers: Arc<[Worker
                 let Ok(place) = places.take(remote.ip()) else { continue };
                 tokio::spawn(bring(stream, remote, place, Arc::clone(&workers)));
             }
-            Err(error) => {
-                // Out of descriptors: accepting again at once would spin.
-                tracing::debug!(%error, "media connection not accepted");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
+            Err(error) => pause_after(&error).await,
         }
     }
 }

@@ -15,7 +15,7 @@ mod streams;
 #[cfg(test)]
 mod tests;
 
-pub use door::{Door, listen};
+pub use door::Door;
 pub use places::{Place, Places, Refused, TcpStats};
 pub use streams::{Arrival, Streams};
 

@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::config::TcpLimits;
+use crate::listen::listen;
 use crate::media::kernel::{Outgoing, Ready};
 use crate::media::worker::{MediaCore, Worker, WorkerClient};
 
