@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::metrics::AgentMetrics;
 use crate::bridge;
+use crate::handover::hand_over;
 use crate::rooms::JobMailbox;
 
 /// What waits for the task.
@@ -96,14 +97,8 @@ impl WorkerWay {
 
 impl Drop for WorkerWay {
     fn drop(&mut self) {
-        let message = ToPool::Disconnected(self.id);
-        if let Err(mpsc::error::TrySendError::Full(message)) = self.inbox.try_send(message)
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            // A drop cannot wait, and the pool must hear of it.
-            let inbox = self.inbox.clone();
-            runtime.spawn(async move { inbox.send(message).await });
-        }
+        // A drop cannot wait, and the pool must hear of it.
+        hand_over(&self.inbox, ToPool::Disconnected(self.id));
     }
 }
 

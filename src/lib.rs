@@ -18,6 +18,7 @@ pub mod bridge;
 pub mod cli;
 pub mod config;
 mod counts;
+mod handover;
 pub mod http;
 mod listen;
 pub mod media;

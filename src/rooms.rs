@@ -30,6 +30,7 @@ use self::questions::AskError;
 use crate::agents::Agents;
 use crate::bridge;
 use crate::config::Settings;
+use crate::handover::hand_over;
 use crate::media::worker::WorkerClient;
 use crate::metrics::Metrics;
 use crate::webhooks::Webhooks;
@@ -109,9 +110,8 @@ pub struct JobMailbox(mpsc::WeakSender<ToRoom>);
 impl JobMailbox {
     /// Never waits; a room that has ended wants no news.
     pub fn put(&self, job: Box<Job>) {
-        let Some(mailbox) = self.0.upgrade() else { return };
-        if let Err(mpsc::error::TrySendError::Full(message)) = mailbox.try_send(ToRoom::Job(job)) {
-            tokio::spawn(async move { mailbox.send(message).await });
+        if let Some(mailbox) = self.0.upgrade() {
+            hand_over(&mailbox, ToRoom::Job(job));
         }
     }
 }
@@ -179,13 +179,8 @@ impl Mailbox<'_> {
 impl Drop for Session {
     fn drop(&mut self) {
         let Some(seat) = self.seat.take() else { return };
-        let message = ToRoom::Closed(seat.id, self.end);
-        if let Err(mpsc::error::TrySendError::Full(message)) = seat.mailbox.try_send(message)
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            // A drop cannot wait, and the room must hear of it.
-            runtime.spawn(async move { seat.mailbox.send(message).await });
-        }
+        // A drop cannot wait, and the room must hear of it.
+        hand_over(&seat.mailbox, ToRoom::Closed(seat.id, self.end));
     }
 }
 
