@@ -10,8 +10,8 @@ use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::Response;
 use bytes::Bytes;
-use signaling::agents::{self, MAX_WORKER_MESSAGE, frame};
-use signaling::livekit::frame::Encoding;
+use signaling::agents::{self, MAX_WORKER_MESSAGE};
+use signaling::livekit::frame::{Encoding, encode};
 use tokio::time::Instant;
 
 use super::router::{App, text};
@@ -81,7 +81,7 @@ async fn exchange(socket: &mut WebSocket, mut seat: WorkerSeat, idle_timeout: Du
         let written = tokio::select! {
             message = outgoing.recv() => match message {
                 Some(ToWorker::Message(message)) => {
-                    let bytes = frame::encode(encoding, &message);
+                    let bytes = encode(encoding, &*message);
                     socket::write(socket, socket::message(encoding, bytes), None).await
                 }
                 Some(ToWorker::Close(reason)) => return End::Dismissed(reason),
@@ -92,7 +92,7 @@ async fn exchange(socket: &mut WebSocket, mut seat: WorkerSeat, idle_timeout: Du
                     heard = Instant::now();
                     if let Read::Frame(kind, bytes) = read {
                         encoding = kind;
-                        way.put(frame::decode(kind, &bytes)).await;
+                        way.put(agents::frame::decode(kind, &bytes)).await;
                     }
                     Ok(())
                 }

@@ -2,49 +2,29 @@
 
 use std::time::{Duration, Instant};
 
-use livekit_protocol::{
-    AvailabilityResponse, Job, JobState, JobStatus, JobType, ParticipantPermission, TrackSource,
-};
+use livekit_protocol::{AvailabilityResponse, Job, JobState, JobStatus, JobType, ParticipantPermission};
 
 use super::WorkerId;
 use super::worker::Trade;
 use crate::access::{Claims, VideoGrant};
-use crate::livekit::Clock;
+use crate::livekit::{Clock, grant};
 
 /// Where the framework's clients look up which agent somebody is.
 const AGENT_NAME: &str = "lk.agent_name";
 /// An agent has this long to join; the room refreshes its token afterwards.
 pub(super) const TOKEN_TTL: Duration = Duration::from_hours(1);
 
-/// Where a job is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
-    /// Nobody is there to take it.
-    Waiting,
-    /// A worker was asked.
-    Asked {
-        worker: WorkerId,
-        /// Then the next is.
-        until: Instant,
-    },
-    /// A worker has it; `None` when its socket was lost, until it comes back and says so.
-    Running { worker: Option<WorkerId> },
-    /// The agent has left, and the worker may still say how the job ended.
-    Ending { worker: Option<WorkerId>, until: Instant },
-}
-
-/// A job and its way.
+/// A job for which somebody is sought.
 #[derive(Debug)]
-pub(super) struct Errand {
+pub(super) struct Offer {
     pub(super) job: Job,
-    pub(super) stage: Stage,
     /// Who does not want it.
     pub(super) refused_by: Vec<WorkerId>,
 }
 
-impl Errand {
-    pub(super) fn new(job: Job) -> Errand {
-        Errand { job, stage: Stage::Waiting, refused_by: Vec::new() }
+impl Offer {
+    pub(super) fn new(job: Job) -> Offer {
+        Offer { job, refused_by: Vec::new() }
     }
 
     pub(super) fn trade(&self) -> Trade {
@@ -59,11 +39,57 @@ impl Errand {
     pub(super) fn can_wait(&self) -> bool {
         self.job.r#type == JobType::JtRoom as i32
     }
+}
+
+/// Where a job is that a worker was asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// No answer yet.
+    Asked {
+        worker: WorkerId,
+        /// Then the next is asked.
+        until: Instant,
+    },
+    /// A worker has it; `None` when its socket was lost, until it comes back and says so.
+    Running { worker: Option<WorkerId> },
+    /// The agent has left, and the worker may still say how the job ended.
+    Ending { worker: Option<WorkerId>, until: Instant },
+}
+
+/// A job that a worker was asked about, and its way from there.
+#[derive(Debug)]
+pub(super) struct Errand {
+    pub(super) job: Job,
+    pub(super) stage: Stage,
+    /// As in [`Offer`], should it be offered again.
+    pub(super) refused_by: Vec<WorkerId>,
+}
+
+impl Errand {
+    /// The worker that is asked sees it as its own, running from now on.
+    pub(super) fn asked(offer: Offer, clock: Clock, worker: WorkerId, sid: &str, until: Instant) -> Errand {
+        let Offer { mut job, refused_by } = offer;
+        let now = unix_ns(clock);
+        job.state = Some(JobState {
+            status: JobStatus::JsRunning as i32,
+            started_at: now,
+            updated_at: now,
+            worker_id: sid.to_owned(),
+            ..JobState::default()
+        });
+        Errand { job, stage: Stage::Asked { worker, until }, refused_by }
+    }
+
+    /// The worker that was asked does not take it.
+    pub(super) fn offered_again(self) -> Offer {
+        let Errand { mut job, refused_by, .. } = self;
+        job.state = None;
+        Offer { job, refused_by }
+    }
 
     /// Whoever has it, or was asked.
     pub(super) fn worker(&self) -> Option<WorkerId> {
         match self.stage {
-            Stage::Waiting => None,
             Stage::Asked { worker, .. } => Some(worker),
             Stage::Running { worker } | Stage::Ending { worker, .. } => worker,
         }
@@ -78,20 +104,8 @@ impl Errand {
     pub(super) fn due(&self) -> Option<Instant> {
         match self.stage {
             Stage::Asked { until, .. } | Stage::Ending { until, .. } => Some(until),
-            Stage::Waiting | Stage::Running { .. } => None,
+            Stage::Running { .. } => None,
         }
-    }
-
-    /// As the worker that is asked sees it: its own, running from now on.
-    pub(super) fn begin(&mut self, clock: Clock, worker_sid: &str) {
-        let now = unix_ns(clock);
-        self.job.state = Some(JobState {
-            status: JobStatus::JsRunning as i32,
-            started_at: now,
-            updated_at: now,
-            worker_id: worker_sid.to_owned(),
-            ..JobState::default()
-        });
     }
 
     /// What became of it.
@@ -118,10 +132,8 @@ pub(super) fn is_end(status: JobStatus) -> bool {
 
 /// What the agent's token says: the identity and the texts that the worker chose, and what it may do at most.
 pub(super) fn claims(job: &Job, answer: AvailabilityResponse, permission: &ParticipantPermission) -> Claims {
-    let source = |source: &i32| {
-        let source = TrackSource::try_from(*source).unwrap_or(TrackSource::Unknown);
-        source.as_str_name().to_ascii_lowercase()
-    };
+    let mut granted = VideoGrant::default();
+    grant(&mut granted, permission);
     let mut claims = Claims {
         sub: answer.participant_identity,
         name: answer.participant_name,
@@ -131,15 +143,9 @@ pub(super) fn claims(job: &Job, answer: AvailabilityResponse, permission: &Parti
         video: Some(VideoGrant {
             room_join: true,
             room: job.room.as_ref().map_or_else(String::new, |room| room.name.clone()),
-            can_subscribe: Some(permission.can_subscribe),
-            can_publish: Some(permission.can_publish),
-            can_publish_data: Some(permission.can_publish_data),
-            can_publish_sources: permission.can_publish_sources.iter().map(source).collect(),
-            can_update_own_metadata: Some(permission.can_update_metadata),
-            can_subscribe_metrics: Some(permission.can_subscribe_metrics),
-            hidden: permission.hidden,
             agent: true,
-            ..VideoGrant::default()
+            recorder: false,
+            ..granted
         }),
         ..Claims::default()
     };

@@ -9,7 +9,7 @@ use livekit_protocol::server_message::Message as ToWorker;
 use livekit_protocol::worker_message::Message as FromWorker;
 use livekit_protocol::{Job, JobStatus, JobType, ServerMessage, WorkerMessage};
 
-use super::job::{Errand, Stage, TOKEN_TTL, claims, is_end};
+use super::job::{Errand, Offer, Stage, TOKEN_TTL, claims, is_end};
 use super::worker::{Registration, Worker};
 use super::{Notice, Order, Output, WorkerId};
 use crate::access;
@@ -46,10 +46,10 @@ pub struct Pool {
     workers: BTreeMap<WorkerId, Worker>,
     /// Workers that have not said what they are for, and until when they may wait with that.
     strangers: BTreeMap<WorkerId, Instant>,
-    /// By id.
+    /// Jobs that a worker was asked about, by id.
     errands: HashMap<String, Errand>,
-    /// Exactly those that wait, the oldest first.
-    waiting: VecDeque<String>,
+    /// Those for which nobody is there, the oldest first.
+    waiting: VecDeque<Offer>,
     outbox: VecDeque<Output>,
 }
 
@@ -114,16 +114,13 @@ impl Pool {
     pub fn disconnected(&mut self, clock: Clock, worker: WorkerId) {
         self.strangers.remove(&worker);
         let Some(gone) = self.workers.remove(&worker) else { return };
-        for errand in self.errands.values_mut() {
-            errand.refused_by.retain(|refuser| *refuser != worker);
-        }
+        self.forget_refusals(worker);
         let mut jobs: Vec<String> = gone.jobs.into_iter().collect();
         jobs.sort_unstable();
         for id in jobs {
             let Some(errand) = self.errands.get_mut(&id) else { continue };
             match &mut errand.stage {
-                Stage::Waiting => {}
-                Stage::Asked { .. } => self.offer(clock, id),
+                Stage::Asked { .. } => self.offer_again(clock, &id),
                 Stage::Running { worker } | Stage::Ending { worker, .. } => *worker = None,
             }
         }
@@ -132,7 +129,7 @@ impl Pool {
     /// What a room wants.
     pub fn order(&mut self, clock: Clock, order: Order) {
         match order {
-            Order::Launch(job) => self.launch(clock, *job),
+            Order::Launch(job) => self.offer(clock, Offer::new(*job)),
             Order::AgentLeft { job } => self.agent_left(clock, &job),
             Order::EndDispatch { dispatch } => self.end_where(clock, |job| job.dispatch_id == dispatch),
             Order::EndRoom { room } => {
@@ -152,11 +149,11 @@ impl Pool {
         due.sort_unstable();
         for id in due {
             match self.errands.get(&id).map(|errand| errand.stage) {
-                Some(Stage::Asked { worker, .. }) => self.refused(clock, worker, id),
+                Some(Stage::Asked { worker, .. }) => self.refused(clock, worker, &id),
                 Some(Stage::Ending { .. }) => {
                     self.end(clock, &id, JobStatus::JsFailed, "agent worker left the room");
                 }
-                Some(Stage::Waiting | Stage::Running { .. }) | None => {}
+                Some(Stage::Running { .. }) | None => {}
             }
         }
     }
@@ -179,7 +176,7 @@ impl Pool {
 
     /// Jobs that a worker has, or was asked about.
     pub fn jobs(&self) -> usize {
-        self.errands.len() - self.waiting.len()
+        self.errands.len()
     }
 
     /// Jobs for which nobody is there.
@@ -231,50 +228,49 @@ impl Pool {
         let Some(who) = self.workers.get_mut(&worker) else { return };
         if who.update(status) {
             // It may have refused for being full.
-            for errand in self.errands.values_mut() {
-                errand.refused_by.retain(|refuser| *refuser != worker);
-            }
+            self.forget_refusals(worker);
             self.offer_waiting(clock);
         }
     }
 
-    fn launch(&mut self, clock: Clock, job: Job) {
-        let id = job.id.clone();
-        self.errands.insert(id.clone(), Errand::new(job));
-        self.offer(clock, id);
+    /// This worker may be asked again about all that it refused.
+    fn forget_refusals(&mut self, worker: WorkerId) {
+        let asked = self.errands.values_mut().map(|errand| &mut errand.refused_by);
+        for refused_by in asked.chain(self.waiting.iter_mut().map(|offer| &mut offer.refused_by)) {
+            refused_by.retain(|refuser| *refuser != worker);
+        }
     }
 
     fn offer_waiting(&mut self, clock: Clock) {
-        for id in std::mem::take(&mut self.waiting) {
-            self.offer(clock, id);
+        for offer in std::mem::take(&mut self.waiting) {
+            self.offer(clock, offer);
+        }
+    }
+
+    fn offer_again(&mut self, clock: Clock, id: &str) {
+        if let Some(errand) = self.errands.remove(id) {
+            self.offer(clock, errand.offered_again());
         }
     }
 
     /// Asks the next worker, or has the job wait or given up.
-    fn offer(&mut self, clock: Clock, id: String) {
-        if let Some(worker) = self.choose(&id) {
-            return self.ask(clock, worker, &id);
-        }
-        let Some(errand) = self.errands.get_mut(&id) else { return };
-        errand.stage = Stage::Waiting;
-        errand.job.state = None;
-        if !errand.can_wait() {
-            self.errands.remove(&id);
+    fn offer(&mut self, clock: Clock, offer: Offer) {
+        if let Some(worker) = self.choose(&offer) {
+            self.ask(clock, worker, offer);
+        } else if !offer.can_wait() {
             self.notice(Notice::Unwanted);
         } else if self.waiting.len() >= self.limits.waiting {
-            self.errands.remove(&id);
             self.notice(Notice::TooManyWaiting);
         } else {
-            self.waiting.push_back(id);
+            self.waiting.push_back(offer);
         }
     }
 
     /// One of those that take such jobs and have not refused this one, the less busy the likelier.
-    fn choose(&mut self, id: &str) -> Option<WorkerId> {
-        let errand = self.errands.get(id)?;
-        let trade = errand.trade();
+    fn choose(&mut self, offer: &Offer) -> Option<WorkerId> {
+        let trade = offer.trade();
         let fit =
-            |(id, worker): &(&WorkerId, &Worker)| worker.takes(&trade) && !errand.refused_by.contains(id);
+            |(id, worker): &(&WorkerId, &Worker)| worker.takes(&trade) && !offer.refused_by.contains(id);
         let candidates: Vec<(WorkerId, f32)> =
             self.workers.iter().filter(fit).map(|(id, worker)| (*id, worker.room_left())).collect();
         let all: f32 = candidates.iter().map(|(_, room)| room).sum();
@@ -288,14 +284,12 @@ impl Pool {
         candidates.last().map(|(worker, _)| *worker)
     }
 
-    fn ask(&mut self, clock: Clock, worker: WorkerId, id: &str) {
-        let (Some(who), Some(errand)) = (self.workers.get_mut(&worker), self.errands.get_mut(id)) else {
-            return;
-        };
-        errand.begin(clock, &who.sid);
-        errand.stage = Stage::Asked { worker, until: clock.now + PATIENCE };
-        who.jobs.insert(id.to_owned());
+    fn ask(&mut self, clock: Clock, worker: WorkerId, offer: Offer) {
+        let Some(who) = self.workers.get_mut(&worker) else { return };
+        let errand = Errand::asked(offer, clock, worker, &who.sid, clock.now + PATIENCE);
         let request = lk::AvailabilityRequest { job: Some(errand.job.clone()), resuming: false };
+        who.jobs.insert(errand.job.id.clone());
+        self.errands.insert(errand.job.id.clone(), errand);
         self.send(worker, ToWorker::Availability(request));
     }
 
@@ -310,19 +304,19 @@ impl Pool {
         } else if answer.available {
             self.assign(clock, worker, answer);
         } else {
-            self.refused(clock, worker, id);
+            self.refused(clock, worker, &id);
         }
     }
 
     /// This worker does not take it, or does not say.
-    fn refused(&mut self, clock: Clock, worker: WorkerId, id: String) {
+    fn refused(&mut self, clock: Clock, worker: WorkerId, id: &str) {
         if let Some(who) = self.workers.get_mut(&worker) {
-            who.jobs.remove(&id);
+            who.jobs.remove(id);
         }
-        if let Some(errand) = self.errands.get_mut(&id) {
+        if let Some(errand) = self.errands.get_mut(id) {
             errand.refused_by.push(worker);
         }
-        self.offer(clock, id);
+        self.offer_again(clock, id);
     }
 
     fn assign(&mut self, clock: Clock, worker: WorkerId, mut answer: lk::AvailabilityResponse) {
@@ -342,7 +336,7 @@ impl Pool {
             Ok(token) => token,
             Err(error) => {
                 tracing::error!(%error, "no token for an agent");
-                return self.refused(clock, worker, id);
+                return self.refused(clock, worker, &id);
             }
         };
         errand.stage = Stage::Running { worker: Some(worker) };
@@ -396,9 +390,7 @@ impl Pool {
             deployment: trade.deployment.clone(),
             ..Job::default()
         };
-        let id = job.id.clone();
-        self.errands.insert(id.clone(), Errand::new(job));
-        self.ask(clock, worker, &id);
+        self.ask(clock, worker, Offer::new(job));
     }
 
     fn agent_left(&mut self, clock: Clock, id: &str) {
@@ -412,6 +404,7 @@ impl Pool {
 
     /// Ends jobs that are not wanted any more.
     fn end_where(&mut self, clock: Clock, is_meant: impl Fn(&Job) -> bool) {
+        self.waiting.retain(|offer| !is_meant(&offer.job));
         let meant = self.errands.iter().filter(|(_, errand)| is_meant(&errand.job));
         let mut meant: Vec<String> = meant.map(|(id, _)| id.clone()).collect();
         meant.sort_unstable();
@@ -424,7 +417,7 @@ impl Pool {
                 Stage::Running { .. } | Stage::Ending { .. } => {
                     self.end(clock, &id, JobStatus::JsSuccess, "");
                 }
-                Stage::Waiting | Stage::Asked { .. } => self.drop_errand(&id),
+                Stage::Asked { .. } => self.drop_errand(&id),
             }
         }
     }
@@ -442,9 +435,6 @@ impl Pool {
         let Some(errand) = self.errands.remove(id) else { return };
         if let Some(who) = errand.worker().and_then(|worker| self.workers.get_mut(&worker)) {
             who.jobs.remove(id);
-        }
-        if errand.stage == Stage::Waiting {
-            self.waiting.retain(|waiting| waiting != id);
         }
     }
 }

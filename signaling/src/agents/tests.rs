@@ -281,6 +281,19 @@ fn a_full_worker_is_not_asked_and_an_old_status_does_not_count() {
 }
 
 #[test]
+fn a_worker_that_no_longer_drains_is_asked_again_though_it_says_nothing_of_being_full() {
+    let mut script = Script::new();
+    let worker = script.worker(1, "", JobType::JtRoom);
+    let drains =
+        |draining| FromWorker::UpdateWorker(lk::UpdateWorkerStatus { draining, ..Default::default() });
+    script.say(worker, drains(true));
+    script.launch(job("AJ_1", JobType::JtRoom));
+    assert!(script.asked(worker).is_empty());
+    script.say(worker, drains(false));
+    assert_eq!(script.asked(worker), ["AJ_1"]);
+}
+
+#[test]
 fn the_less_busy_worker_gets_more_jobs() {
     let mut script = Script::new();
     let (busy, idle) = (script.worker(1, "", JobType::JtRoom), script.worker(2, "", JobType::JtRoom));

@@ -109,7 +109,8 @@ pub(super) struct Worker {
     pub(super) registration: Option<Registration>,
     /// 0 to 1, by its own measure.
     load: f32,
-    takes_jobs: bool,
+    is_full: bool,
+    is_draining: bool,
     status_seq: u64,
     /// Jobs that are with it, those included that it was asked about.
     pub(super) jobs: HashSet<String>,
@@ -117,13 +118,26 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn new(sid: String, key: String) -> Worker {
-        let (load, takes_jobs, status_seq) = (0.0, true, 0);
-        Worker { sid, key, registration: None, load, takes_jobs, status_seq, jobs: HashSet::new() }
+        Worker {
+            sid,
+            key,
+            registration: None,
+            load: 0.0,
+            is_full: false,
+            is_draining: false,
+            status_seq: 0,
+            jobs: HashSet::new(),
+        }
     }
 
     /// Whether it may be asked about a job of that trade.
     pub(super) fn takes(&self, trade: &Trade) -> bool {
-        self.takes_jobs && self.registration.as_ref().is_some_and(|registration| registration.trade == *trade)
+        self.takes_jobs()
+            && self.registration.as_ref().is_some_and(|registration| registration.trade == *trade)
+    }
+
+    fn takes_jobs(&self) -> bool {
+        !self.is_full && !self.is_draining
     }
 
     /// How much of it is free, above 0: the share of new jobs that it is to get among others.
@@ -140,9 +154,11 @@ impl Worker {
             self.status_seq = status.seq;
         }
         self.load = if status.load.is_finite() { status.load } else { 1.0 };
-        let took_jobs = self.takes_jobs;
-        let is_full = status.status.map_or(!took_jobs, |status| status == WorkerStatus::WsFull as i32);
-        self.takes_jobs = !is_full && !status.draining;
-        self.takes_jobs && !took_jobs
+        let took_jobs = self.takes_jobs();
+        if let Some(status) = status.status {
+            self.is_full = status == WorkerStatus::WsFull as i32;
+        }
+        self.is_draining = status.draining;
+        self.takes_jobs() && !took_jobs
     }
 }

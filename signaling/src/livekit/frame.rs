@@ -5,6 +5,7 @@
 
 use livekit_protocol::{SignalRequest, SignalResponse};
 use prost::Message as _;
+use serde::Serialize;
 
 /// The largest frame that is looked at, in bytes. Give it to the WebSocket as its message limit, too.
 pub const MAX_FRAME: usize = 2 << 20;
@@ -51,13 +52,13 @@ pub fn decode(encoding: Encoding, frame: &[u8]) -> Result<SignalRequest, FrameEr
     }
 }
 
-/// Writes one frame for the client: the payload of a binary message, or the UTF-8 of a text message.
-pub fn encode(encoding: Encoding, response: &SignalResponse) -> Vec<u8> {
+/// Writes one message for the other side: the payload of a binary message, or the UTF-8 of a text message.
+pub fn encode<M: prost::Message + Serialize>(encoding: Encoding, message: &M) -> Vec<u8> {
     match encoding {
-        Encoding::Protobuf => response.encode_to_vec(),
-        Encoding::Json => serde_json::to_vec(response).unwrap_or_else(|error| {
+        Encoding::Protobuf => message.encode_to_vec(),
+        Encoding::Json => serde_json::to_vec(message).unwrap_or_else(|error| {
             // Only an enum number outside the protocol cannot be written; we fill enums from the protocol's types.
-            tracing::error!(%error, "signal response cannot be written as JSON");
+            tracing::error!(%error, "message cannot be written as JSON");
             b"{}".to_vec()
         }),
     }

@@ -53,6 +53,7 @@ pub use self::join::{JoinError, SERVER_VERSION};
 pub use self::leave::refuse_resume;
 pub use self::limits::RoomLimits;
 pub use self::output::{Clock, DataRefusal, Notice, Output, SessionId, SocketEnd};
+pub(crate) use self::rights::grant;
 pub use self::room::{Room, Settings};
 
 #[cfg(test)]

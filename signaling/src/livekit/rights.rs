@@ -22,8 +22,8 @@ pub(super) fn may_publish(permission: &ParticipantPermission, source: i32) -> bo
     permission.can_publish && (sources.is_empty() || fits)
 }
 
-/// Takes over what was changed, so that a refreshed token grants the same.
-fn grant(grant: &mut VideoGrant, permission: &ParticipantPermission) {
+/// Takes over what a participant may do, so that a token grants the same.
+pub(crate) fn grant(grant: &mut VideoGrant, permission: &ParticipantPermission) {
     let name = |source: &i32| {
         let source = TrackSource::try_from(*source).unwrap_or(TrackSource::Unknown);
         source.as_str_name().to_ascii_lowercase()
