@@ -26,7 +26,7 @@ pub(crate) fn run() -> Result {
     if folder.exists() {
         std::fs::remove_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     }
-    let mut calls = cargo(&["test", "--locked", "--package", "sfu-testkit", "--test", "scenarios", "--"]);
+    let mut calls = cargo(&["test", "--locked", "--workspace", "--test", "scenarios", "--"]);
     run::run(calls.args(CALLS).env("SIM_PCAP", &folder).env("SIM_SEED", "1"))?;
     let (mut media, mut reports) = (0, 0);
     let captures = std::fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
