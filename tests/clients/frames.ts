@@ -20,7 +20,7 @@ export interface FrameReport {
 /**
  * The worker's whole program. It is turned into text, so it must not use anything outside itself.
  *
- * Takes `{readable}` once, then `{restart: true}` any number of times; posts a report every 50 ms.
+ * Takes `{readable}` once or `{frame}` for each, then `{restart: true}` any number of times; posts a report every 50 ms.
  */
 export function watchFrames() {
   const SAMPLE_EVERY = 5;
@@ -58,22 +58,26 @@ export function watchFrames() {
     before = data;
   };
 
+  const see = (frame: VideoFrame) => {
+    const at = now();
+    if (last !== undefined && at - last > window.longestGap) [window.longestGap, window.gapEnded] = [at - last, at];
+    last = at;
+    if (frame.displayWidth !== size.width || frame.displayHeight !== size.height) {
+      size = { width: frame.displayWidth, height: frame.displayHeight };
+      sizes.push({ at, ...size });
+    }
+    if (total % SAMPLE_EVERY === 0) sample(frame);
+    total += 1;
+    window.frames += 1;
+    frame.close();
+  };
+
   const read = async (readable: ReadableStream<VideoFrame>) => {
     const reader = readable.getReader();
     for (;;) {
       const { value: frame, done } = await reader.read();
       if (done || !frame) return;
-      const at = now();
-      if (last !== undefined && at - last > window.longestGap) [window.longestGap, window.gapEnded] = [at - last, at];
-      last = at;
-      if (frame.displayWidth !== size.width || frame.displayHeight !== size.height) {
-        size = { width: frame.displayWidth, height: frame.displayHeight };
-        sizes.push({ at, ...size });
-      }
-      if (total % SAMPLE_EVERY === 0) sample(frame);
-      total += 1;
-      window.frames += 1;
-      frame.close();
+      see(frame);
     }
   };
 
@@ -81,6 +85,8 @@ export function watchFrames() {
     if (data.restart) {
       window = fresh();
       last = last === undefined ? undefined : now();
+    } else if (data.frame) {
+      see(data.frame as VideoFrame);
     } else {
       void read(data.readable as ReadableStream<VideoFrame>);
     }

@@ -15,24 +15,18 @@ function rms(samples: Float32Array): number {
   return Math.sqrt(samples.reduce((sum, sample) => sum + sample * sample, 0) / samples.length);
 }
 
-/** A track's frames as they are decoded. */
-function framesOf(track: MediaStreamTrack): ReadableStream<VideoFrame> {
-  if ('MediaStreamTrackProcessor' in window) return new MediaStreamTrackProcessor({ track }).readable;
-  // Firefox shows them to workers only, and to pages what an element plays.
+/** What a track shows, for browsers that let only workers read a track itself, as Firefox does: frames of an element that plays it. */
+function play(track: MediaStreamTrack, show: (frame: VideoFrame) => void): void {
   const video = document.createElement('video');
   video.muted = true;
   video.srcObject = new MediaStream([track]);
   document.body.append(video);
   void video.play();
-  return new ReadableStream({
-    start(controller) {
-      const take = (_: number, { mediaTime }: VideoFrameCallbackMetadata) => {
-        controller.enqueue(new VideoFrame(video, { timestamp: mediaTime * 1e6 }));
-        video.requestVideoFrameCallback(take);
-      };
-      video.requestVideoFrameCallback(take);
-    },
-  });
+  const take = (_: number, { mediaTime }: VideoFrameCallbackMetadata) => {
+    show(new VideoFrame(video, { timestamp: mediaTime * 1e6 }));
+    video.requestVideoFrameCallback(take);
+  };
+  video.requestVideoFrameCallback(take);
 }
 
 /** Frames are read in a worker, so that a busy page does not look like a frozen picture. */
@@ -44,8 +38,14 @@ export class VideoWatch {
     const source = new Blob([`(${watchFrames.toString()})()`], { type: 'text/javascript' });
     this.worker = new Worker(URL.createObjectURL(source));
     this.worker.onmessage = ({ data }: MessageEvent<FrameReport>) => (this.report = data);
-    const readable = framesOf(track.mediaStreamTrack.clone());
-    this.worker.postMessage({ readable }, [readable]);
+    const mediaStreamTrack = track.mediaStreamTrack.clone();
+    if ('MediaStreamTrackProcessor' in window) {
+      const { readable } = new MediaStreamTrackProcessor({ track: mediaStreamTrack });
+      this.worker.postMessage({ readable }, [readable]);
+    } else {
+      // One by one: a stream that is transferred copies them, and nobody would close what was copied.
+      play(mediaStreamTrack, (frame) => this.worker.postMessage({ frame }, [frame]));
+    }
   }
 
   /** As of at most 50 ms ago; the gap that is still open is counted in. */

@@ -1,7 +1,8 @@
 //! Running other programs: say what is run, stop at the first that fails.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 /// What went wrong, as a sentence for the person at the terminal.
@@ -33,6 +34,32 @@ pub(crate) fn run(command: &mut Command) -> Result {
     if status.success() {
         eprintln!("  ({:.0} s)", started.elapsed().as_secs_f64());
         Ok(())
+    } else {
+        Err(format!("`{line}` failed ({status})"))
+    }
+}
+
+/// Runs tests like [`run`], and gives the names of those that failed.
+///
+/// # Errors
+/// It failed otherwise: nothing was built, say.
+pub(crate) fn failed_tests(command: &mut Command) -> Result<Vec<String>> {
+    let line = describe(command);
+    eprintln!("\x1b[1m$ {line}\x1b[0m");
+    let started = Instant::now();
+    let cannot = |error| format!("cannot run `{line}`: {error}");
+    let mut tests = command.stdout(Stdio::piped()).spawn().map_err(cannot)?;
+    let mut failed = Vec::new();
+    for printed in BufReader::new(tests.stdout.take().expect("piped")).lines() {
+        let printed = printed.map_err(cannot)?;
+        println!("{printed}");
+        let name = printed.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED"));
+        failed.extend(name.map(str::to_owned));
+    }
+    let status = tests.wait().map_err(cannot)?;
+    if status.success() == failed.is_empty() {
+        eprintln!("  ({:.0} s)", started.elapsed().as_secs_f64());
+        Ok(failed)
     } else {
         Err(format!("`{line}` failed ({status})"))
     }

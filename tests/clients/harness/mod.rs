@@ -8,6 +8,7 @@ mod programs;
 mod remote;
 mod server;
 mod signal;
+mod stalls;
 mod token;
 mod tun;
 mod wire;
@@ -30,10 +31,17 @@ pub(crate) use signal::{Signal, join_request};
 pub(crate) use token::{Claims, Token};
 pub(crate) use wire::Wire;
 
+/// A test's turn.
+pub(crate) struct Turn {
+    _watched: stalls::Watched,
+    _alone: MutexGuard<'static, ()>,
+}
+
 /// Two cores encode and decode for one test at a time, whatever `--test-threads` says. Hold it for the whole test.
-pub(crate) fn alone() -> MutexGuard<'static, ()> {
+pub(crate) fn alone() -> Turn {
     static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+    let alone = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    Turn { _watched: stalls::Watched::begin(), _alone: alone }
 }
 
 /// Looks until there is something, and gives it.
