@@ -10,6 +10,7 @@ use sfu_testkit::rtp::Vp8;
 use super::client::{Client, Mode, in_both_modes, start_server};
 use super::source::{
     MICROPHONE_SSRC, SIMULCAST, camera, keyframe_size, microphone, opus, opus_number, sequence_of,
+    silent_microphone,
 };
 
 #[tokio::test]
@@ -33,6 +34,21 @@ async fn audio_arrives_whole_and_in_order_under_numbers_of_its_own() {
         let header = &heard[0].header;
         assert_ne!(header.ssrc, MICROPHONE_SSRC, "{mode:?}");
         assert_ne!(header.sequence_number, sequence_of(first), "{mode:?}");
+        server.stop().await;
+    })
+    .await;
+}
+
+/// Pion, and what was made after it, tells of a track with its first packet: a muted one would not be there.
+#[tokio::test]
+async fn of_a_silent_track_there_is_padding() {
+    in_both_modes(async |mode| {
+        let server = start_server().await;
+        let (alice, bob) = Client::two(&server, mode).await;
+        let _silent = silent_microphone(&alice).await;
+        bob.until("the track", |journal| journal.tracks.first().map(|_| ())).await;
+        let empty = |packet: &rtp::Packet| packet.payload.is_empty();
+        assert!(bob.read(|journal| journal.received.iter().all(empty)), "{mode:?}");
         server.stop().await;
     })
     .await;

@@ -42,8 +42,8 @@ impl Drop for Source {
     }
 }
 
-/// Publishes Opus, a packet every 20 ms.
-pub(crate) async fn microphone(client: &Client) -> Source {
+/// Publishes Opus, of which nothing comes yet.
+pub(crate) async fn silent_microphone(client: &Client) -> Arc<TrackLocalStaticRTP> {
     let codec = RTCRtpCodec {
         mime_type: "audio/opus".to_owned(),
         clock_rate: 48_000,
@@ -60,6 +60,12 @@ pub(crate) async fn microphone(client: &Client) -> Source {
         ..AddTrackRequest::default()
     };
     client.publish(track.clone(), request).await;
+    track
+}
+
+/// Publishes Opus, a packet every 20 ms.
+pub(crate) async fn microphone(client: &Client) -> Source {
+    let track = silent_microphone(client).await;
     Source(tokio::spawn(async move {
         let mut tick = tokio::time::interval(Duration::from_millis(20));
         for number in 0_u32.. {

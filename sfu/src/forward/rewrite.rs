@@ -154,6 +154,13 @@ impl Rewriter {
         Some(self.numbers(out, timestamp))
     }
 
+    /// The next number, for a packet of nothing.
+    pub fn skip(&mut self) -> SeqNo {
+        let out = self.next;
+        self.next = out.plus(1);
+        out
+    }
+
     /// The current offset from the encoding's timestamps to ours.
     pub fn map(&self, timestamp: RtpTime) -> RtpTime {
         timestamp.plus(self.offset)

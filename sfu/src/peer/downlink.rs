@@ -75,6 +75,13 @@ enum What {
     },
 }
 
+/// What a filler takes of the pacer.
+const FILLER: DataSize = DataSize::bytes(80);
+
+const fn filler(slot: u16, serial: u32, number: SeqNo) -> Item {
+    Item { slot, encoding: 0, serial, what: What::Filler { number } }
+}
+
 /// What became of a packet that was offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Offered {
@@ -268,6 +275,22 @@ impl Downlink {
         }
     }
 
+    /// Queues padding for tracks that are silent from the start: see [`Subscription::herald`].
+    pub(crate) fn herald(&mut self, now: Instant) {
+        for (slot, subscription) in (0..).zip(&mut self.subscriptions) {
+            if let Some(subscription) = subscription
+                && let Some(number) = subscription.herald()
+            {
+                self.pacer.enqueue(
+                    now,
+                    PacketClass::VideoRtx,
+                    filler(slot, subscription.serial, number),
+                    FILLER,
+                );
+            }
+        }
+    }
+
     /// Queues a packet that has just come, if the subscription takes it.
     pub(crate) fn offer(
         &mut self,
@@ -290,8 +313,7 @@ impl Downlink {
         if packet.late
             && let Some(number) = subscription.settle_late(packet.seq, selected.is_some())
         {
-            let item = Item { slot, encoding, serial: subscription.serial, what: What::Filler { number } };
-            self.pacer.enqueue(now, PacketClass::VideoRtx, item, DataSize::bytes(80));
+            self.pacer.enqueue(now, PacketClass::VideoRtx, filler(slot, subscription.serial, number), FILLER);
         }
         let Some((marker, switch)) = selected else { return Offered::Declined };
         let what = What::Media { seq: packet.seq, marker, switch };
@@ -718,7 +740,7 @@ impl Downlink {
             return None;
         }
         let track = tracks.get(subscription.track)?.as_deref()?;
-        let encoding = track.encodings.get(usize::from(item.encoding))?;
+        let encoding = track.encodings.get(usize::from(item.encoding));
         let numbered = subscription.format.as_ref()?.numbered();
         let next = numbered.then(|| self.controller.peek_number());
         let playout = match subscription.kind {
@@ -728,6 +750,7 @@ impl Downlink {
         let stamp = Stamp { transport_cc: next, ntp, playout };
         let plain = match item.what {
             What::Media { seq, marker, switch } => {
+                let encoding = encoding?;
                 let Some(packet) = encoding.cache.get(seq) else {
                     stats.drop(DropReason::Evicted);
                     return None;
@@ -754,7 +777,7 @@ impl Downlink {
                     stats.refuse_nack(NackRefusal::Arrived);
                     return None; // while it waited here
                 }
-                let Some(packet) = encoding.cache.get(sent.source) else {
+                let Some(packet) = encoding?.cache.get(sent.source) else {
                     stats.drop(DropReason::Evicted);
                     return None;
                 };

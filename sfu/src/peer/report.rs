@@ -109,6 +109,7 @@ impl Peer {
             return;
         }
         let ntp = wall.ntp(now);
+        self.downlink.herald(now);
         for subscription in self.downlink.iter() {
             let Some(track) = tracks.get(subscription.track).and_then(Option::as_deref) else { continue };
             let offset = clock_offset(track.owner);

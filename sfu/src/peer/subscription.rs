@@ -23,6 +23,9 @@ use crate::wire::{red, vp8};
 /// Two frames shown as one would upset decoders: a switch moves the clock by this at least.
 const MIN_STEP: Duration = Duration::from_millis(10);
 
+/// Reports that a client gets before its silent track is announced by a packet of padding, and after how many the last is sent.
+const HERALDS: std::ops::RangeInclusive<u8> = 2..=6;
+
 /// No track has this place.
 const NO_TRACK: usize = usize::MAX;
 
@@ -118,6 +121,8 @@ pub(crate) struct Subscription {
     /// Keyframes that the client asks for.
     pub(crate) requests: RequestLimit,
     rtx_next: SeqNo,
+    /// Reports since it was agreed upon, while nothing was sent.
+    silent: u8,
     /// The encoding that the numbers stand in; differs from the selector's while a switch waits in the pacer.
     source: Option<u8>,
     /// The first packet under the present numbers.
@@ -175,6 +180,7 @@ impl Subscription {
             sent: SentLog::new(kind),
             requests: RequestLimit::default(),
             rtx_next: SeqNo::first(rng.u16(..0x7fff)),
+            silent: 0,
             source: None,
             first: None,
             last: None,
@@ -321,6 +327,16 @@ impl Subscription {
     /// Whether all that was sent came before `time`: what came then can still be sent without going back in time.
     pub(crate) fn sent_nothing_since(&self, time: Instant) -> bool {
         self.last.is_none_or(|(arrival, _)| arrival < time)
+    }
+
+    /// With each report: the number of a packet of padding to send if the track is silent from the start, as a muted one is. Pion,
+    /// and with it the Go SDK, tells of a track only once a packet of it has come.
+    pub(crate) fn herald(&mut self) -> Option<SeqNo> {
+        if !self.flows() || self.rewriter.started() || self.silent >= *HERALDS.end() {
+            return None;
+        }
+        self.silent += 1;
+        HERALDS.contains(&self.silent).then(|| self.rewriter.skip())
     }
 
     /// Continues under fresh numbers, whatever comes next.

@@ -119,7 +119,7 @@ impl Room {
         }
         self.follow(clock);
         if let Some(offer) = offer {
-            self.client_offers(seat, offer);
+            self.client_offers_early(clock, seat, offer);
         }
         self.refresh_token(clock, seat);
         Ok(())
@@ -183,6 +183,7 @@ impl Room {
             gone_at: None,
             simulated: None,
             answer_by: None,
+            early_offer: None,
             refresh_at: clock.now + REFRESH_INTERVAL,
             sections: Vec::new(),
             revoked: Vec::new(),

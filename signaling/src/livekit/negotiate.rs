@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use livekit_protocol::client_info::Sdk;
 use livekit_protocol::signal_response::Message as Response;
 use livekit_protocol::{
     MediaSectionsRequirement, SessionDescription, SignalTarget, TrickleRequest, request_response::Reason,
@@ -21,6 +22,9 @@ use super::room::Room;
 /// A client that does not answer our offer by then builds everything anew (the reference server's time).
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// How long the answer to an offer that came with a join waits for the Go SDK.
+const EARLY_OFFER: Duration = Duration::from_millis(200);
+
 /// Bytes of SDP that are passed on; browsers' largest offers are below a tenth of it.
 const MAX_SDP: usize = 256 << 10;
 
@@ -31,12 +35,32 @@ const MAX_CANDIDATE: usize = 4 << 10;
 const MAX_REASON: usize = 512;
 
 impl Room {
+    /// An offer that came with the join. The Go SDK (2.19) reads on before it has set that offer itself, and cannot take an answer
+    /// that comes sooner. Once it has, it trickles: then it is answered.
+    pub(super) fn client_offers_early(&mut self, clock: Clock, seat: Seat, offer: SessionDescription) {
+        match self.people.get_mut(&seat) {
+            Some(who) if who.client.sdk == Sdk::Go as i32 => {
+                who.early_offer = Some((offer, clock.now + EARLY_OFFER));
+            }
+            _ => self.client_offers(seat, offer),
+        }
+    }
+
+    /// Goes on with the offer that came with the join, if it waits.
+    pub(super) fn take_early_offer(&mut self, seat: Seat) {
+        let early = self.people.get_mut(&seat).and_then(|who| who.early_offer.take());
+        if let Some((offer, _)) = early {
+            self.client_offers(seat, offer);
+        }
+    }
+
     pub(super) fn client_offers(&mut self, seat: Seat, offer: SessionDescription) {
         if !self.sdp_fits(seat, &offer) {
             return;
         }
         let Some(who) = self.people.get_mut(&seat) else { return };
         who.has_offered = true;
+        who.early_offer = None;
         let peer = match &mut who.link {
             Link::Single(peer) | Link::Dual { publisher: Some(peer), .. } => *peer,
             Link::Dual { publisher: gone @ None, .. } => {
@@ -83,6 +107,7 @@ impl Room {
             candidate: Option<String>,
         }
 
+        self.take_early_offer(seat);
         let Some(who) = self.people.get(&seat) else { return };
         let Ok(target) = SignalTarget::try_from(trickle.target) else { return };
         let Some(peer) = who.link.target(target) else { return };

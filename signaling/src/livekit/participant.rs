@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use livekit_protocol::client_info::Capability;
 use livekit_protocol::participant_info::{Kind, State};
 use livekit_protocol::{
-    ClientInfo, ConnectionQuality, DisconnectReason, ParticipantInfo, ParticipantPermission, SignalTarget,
+    ClientInfo, ConnectionQuality, DisconnectReason, ParticipantInfo, ParticipantPermission,
+    SessionDescription, SignalTarget,
 };
 use sfu::command::{Demand, DownlinkPolicy, LinkQuality, RemoteSection, VoiceFault, Way};
 use sfu::ids::{Mid, PeerId, TrackId};
@@ -181,6 +182,8 @@ pub(super) struct Participant {
     /// Sections whose track it may no longer publish, and that track's name in the SDP: as long as the client leaves them so, they
     /// are no other track's.
     pub(super) revoked: Vec<(Mid, Option<String>)>,
+    /// The offer that came with its join, if it is not answered yet, and when it will be at the latest.
+    pub(super) early_offer: Option<(SessionDescription, Instant)>,
     /// It made an offer at some time.
     pub(super) has_offered: bool,
     /// Its tracks, in order of announcement.

@@ -335,7 +335,9 @@ impl Room {
             self.dispatches.next_timeout(),
         ];
         let theirs = self.people.values().flat_map(|who| {
-            [who.active_by, who.gone_at, who.answer_by, Some(who.refresh_at), who.missing_until, who.news_at]
+            let early_offer = who.early_offer.as_ref().map(|(_, until)| *until);
+            let ends = [who.active_by, who.gone_at, who.answer_by, early_offer];
+            ends.into_iter().chain([Some(who.refresh_at), who.missing_until, who.news_at])
         });
         let rpcs = self.rpcs.values().map(|waiting| Some(waiting.deadline()));
         own.into_iter().chain(theirs).chain(rpcs).flatten().min()
@@ -349,6 +351,7 @@ impl Room {
     fn participant_timeout(&mut self, clock: Clock, seat: Seat) {
         let Some(who) = self.people.get(&seat) else { return };
         let (active_by, gone_at, answer_by) = (who.active_by, who.gone_at, who.answer_by);
+        let early_offer = who.early_offer.as_ref().map(|(_, until)| *until);
         let (refresh_at, missing_until, news_at) = (Some(who.refresh_at), who.missing_until, who.news_at);
         if is_due(active_by, clock.now) {
             self.join_timed_out(clock, seat);
@@ -357,6 +360,9 @@ impl Room {
         } else if is_due(answer_by, clock.now) {
             self.answer_timed_out(clock, seat);
         } else {
+            if is_due(early_offer, clock.now) {
+                self.take_early_offer(seat);
+            }
             if is_due(refresh_at, clock.now) {
                 self.refresh_token(clock, seat);
             }

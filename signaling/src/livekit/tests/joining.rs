@@ -1,3 +1,4 @@
+use livekit_protocol::client_info::Sdk;
 use livekit_protocol::leave_request::Action;
 use livekit_protocol::participant_info::State;
 use livekit_protocol::{DisconnectReason, RoomConfiguration, TrickleRequest};
@@ -31,6 +32,38 @@ fn v1_join_is_answered_in_the_protocols_order() {
     assert_eq!(hints[0].cid, "mic");
     assert!(hints[0].dtx && hints[0].red && !hints[0].stereo);
     assert!(matches!(commands[2], Command::BindTrack { .. }));
+}
+
+/// It reads our answer before it has set its own offer, and then has none.
+#[test]
+fn the_go_sdk_is_answered_once_it_trickles() {
+    let mut script = Script::new();
+    let gopher = |identity: &str| {
+        let mut admission = Admission { publisher_offer: Some(offer(1)), ..admission(identity) };
+        admission.client.sdk = Sdk::Go as i32;
+        admission
+    };
+    let offered =
+        |commands: &[Command]| commands.iter().any(|command| matches!(command, Command::Offer { .. }));
+
+    let quick = script.join(gopher("quick"));
+    assert!(!offered(&script.take_commands()));
+    let candidate_init = r#"{"candidate":"candidate:1 1 udp 1 192.0.2.1 9 typ host"}"#.to_owned();
+    script.request(quick, Request::Trickle(TrickleRequest { candidate_init, ..TrickleRequest::default() }));
+    let commands = script.take_commands();
+    assert!(
+        matches!(&commands[..], [Command::Offer { id: 1, .. }, Command::RemoteCandidate { .. }]),
+        "{commands:?}"
+    );
+
+    script.join(gopher("slow"));
+    script.take_commands();
+    script.advance(Duration::from_millis(199));
+    assert!(!offered(&script.take_commands()));
+    script.advance(Duration::from_millis(1));
+    assert!(offered(&script.take_commands()), "without candidates it is answered all the same");
+    script.advance(Duration::from_secs(1));
+    assert!(!offered(&script.take_commands()), "once");
 }
 
 #[test]
