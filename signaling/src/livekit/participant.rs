@@ -197,7 +197,7 @@ pub(super) struct Participant {
     pub(super) preferences: HashMap<String, Preference>,
     /// When the next preference has waited long enough for its track.
     pub(super) missing_until: Option<Instant>,
-    /// Wanted tracks that their publishers do not let it have, and it was told so.
+    /// Wanted tracks that its own permission or their publishers do not let it have, and it was told so.
     pub(super) denied: BTreeSet<TrackId>,
     /// Others' data tracks that it gets.
     pub(super) data_downlink: DataDownlink,

@@ -23,7 +23,7 @@ impl Room {
     /// Answers at once, with `track_published` or with a refusal: clients wait for it before they send media.
     pub(super) fn add_track(&mut self, clock: Clock, seat: Seat, request: AddTrackRequest) {
         let Some(who) = self.people.get(&seat) else { return };
-        if !may_publish(&who.permission, request.source) {
+        if !may_publish(&who.permission, request.source, request.r#type) {
             let why = "publishing this is not permitted".to_owned();
             return self.refuse(seat, Reason::NotAllowed, why, Some(Request::AddTrack(request)));
         }

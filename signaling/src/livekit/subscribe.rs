@@ -33,10 +33,11 @@ impl Room {
             return;
         }
         let preference = who.preferences.get(&track.info.sid).copied().unwrap_or_default();
-        // Clients drop tracks of somebody they do not know.
-        let may_want = who.permission.can_subscribe && !owner.is_hidden();
-        let wants = may_want && preference.subscribe.unwrap_or(who.auto_subscribe);
-        let allowed = who.recorder || owner.allowance.allows(&who.sid, &who.identity, &track.info.sid);
+        let granted = who.permission.can_subscribe;
+        // Clients drop tracks of somebody they do not know. Who may not subscribe hears of that for what it asks for, no more.
+        let wants = !owner.is_hidden() && preference.subscribe.unwrap_or(who.auto_subscribe && granted);
+        let listed = who.recorder || owner.allowance.allows(&who.sid, &who.identity, &track.info.sid);
+        let allowed = granted && listed;
         let has = who.subscriptions.contains_key(&id);
         let demand = preference.demand.unwrap_or_else(|| initial_demand(track, who.adaptive_stream));
         let demand = Demand { screen_share: is_screen_share(track), ..demand };

@@ -7,6 +7,7 @@ mod dispatching;
 mod dynacast;
 mod explaining;
 mod fallback;
+mod grants;
 mod joining;
 mod leaving;
 mod over_http;
