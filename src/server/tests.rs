@@ -21,6 +21,8 @@ use super::*;
 use crate::media::kernel::Outgoing;
 
 mod api;
+mod arbitrary;
+mod grants;
 mod webhooks;
 mod whip;
 
