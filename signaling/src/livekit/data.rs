@@ -56,6 +56,9 @@ impl Room {
         if payload.len() > MAX_MESSAGE {
             return Err(DataRefusal::TooLarge);
         }
+        if !who.data_budget.take(clock.now, self.settings.limits.data_rate, payload.len()) {
+            return Err(DataRefusal::TooFast);
+        }
         let (to, binary, payload) = match label.as_str() {
             RELIABLE | LOSSY => {
                 let mut packet = Packet::parse(&payload).map_err(|NotAPacket| DataRefusal::Malformed)?;

@@ -12,6 +12,7 @@ use sfu::command::{Demand, DownlinkPolicy, LinkQuality, RemoteSection, VoiceFaul
 use sfu::ids::{Mid, PeerId, TrackId};
 
 use super::connect::{Mode, Signalling};
+use super::data_rate::DataBudget;
 use super::data_subscribe::DataDownlink;
 use super::fallback::{NETWORK, TEXT};
 use super::follow::Feeds;
@@ -189,6 +190,8 @@ pub(super) struct Participant {
     pub(super) data_tracks: Vec<TrackId>,
     /// Who may subscribe to them all.
     pub(super) allowance: Allowance,
+    /// What it may send as data messages.
+    pub(super) data_budget: DataBudget,
     /// The number of its last reliable data packet.
     pub(super) last_reliable: u32,
 

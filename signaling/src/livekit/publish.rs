@@ -9,7 +9,7 @@ use livekit_protocol::{
 use sfu::command::{Command, RemoteSection, TrackMedia};
 use sfu::ids::{Mid, PeerId, TrackId};
 
-use super::output::{Clock, Notice};
+use super::output::{Clock, Limit, Notice};
 use super::participant::Seat;
 use super::rights::may_publish;
 use super::room::Room;
@@ -53,6 +53,7 @@ impl Room {
         let queued = of_cid(|stage| matches!(stage, Stage::Published { .. })).is_some();
         let limit = self.settings.limits.tracks_per_participant;
         if who.tracks.len() >= limit {
+            self.notice(Notice::LimitHit(Limit::Tracks));
             let why = format!("a participant may have {limit} tracks");
             return self.refuse(seat, Reason::LimitExceeded, why, Some(Request::AddTrack(request)));
         }

@@ -10,6 +10,7 @@ mod fallback;
 mod grants;
 mod joining;
 mod leaving;
+mod limits;
 mod over_http;
 mod policy;
 mod publishing;
