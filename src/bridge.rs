@@ -42,13 +42,20 @@ pub fn room_settings(settings: &Settings) -> Arc<livekit::Settings> {
         region: String::new(),
         limits: RoomLimits {
             participants: rooms.max_participants.map_or(usize::MAX, |limit| limit as usize),
-            data_tracks_per_participant: usize::from(rooms.max_data_tracks),
+            tracks_per_participant: rooms.share.tracks,
+            data_tracks_per_participant: usize::from(rooms.share.data_tracks),
+            subscriptions_per_participant: rooms.share.subscriptions,
+            preferences_per_participant: rooms.share.wishes,
+            permission_entries: rooms.share.permission_entries,
+            name_bytes: rooms.share.name,
+            metadata_bytes: rooms.share.metadata,
+            attributes_bytes: rooms.share.attributes,
+            data_rate: rooms.share.data_rate,
             empty_timeout: rooms.empty_timeout,
             departure_timeout: rooms.departure_timeout,
             resume_timeout: rooms.resume_timeout,
             outage_timeout: rooms.outage_timeout,
             dispatches: settings.agents.dispatches_per_room,
-            ..RoomLimits::default()
         },
         simulate: settings.dev,
         remote_unmute: rooms.remote_unmute,
@@ -94,7 +101,14 @@ pub fn notice(metrics: &Metrics, room: &str, notice: Notice) {
         }
         Notice::BadFrame => tracing::warn!(room, "signal frame cannot be read"),
         Notice::DescriptionRefused => tracing::warn!(room, "session description refused"),
-        Notice::DataRefused(why) => tracing::debug!(room, ?why, "data message not forwarded"),
+        Notice::DataRefused(why) => {
+            tracing::debug!(room, ?why, "data message not forwarded");
+            metrics.data_refused(why.name());
+        }
+        Notice::LimitHit(limit) => {
+            tracing::info!(room, limit = limit.name(), "refused: a participant has reached a limit");
+            metrics.limit_hit(limit.name());
+        }
     }
 }
 

@@ -19,15 +19,18 @@ pub use sections::{
     WebhooksSection, WhipSection,
 };
 pub use settings::{
-    DEV_KEY, HttpSettings, Limits, MediaSettings, RoomSettings, Settings, SettingsError, TcpLimits, TlsFiles,
-    WhipSettings,
+    DEV_KEY, HttpLimits, HttpSettings, Limits, MediaSettings, RoomSettings, Settings, SettingsError, Share,
+    TcpLimits, TlsFiles, WhipSettings,
 };
 pub use turn::{TurnError, TurnLimits, TurnSettings};
 
 /// Every key with its default and purpose, as a configuration file.
 pub const REFERENCE: &str = include_str!("config/reference.toml");
 
-/// The page of the documentation: [`REFERENCE`] with its introduction.
+/// What others can make grow, as a section of the documentation.
+const LIMITS: &str = include_str!("config/limits.md");
+
+/// The page of the documentation: [`REFERENCE`] with its introduction, and [`LIMITS`].
 pub fn reference_page() -> String {
     format!(
         "# Configuration\n\
@@ -46,6 +49,6 @@ pub fn reference_page() -> String {
          \n\
          Durations are numbers with a unit: `500ms`, `30s`, `5m`, `6h`.\n\
          \n\
-         ```toml\n{REFERENCE}```\n"
+         ```toml\n{REFERENCE}```\n\n{LIMITS}"
     )
 }

@@ -7,6 +7,7 @@
 mod agent;
 mod debug;
 pub mod page;
+pub mod places;
 pub mod router;
 pub mod serve;
 mod socket;

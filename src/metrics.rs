@@ -53,6 +53,8 @@ pub struct Metrics {
     /// Agents.
     pub agents: AgentMetrics,
     refused: IntCounterVec,
+    limits: IntCounterVec,
+    data_refused: IntCounterVec,
     api: IntCounterVec,
     whip_sessions: IntGaugeVec,
     whip_requests: IntCounterVec,
@@ -86,6 +88,17 @@ impl Metrics {
         let refused = IntCounterVec::new(
             Opts::new("sluice_joins_refused_total", "Requests to join that were refused, by HTTP status"),
             &["status"],
+        )?;
+        let limits = IntCounterVec::new(
+            Opts::new("sluice_limit_hits_total", "What was refused since there is enough of it, by limit"),
+            &["limit"],
+        )?;
+        let data_refused = IntCounterVec::new(
+            Opts::new(
+                "sluice_data_messages_refused_total",
+                "Data messages that were not forwarded, by reason",
+            ),
+            &["reason"],
         )?;
         let resumes = IntCounterVec::new(
             Opts::new("sluice_resumes_total", "Requests to resume on a new WebSocket, by outcome"),
@@ -122,6 +135,8 @@ impl Metrics {
         registry.register(Box::new(websockets.clone()))?;
         registry.register(Box::new(slow_clients.clone()))?;
         registry.register(Box::new(refused.clone()))?;
+        registry.register(Box::new(limits.clone()))?;
+        registry.register(Box::new(data_refused.clone()))?;
         registry.register(Box::new(resumes.clone()))?;
         registry.register(Box::new(api.clone()))?;
         registry.register(Box::new(whip_sessions.clone()))?;
@@ -144,6 +159,8 @@ impl Metrics {
             resumed: resumes.with_label_values(&["resumed"]),
             resumes_refused: resumes.with_label_values(&["refused"]),
             refused,
+            limits,
+            data_refused,
             api,
             whip_sessions,
             whip_requests,
@@ -169,6 +186,16 @@ impl Metrics {
     /// Counts a request to join that was refused. Statuses are ours, so the label stays within a few values.
     pub fn join_refused(&self, status: u16) {
         self.refused.with_label_values(&[status.to_string().as_str()]).inc();
+    }
+
+    /// Counts what was refused since there is enough of it. Names are of closed lists.
+    pub fn limit_hit(&self, limit: &'static str) {
+        self.limits.with_label_values(&[limit]).inc();
+    }
+
+    /// Counts a data message that was not forwarded. Reasons are of a closed list.
+    pub fn data_refused(&self, reason: &'static str) {
+        self.data_refused.with_label_values(&[reason]).inc();
     }
 
     /// Counts a call of the server API. Method and code are of closed lists: `none` stands for no method, `ok` for success.
@@ -221,6 +248,8 @@ mod tests {
         metrics.slow_clients.inc();
         metrics.resumed.inc();
         metrics.join_refused(401);
+        metrics.limit_hit("rooms");
+        metrics.data_refused("not_allowed");
         metrics.api_called("CreateRoom", "ok");
         metrics.whip_session_began(Protocol::Whip);
         metrics.whip_session_began(Protocol::Whep);
@@ -236,6 +265,8 @@ mod tests {
             "sluice_websocket_connections 1",
             "sluice_slow_clients_total 1",
             "sluice_joins_refused_total{status=\"401\"} 1",
+            "sluice_limit_hits_total{limit=\"rooms\"} 1",
+            "sluice_data_messages_refused_total{reason=\"not_allowed\"} 1",
             "sluice_api_requests_total{code=\"ok\",method=\"CreateRoom\"} 1",
             "sluice_whip_sessions{protocol=\"whip\"} 1",
             "sluice_whip_sessions{protocol=\"whep\"} 0",
@@ -252,6 +283,8 @@ mod tests {
     fn every_metric_has_a_help_text_and_a_line_in_the_documentation() {
         let metrics = Metrics::new(vec![SharedStats::default()]).unwrap();
         metrics.join_refused(503);
+        metrics.limit_hit("rooms");
+        metrics.data_refused("too_fast");
         metrics.api_called("ListRooms", "ok");
         metrics.add_turn(crate::turn::SharedStats::default()).unwrap();
         metrics.add_tcp(Places::new(crate::config::Settings::test().media.tcp)).unwrap();

@@ -259,6 +259,7 @@ impl Rooms {
             return Ok(());
         }
         if shared.max_participants.is_some_and(|limit| shared.participants.load(Ordering::Relaxed) >= limit) {
+            shared.metrics.limit_hit("participants");
             return Err(refusal(503, "server is full: participant limit reached"));
         }
         if !shared.directory.contains_key(&admission.room) {
@@ -266,6 +267,7 @@ impl Rooms {
                 return Err(refusal(404, NO_SUCH_ROOM));
             }
             if shared.max_rooms.is_some_and(|limit| shared.directory.len() >= limit) {
+                shared.metrics.limit_hit("rooms");
                 return Err(refusal(503, "server is full: room limit reached"));
             }
         }
@@ -308,6 +310,7 @@ impl Rooms {
                 match answered.await {
                     Ok(Ok(())) => return Ok(session),
                     Ok(Err(error @ JoinError::Full { .. })) => {
+                        self.shared.metrics.limit_hit("room_participants");
                         let Refusal { status, body } = error.refusal();
                         return Err(Refusal { status, body });
                     }

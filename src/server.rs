@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 
 use crate::bridge::{self, CoreSeed};
 use crate::config::{DEV_KEY, Settings};
+use crate::http::places::HttpPlaces;
 use crate::http::router::{App, router};
 use crate::http::serve::{self, TlsError};
 use crate::media::tcp::{Door, Places};
@@ -203,7 +204,14 @@ impl Server {
             idle_timeout: settings.limits.idle_timeout,
             dev_secret: settings.dev.then_some(DEV_KEY.1),
         };
-        let http = tokio::spawn(serve::serve(listener, tls, router(app), closed));
+        let http = tokio::spawn(serve::serve(
+            listener,
+            tls,
+            router(app),
+            HttpPlaces::new(settings.http.limits),
+            metrics.clone(),
+            closed,
+        ));
         Ok(RunningServer {
             http_addr,
             udp_ports,

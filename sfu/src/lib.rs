@@ -22,6 +22,7 @@ pub mod uplink;
 pub mod wire;
 
 pub use crate::core::{Sfu, SfuConfig, SfuError};
+pub use crate::peer::downlink::MAX_SUBSCRIPTIONS;
 
 /// A moment to count from, for tests: only they may look at a clock, and once.
 #[cfg(test)]

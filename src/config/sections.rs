@@ -47,6 +47,12 @@ pub struct HttpSection {
     pub tls_cert: Option<PathBuf>,
     /// PEM private key.
     pub tls_key: Option<PathBuf>,
+    /// Together.
+    pub max_connections: usize,
+    /// From one address.
+    pub max_connections_per_address: usize,
+    /// Of TLS.
+    pub max_handshakes_per_second: u32,
 }
 
 /// `[media]`: UDP and the workers.
@@ -106,7 +112,23 @@ pub struct RoomsSection {
     /// Per room; 0 for no limit.
     pub max_participants: u32,
     /// Of one participant.
+    pub max_tracks: usize,
+    /// The same.
     pub max_data_tracks: u16,
+    /// The same.
+    pub max_subscriptions: usize,
+    /// Of one participant, in what it says of others' tracks.
+    pub max_wishes: usize,
+    /// Of one participant, in its list of who may subscribe.
+    pub max_permission_entries: usize,
+    /// Bytes.
+    pub max_name: usize,
+    /// Bytes.
+    pub max_metadata: usize,
+    /// Bytes.
+    pub max_attributes: usize,
+    /// Bytes a second, of one participant.
+    pub max_data_rate: u32,
     /// By the server API.
     pub remote_unmute: bool,
 }

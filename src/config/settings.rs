@@ -55,6 +55,19 @@ pub struct HttpSettings {
     pub listen: SocketAddr,
     /// HTTPS, when there.
     pub tls: Option<TlsFiles>,
+    /// Connections there.
+    pub limits: HttpLimits,
+}
+
+/// How many HTTP connections there may be.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpLimits {
+    /// Together.
+    pub connections: usize,
+    /// From one address, loopback apart.
+    pub connections_per_address: usize,
+    /// Of TLS.
+    pub handshakes_per_second: u32,
 }
 
 /// PEM files.
@@ -118,10 +131,33 @@ pub struct RoomSettings {
     pub outage_timeout: Duration,
     /// Per room; `None` for no limit.
     pub max_participants: Option<u32>,
-    /// Of one participant.
-    pub max_data_tracks: u16,
+    /// What one participant may have.
+    pub share: Share,
     /// The server API may unmute tracks.
     pub remote_unmute: bool,
+}
+
+/// What one participant may have.
+#[derive(Clone, Copy, Debug)]
+pub struct Share {
+    /// Tracks, those announced included.
+    pub tracks: usize,
+    /// Data tracks.
+    pub data_tracks: u16,
+    /// Tracks that it gets.
+    pub subscriptions: usize,
+    /// Tracks of which it has said something.
+    pub wishes: usize,
+    /// Entries in its list of who may subscribe.
+    pub permission_entries: usize,
+    /// Bytes of an identity or a name; of a room's name, too.
+    pub name: usize,
+    /// Bytes of metadata; of a room's, too.
+    pub metadata: usize,
+    /// Bytes of attributes.
+    pub attributes: usize,
+    /// Bytes a second of data messages.
+    pub data_rate: u32,
 }
 
 /// WHIP and WHEP.
@@ -246,6 +282,18 @@ pub enum SettingsError {
         /// `sessions-per-room` or `sessions-per-address`.
         key: &'static str,
     },
+    /// A limit that nobody can live with, or that holds nothing back.
+    #[error("{key}: {got} is not right; at least {least}{}", if *.most == usize::MAX { String::new() } else { format!(", at most {most}") })]
+    OutOfRange {
+        /// With its section.
+        key: &'static str,
+        /// As written.
+        got: usize,
+        /// The least.
+        least: usize,
+        /// The most.
+        most: usize,
+    },
     /// A queue for nothing.
     #[error("limits.session-queue: must be at least 1; the default is 1024")]
     SessionQueue,
@@ -288,6 +336,7 @@ impl SettingsError {
             SettingsError::WhipBody { .. } => "whip.max-body",
             SettingsError::WhipSessions { key: "sessions-per-room" } => "whip.sessions-per-room",
             SettingsError::WhipSessions { .. } => "whip.sessions-per-address",
+            SettingsError::OutOfRange { key, .. } => key,
             SettingsError::SessionQueue => "limits.session-queue",
             SettingsError::IdleTimeout => "limits.idle-timeout",
             SettingsError::Turn(error) => return error.key().into(),
@@ -339,6 +388,7 @@ impl Settings {
     /// Checks what the types alone cannot. `dev` puts the key of development in the place of all others.
     pub(super) fn checked(config: Config, dev: bool) -> Result<Settings, SettingsError> {
         let keys = if dev { dev_keys() } else { checked_keys(config.keys.0)? };
+        let http = checked_http(&config.http)?;
         let tls = match (config.http.tls_cert, config.http.tls_key) {
             (Some(cert), Some(key)) => Some(TlsFiles { cert, key }),
             (None, None) => None,
@@ -362,7 +412,7 @@ impl Settings {
         let webhooks = WebhookSettings::checked(config.webhooks, &keys, dev)?;
         Ok(Settings {
             turn,
-            http: HttpSettings { listen: config.http.listen, tls },
+            http: HttpSettings { listen: config.http.listen, tls, limits: http },
             media: checked_media(config.media)?,
             keys,
             rooms: RoomSettings {
@@ -373,7 +423,7 @@ impl Settings {
                 outage_timeout: config.rooms.outage_timeout,
                 max_participants: (config.rooms.max_participants > 0)
                     .then_some(config.rooms.max_participants),
-                max_data_tracks: config.rooms.max_data_tracks,
+                share: checked_share(&config.rooms)?,
                 remote_unmute: config.rooms.remote_unmute,
             },
             whip: checked_whip(&config.whip)?,
@@ -413,6 +463,52 @@ fn checked_keys(keys: impl IntoIterator<Item = (String, String)>) -> Result<Keys
         }
     }
     Ok(keys.into_iter().collect())
+}
+
+fn checked_http(http: &super::HttpSection) -> Result<HttpLimits, SettingsError> {
+    for (key, limit) in [
+        ("http.max-connections", http.max_connections),
+        ("http.max-connections-per-address", http.max_connections_per_address),
+        ("http.max-handshakes-per-second", http.max_handshakes_per_second as usize),
+    ] {
+        if limit == 0 {
+            return Err(SettingsError::OutOfRange { key, got: 0, least: 1, most: usize::MAX });
+        }
+    }
+    Ok(HttpLimits {
+        connections: http.max_connections,
+        connections_per_address: http.max_connections_per_address,
+        handshakes_per_second: http.max_handshakes_per_second,
+    })
+}
+
+fn checked_share(rooms: &super::RoomsSection) -> Result<Share, SettingsError> {
+    // Names go into every token and every announcement, and a join's URL holds metadata and attributes at most once.
+    for (key, got, least, most) in [
+        ("rooms.max-tracks", rooms.max_tracks, 1, 512),
+        ("rooms.max-subscriptions", rooms.max_subscriptions, 1, sfu::MAX_SUBSCRIPTIONS),
+        ("rooms.max-wishes", rooms.max_wishes, 1, 1 << 20),
+        ("rooms.max-permission-entries", rooms.max_permission_entries, 1, 1 << 20),
+        ("rooms.max-name", rooms.max_name, 16, 4096),
+        ("rooms.max-metadata", rooms.max_metadata, 0, 1 << 20),
+        ("rooms.max-attributes", rooms.max_attributes, 0, 1 << 20),
+        ("rooms.max-data-rate", rooms.max_data_rate as usize, sfu::sdp::MAX_MESSAGE_SIZE, u32::MAX as usize),
+    ] {
+        if !(least..=most).contains(&got) {
+            return Err(SettingsError::OutOfRange { key, got, least, most });
+        }
+    }
+    Ok(Share {
+        tracks: rooms.max_tracks,
+        data_tracks: rooms.max_data_tracks,
+        subscriptions: rooms.max_subscriptions,
+        wishes: rooms.max_wishes,
+        permission_entries: rooms.max_permission_entries,
+        name: rooms.max_name,
+        metadata: rooms.max_metadata,
+        attributes: rooms.max_attributes,
+        data_rate: rooms.max_data_rate,
+    })
 }
 
 fn checked_whip(whip: &super::WhipSection) -> Result<WhipSettings, SettingsError> {

@@ -2,6 +2,7 @@
 //!
 //! Always: a worker that cannot be let in gets a status and a text; one that breaks the protocol gets the reason in its close.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::ws::{Message, WebSocket, close_code};
@@ -14,6 +15,7 @@ use signaling::agents::{self, MAX_WORKER_MESSAGE};
 use signaling::livekit::frame::{Encoding, encode};
 use tokio::time::Instant;
 
+use super::places::HttpPlace;
 use super::router::{App, text};
 use super::socket::{self, Broken, PING_INTERVAL, Read};
 use crate::agents::{ToWorker, WorkerSeat};
@@ -55,7 +57,7 @@ pub(super) async fn connect(app: App, mut parts: Parts) -> Response {
         Ok(seat) => seat,
         Err(error) => return unavailable(error.to_string()),
     };
-    let idle_timeout = app.idle_timeout;
+    let (idle_timeout, place) = (app.idle_timeout, parts.extensions.remove::<Arc<HttpPlace>>());
     upgrade.max_message_size(MAX_WORKER_MESSAGE).max_frame_size(MAX_WORKER_MESSAGE).on_upgrade(
         move |mut socket| async move {
             match exchange(&mut socket, seat, idle_timeout).await {
@@ -67,7 +69,7 @@ pub(super) async fn connect(app: App, mut parts: Parts) -> Response {
                 End::Socket(Broken::Silent) => socket::close(&mut socket, close_code::NORMAL, "idle").await,
                 End::Socket(Broken::Closed) => {}
             }
-            drop(open);
+            drop((open, place));
         },
     )
 }

@@ -21,6 +21,7 @@ use signaling::whip::request;
 use tokio::sync::{mpsc, watch};
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
 
+use super::places::HttpPlace;
 use super::{agent, debug, page, twirp, webhooks, websocket, whip};
 use crate::bridge;
 use crate::config::DEV_KEY;
@@ -196,6 +197,7 @@ async fn connect_websocket(app: App, endpoint: Endpoint, mut parts: Parts) -> Re
     let Some(open) = app.open_sockets.upgrade() else {
         return refused(&app, Refusal { status: 503, body: "server is shutting down".to_owned() });
     };
+    let place = parts.extensions.remove::<Arc<HttpPlace>>();
     let session = match app.rooms.join(admission).await {
         Ok(session) => session,
         Err(refusal) => return refused(&app, refusal),
@@ -205,7 +207,7 @@ async fn connect_websocket(app: App, endpoint: Endpoint, mut parts: Parts) -> Re
     upgrade.max_message_size(2 * MAX_FRAME).max_frame_size(2 * MAX_FRAME).on_upgrade(
         move |socket| async move {
             websocket::run(socket, session, &metrics, idle_timeout).await;
-            drop(open);
+            drop((open, place));
         },
     )
 }

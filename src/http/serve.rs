@@ -1,7 +1,7 @@
 //! Accepting connections: HTTP/1.1, with TLS where configured.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -16,9 +16,11 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tower::ServiceExt as _;
 
+use super::places::{HttpPlace, HttpPlaces};
 use super::whip::Remote;
 use crate::config::TlsFiles;
 use crate::listen::pause_after;
+use crate::metrics::Metrics;
 
 /// Bytes of a request's head. A v1 join carries its offer in the URL, 10 to 25 KB and more before compression. What is
 /// longer than this is answered with 431. The URL alone may have 65 534 bytes, the limit of the `http` crate: above it is
@@ -91,11 +93,13 @@ fn load(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
 }
 
 /// Serves `router` until `closing` turns true; then lets requests under way end. WebSockets are not waited for: they have
-/// tasks of their own.
+/// tasks of their own, which keep the connection's place.
 pub async fn serve(
     listener: TcpListener,
     tls: Option<Arc<ServerConfig>>,
     router: Router,
+    places: Arc<HttpPlaces>,
+    metrics: Metrics,
     mut closing: watch::Receiver<bool>,
 ) {
     let acceptor = tls.map(TlsAcceptor::from);
@@ -112,15 +116,22 @@ pub async fn serve(
             Some(_) = connections.join_next() => continue,
             () = closed(&mut closing) => break,
         };
+        let place = match places.take(Instant::now(), remote.0.ip(), acceptor.is_some()) {
+            Ok(place) => Arc::new(place),
+            Err(full) => {
+                metrics.limit_hit(full.name());
+                continue;
+            }
+        };
         let (acceptor, router, closing) = (acceptor.clone(), router.clone(), closing.clone());
         connections.spawn(async move {
             // Signal messages are small and must not wait for each other.
             let _ = stream.set_nodelay(true);
             match acceptor {
-                None => connection(stream, remote, router, closing).await,
+                None => connection(stream, remote, place, router, closing).await,
                 Some(acceptor) => {
                     if let Some(stream) = handshake(&acceptor, stream).await {
-                        connection(stream, remote, router, closing).await;
+                        connection(stream, remote, place, router, closing).await;
                     }
                 }
             }
@@ -147,11 +158,14 @@ async fn handshake(
 async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     remote: Remote,
+    place: Arc<HttpPlace>,
     router: Router,
     mut closing: watch::Receiver<bool>,
 ) {
     let router = router.map_request(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(remote);
+        // For a WebSocket, whose connection outlives this one.
+        request.extensions_mut().insert(Arc::clone(&place));
         request
     });
     let connection = hyper::server::conn::http1::Builder::new()

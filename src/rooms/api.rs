@@ -78,6 +78,7 @@ impl Rooms {
         }
         let full = shared.max_rooms.is_some_and(|limit| shared.directory.len() >= limit);
         if full && !shared.directory.contains_key(name) {
+            shared.metrics.limit_hit("rooms");
             return Err(ApiError::TooManyRooms);
         }
         if !shared.workers.iter().any(WorkerClient::is_alive) {

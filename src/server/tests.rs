@@ -21,6 +21,8 @@ use super::*;
 use crate::media::kernel::Outgoing;
 
 mod api;
+mod arbitrary;
+mod grants;
 mod webhooks;
 mod whip;
 
@@ -613,4 +615,53 @@ fn announced_addresses_are_those_bound_or_named() {
     media.node_ips.clear();
     (media.bind_v4, media.bind_v6) = (Some("192.0.2.8".parse().unwrap()), None);
     assert_eq!(text(&media), "192.0.2.8");
+}
+
+#[tokio::test]
+async fn one_connection_above_the_limit_is_closed_and_counted() {
+    let mut settings = Settings::test();
+    settings.http.limits.connections = 2;
+    let server = start(settings).await;
+    // WebSockets keep their places, though HTTP is done with them.
+    let ada = server.join("garden", "ada").await;
+    let _grace = server.join("garden", "grace").await;
+    let third = reqwest::Client::new().get(server.url("/livez")).send().await;
+    assert!(third.is_err(), "{third:?}");
+    server.until_metric("sluice_limit_hits_total{limit=\"http_connections\"} 1").await;
+    ada.leave().await;
+    server.until_metric("sluice_websocket_connections 1").await;
+    let mut answered = false;
+    // The place is given back right after that is counted.
+    for _ in 0..500 {
+        answered = reqwest::Client::new().get(server.url("/livez")).send().await.is_ok();
+        if answered {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(answered, "the place is free again");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_server_is_full_of_is_counted() {
+    let mut settings = Settings::test();
+    settings.limits.rooms = Some(1);
+    settings.rooms.max_participants = Some(2);
+    let server = start(settings).await;
+    let mut sockets = vec![server.join("garden", "ada").await];
+    let refused = async |room: &str, identity: &str| {
+        let path = format!("/rtc?access_token={}", token(room, identity));
+        server.try_connect(&path).await.err().expect("refused").0
+    };
+    assert_eq!(refused("cellar", "alan").await, 503);
+    sockets.push(server.join("garden", "grace").await);
+    assert_eq!(refused("garden", "alan").await, 503);
+    let metrics = String::from_utf8(server.metrics.render()).unwrap();
+    for limit in ["rooms", "room_participants"] {
+        let line = format!("sluice_limit_hits_total{{limit=\"{limit}\"}} 1");
+        assert!(metrics.contains(&line), "{line} in {metrics}");
+    }
+    drop(sockets);
+    server.stop().await;
 }

@@ -38,7 +38,7 @@ use crate::wire::rtp;
 /// IPv4 and UDP headers; IPv6 has 20 more, which nobody misses in an estimate.
 const IP_UDP: usize = 28;
 /// Subscriptions of one client at most, that of the pacer's slots.
-pub(crate) const MAX_SUBSCRIPTIONS: usize = 1024;
+pub const MAX_SUBSCRIPTIONS: usize = 1024;
 
 /// With so many videos or more the recent speakers' go first where not all fit, and the main speaker, as well as who has
 /// been given priority, …

@@ -9,7 +9,7 @@ use sfu::ids::PeerId;
 
 use super::output::{Clock, DataRefusal, Notice};
 use super::packet::{NotAPacket, Packet};
-use super::participant::Seat;
+use super::participant::{Participant, Seat};
 use super::room::Room;
 
 /// Channel of ordered, resent packets.
@@ -56,10 +56,13 @@ impl Room {
         if payload.len() > MAX_MESSAGE {
             return Err(DataRefusal::TooLarge);
         }
+        if !who.data_budget.take(clock.now, self.settings.limits.data_rate, payload.len()) {
+            return Err(DataRefusal::TooFast);
+        }
         let (to, binary, payload) = match label.as_str() {
             RELIABLE | LOSSY => {
                 let mut packet = Packet::parse(&payload).map_err(|NotAPacket| DataRefusal::Malformed)?;
-                if packet.transcription && who.kind != Kind::Agent {
+                if packet.speakers || (packet.transcription && who.kind != Kind::Agent) {
                     return Err(DataRefusal::Unsupported);
                 }
                 // Zero from clients that do not count; what was sent again after a reconnect came before.
@@ -79,11 +82,12 @@ impl Room {
                     return Ok(());
                 }
                 let to = if packet.destinations.is_empty() {
-                    self.everybody_else(seat)
+                    self.others(seat)
                 } else {
                     self.named(seat, &packet.destinations)
                 };
-                let to: Arc<[PeerId]> = to.into();
+                let may_have = |who: &&Participant| !packet.metrics || who.permission.can_subscribe_metrics;
+                let to: Arc<[PeerId]> = self.subscribers(&to, may_have);
                 let signed = packet.signed(&identity, &sid);
                 if signed.len() > MAX_MESSAGE + SIGNATURE {
                     return Err(DataRefusal::TooLarge);
@@ -96,7 +100,7 @@ impl Room {
             }
             TRACKS => return Err(DataRefusal::Unsupported),
             _ if label.len() > MAX_LABEL => return Err(DataRefusal::Unsupported),
-            _ => (self.everybody_else(seat).into(), binary, payload),
+            _ => (self.subscribers(&self.others(seat), |_| true), binary, payload),
         };
         if !to.is_empty() {
             self.command(Command::SendData { to, label, binary, payload });
@@ -104,12 +108,8 @@ impl Room {
         Ok(())
     }
 
-    fn everybody_else(&self, seat: Seat) -> Vec<PeerId> {
-        self.people.values().filter(|who| who.seat != seat).map(|who| who.link.subscriber()).collect()
-    }
-
-    /// The connections of those named; the sender is never among them, and nobody is twice.
-    fn named(&self, seat: Seat, identities: &[String]) -> Vec<PeerId> {
+    /// Those named; the sender is never among them, and nobody is twice.
+    fn named(&self, seat: Seat, identities: &[String]) -> Vec<Seat> {
         let mut seats: Vec<Seat> = identities
             .iter()
             .filter_map(|name| self.by_identity.get(name).copied())
@@ -117,6 +117,12 @@ impl Room {
             .collect();
         seats.sort_unstable();
         seats.dedup();
-        seats.iter().filter_map(|seat| self.people.get(seat)).map(|who| who.link.subscriber()).collect()
+        seats
+    }
+
+    /// The connections over which they get data, but for those who may not have it.
+    fn subscribers(&self, seats: &[Seat], may_have: impl Fn(&&Participant) -> bool) -> Arc<[PeerId]> {
+        let people = seats.iter().filter_map(|seat| self.people.get(seat));
+        people.filter(may_have).map(|who| who.link.subscriber()).collect()
     }
 }

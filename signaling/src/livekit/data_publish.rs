@@ -13,7 +13,7 @@ use sfu::command::Command;
 use sfu::ids::{DataHandle, TrackId};
 
 use super::data_track::{self, DataTrack, DataTrackError};
-use super::output::Clock;
+use super::output::{Clock, Limit, Notice};
 use super::participant::{Participant, Seat};
 use super::room::Room;
 use super::sid;
@@ -63,6 +63,9 @@ impl Room {
 
     /// A client finds its request again by the handle; what is too long is too long for the way back, too.
     fn refuse_data_track(&mut self, seat: Seat, error: &DataTrackError, request: PublishDataTrackRequest) {
+        if matches!(error, DataTrackError::TooMany(_)) {
+            self.notice(Notice::LimitHit(Limit::DataTracks));
+        }
         let (pub_handle, encryption) = (request.pub_handle, request.encryption);
         let request = if matches!(error, DataTrackError::Name(_) | DataTrackError::Length { .. }) {
             PublishDataTrackRequest { pub_handle, encryption, ..PublishDataTrackRequest::default() }

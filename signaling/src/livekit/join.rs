@@ -12,6 +12,7 @@ use sfu::command::{AddPeer, ChannelSpec, Command, DownlinkPolicy, NegotiationRol
 use sfu::ids::PeerId;
 
 use super::connect::{Admission, Mode, Refusal};
+use super::data_rate::DataBudget;
 use super::data_subscribe::DataDownlink;
 use super::leave::Leaving;
 use super::output::{Clock, Notice, SessionId};
@@ -191,6 +192,7 @@ impl Room {
             tracks: Vec::new(),
             data_tracks: Vec::new(),
             allowance: Allowance::Everyone,
+            data_budget: DataBudget::new(clock.now, self.settings.limits.data_rate),
             last_reliable: 0,
             subscriptions: std::collections::BTreeMap::new(),
             preferences: std::collections::HashMap::new(),

@@ -16,7 +16,7 @@ use sfu::ids::PeerId;
 
 use super::connect::Signalling;
 use super::frame::FrameError;
-use super::output::{Clock, Notice, Output, SessionId, SocketEnd};
+use super::output::{Clock, Limit, Notice, Output, SessionId, SocketEnd};
 use super::participant::{DropSignal, Link, Participant, Seat};
 use super::room::{Phase, Room};
 use super::track::Track;
@@ -95,7 +95,10 @@ impl Room {
     /// A frame could not be read: the client is told why, and this one session ends.
     pub fn bad_frame(&mut self, clock: Clock, session: SessionId, error: FrameError) {
         let Some(&seat) = self.by_session.get(&session) else { return };
-        self.notice(Notice::BadFrame);
+        self.notice(match error {
+            FrameError::TooLarge { .. } => Notice::LimitHit(Limit::Frame),
+            FrameError::Protobuf | FrameError::Json => Notice::BadFrame,
+        });
         self.refuse(seat, request_response::Reason::InvalidRequest, error.to_string(), None);
         self.depart(clock, seat, Leaving::told(DisconnectReason::StateMismatch, Action::Disconnect));
     }

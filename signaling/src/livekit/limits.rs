@@ -11,6 +11,8 @@ pub struct RoomLimits {
     pub tracks_per_participant: usize,
     /// Data tracks of one participant.
     pub data_tracks_per_participant: usize,
+    /// Tracks that one participant gets at once. The media core takes 1024.
+    pub subscriptions_per_participant: usize,
     /// Tracks about which one participant may have said what it wants, subscribed or not.
     pub preferences_per_participant: usize,
     /// Entries in a publisher's list of who may subscribe, track sids included.
@@ -23,6 +25,8 @@ pub struct RoomLimits {
     pub metadata_bytes: usize,
     /// Bytes of a participant's attributes, keys and values together.
     pub attributes_bytes: usize,
+    /// Bytes of data messages that one participant may send in a second, and at once after a second of silence.
+    pub data_rate: u32,
     /// How long a room waits for the first to join.
     pub empty_timeout: Duration,
     /// How long a room stays after the last has left.
@@ -39,12 +43,15 @@ impl Default for RoomLimits {
             participants: 1000,
             tracks_per_participant: 32,
             data_tracks_per_participant: 32,
+            subscriptions_per_participant: 1000,
             preferences_per_participant: 4096,
             permission_entries: 8192,
             dispatches: 100,
             name_bytes: 256,
             metadata_bytes: 512 << 10,
             attributes_bytes: 64 << 10,
+            // 134 Mbit/s: no application's data, but a client that floods all others.
+            data_rate: 16 << 20,
             empty_timeout: Duration::from_mins(5),
             departure_timeout: Duration::from_secs(20),
             // Others must see a killed client gone within 20 s.

@@ -8,7 +8,7 @@ use livekit_protocol::{RequestResponse, UpdateParticipantMetadata};
 
 use super::fallback::{NETWORK, TEXT};
 use super::limits::attributes_bytes;
-use super::output::Clock;
+use super::output::{Clock, Limit, Notice};
 use super::participant::Seat;
 use super::policy::{PolicyError, policy};
 use super::room::Room;
@@ -72,6 +72,9 @@ impl Room {
             attributes: request.attributes.clone(),
         };
         if let Err(error) = self.change(clock, seat, change) {
+            if matches!(error, ChangeError::TooLong { .. }) {
+                self.notice(Notice::LimitHit(Limit::Metadata));
+            }
             let reason = match error {
                 ChangeError::Reserved(name) => {
                     request.attributes.remove(name);

@@ -16,6 +16,7 @@ pub mod api;
 pub mod connect;
 mod data;
 mod data_publish;
+mod data_rate;
 mod data_subscribe;
 mod data_track;
 mod dispatch;
@@ -52,7 +53,7 @@ pub(crate) use self::join::server_info;
 pub use self::join::{JoinError, SERVER_VERSION};
 pub use self::leave::refuse_resume;
 pub use self::limits::RoomLimits;
-pub use self::output::{Clock, DataRefusal, Notice, Output, SessionId, SocketEnd};
+pub use self::output::{Clock, DataRefusal, Limit, Notice, Output, SessionId, SocketEnd};
 pub(crate) use self::rights::grant;
 pub use self::room::{Room, Settings};
 

@@ -129,6 +129,42 @@ pub enum Notice {
     DescriptionRefused,
     /// A data message was not forwarded.
     DataRefused(DataRefusal),
+    /// Something was refused since there is enough of it.
+    LimitHit(Limit),
+}
+
+/// Of what a participant has as much as it may. A closed list: it labels a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Limit {
+    /// Its tracks, those included that it has only announced.
+    Tracks,
+    /// Its data tracks.
+    DataTracks,
+    /// Tracks that it gets.
+    Subscriptions,
+    /// Tracks of which it has said something.
+    Wishes,
+    /// Entries in its list of who may subscribe.
+    PermissionEntries,
+    /// Bytes of its name, metadata or attributes.
+    Metadata,
+    /// Bytes of a message.
+    Frame,
+}
+
+impl Limit {
+    /// As a label's value.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Limit::Tracks => "tracks",
+            Limit::DataTracks => "data_tracks",
+            Limit::Subscriptions => "subscriptions",
+            Limit::Wishes => "wishes",
+            Limit::PermissionEntries => "permission_entries",
+            Limit::Metadata => "metadata",
+            Limit::Frame => "frame",
+        }
+    }
 }
 
 /// Why a data message was not forwarded.
@@ -140,8 +176,24 @@ pub enum DataRefusal {
     Malformed,
     /// Above the size that channels carry.
     TooLarge,
+    /// More in a second than one may send.
+    TooFast,
     /// A reliable packet that came before.
     Repeated,
     /// A kind of packet that only agents may send, or a channel that is not forwarded.
     Unsupported,
+}
+
+impl DataRefusal {
+    /// As a label's value.
+    pub const fn name(self) -> &'static str {
+        match self {
+            DataRefusal::NotAllowed => "not_allowed",
+            DataRefusal::Malformed => "malformed",
+            DataRefusal::TooLarge => "too_large",
+            DataRefusal::TooFast => "too_fast",
+            DataRefusal::Repeated => "repeated",
+            DataRefusal::Unsupported => "unsupported",
+        }
+    }
 }

@@ -10,9 +10,11 @@ use prost::Message as _;
 /// Field numbers of `DataPacket`, from the protocol's definitions.
 mod field {
     pub(super) const USER: u32 = 2;
+    pub(super) const SPEAKER: u32 = 3;
     pub(super) const IDENTITY: u32 = 4;
     pub(super) const DESTINATIONS: u32 = 5;
     pub(super) const TRANSCRIPTION: u32 = 7;
+    pub(super) const METRICS: u32 = 8;
     pub(super) const RPC_ACK: u32 = 11;
     pub(super) const RPC_RESPONSE: u32 = 12;
     pub(super) const SEQUENCE: u32 = 16;
@@ -35,6 +37,10 @@ pub(super) struct Packet {
     pub(super) sequence: u32,
     /// A transcription, which only agents may send.
     pub(super) transcription: bool,
+    /// Who speaks, which only the server says; SDKs believe it.
+    pub(super) speakers: bool,
+    /// Metrics, which only those get who may subscribe to them.
+    pub(super) metrics: bool,
     /// Tells a message that was sent twice.
     pub(super) nonce: Option<[u8; 16]>,
     /// It answers a call of a method, perhaps of ours.
@@ -64,6 +70,8 @@ impl Packet {
             destinations: Vec::new(),
             sequence: 0,
             transcription: false,
+            speakers: false,
+            metrics: false,
             nonce: None,
             rpc: None,
             body: Vec::with_capacity(bytes.len()),
@@ -96,6 +104,8 @@ impl Packet {
                 }
                 (number, _) => {
                     packet.transcription |= number == field::TRANSCRIPTION;
+                    packet.speakers |= number == field::SPEAKER;
+                    packet.metrics |= number == field::METRICS;
                     packet.body.extend_from_slice(field.raw);
                 }
             }

@@ -13,6 +13,7 @@ use sfu::command::{Demand, DownlinkPolicy, LinkQuality, RemoteSection, VoiceFaul
 use sfu::ids::{Mid, PeerId, TrackId};
 
 use super::connect::{Mode, Signalling};
+use super::data_rate::DataBudget;
 use super::data_subscribe::DataDownlink;
 use super::fallback::{NETWORK, TEXT};
 use super::follow::Feeds;
@@ -192,6 +193,8 @@ pub(super) struct Participant {
     pub(super) data_tracks: Vec<TrackId>,
     /// Who may subscribe to them all.
     pub(super) allowance: Allowance,
+    /// What it may send as data messages.
+    pub(super) data_budget: DataBudget,
     /// The number of its last reliable data packet.
     pub(super) last_reliable: u32,
 
@@ -200,7 +203,7 @@ pub(super) struct Participant {
     pub(super) preferences: HashMap<String, Preference>,
     /// When the next preference has waited long enough for its track.
     pub(super) missing_until: Option<Instant>,
-    /// Wanted tracks that their publishers do not let it have, and it was told so.
+    /// Wanted tracks that its own permission or their publishers do not let it have, and it was told so.
     pub(super) denied: BTreeSet<TrackId>,
     /// Others' data tracks that it gets.
     pub(super) data_downlink: DataDownlink,

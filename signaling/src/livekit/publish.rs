@@ -9,7 +9,7 @@ use livekit_protocol::{
 use sfu::command::{Command, RemoteSection, TrackMedia};
 use sfu::ids::{Mid, PeerId, TrackId};
 
-use super::output::{Clock, Notice};
+use super::output::{Clock, Limit, Notice};
 use super::participant::Seat;
 use super::rights::may_publish;
 use super::room::Room;
@@ -23,7 +23,7 @@ impl Room {
     /// Answers at once, with `track_published` or with a refusal: clients wait for it before they send media.
     pub(super) fn add_track(&mut self, clock: Clock, seat: Seat, request: AddTrackRequest) {
         let Some(who) = self.people.get(&seat) else { return };
-        if !may_publish(&who.permission, request.source) {
+        if !may_publish(&who.permission, request.source, request.r#type) {
             let why = "publishing this is not permitted".to_owned();
             return self.refuse(seat, Reason::NotAllowed, why, Some(Request::AddTrack(request)));
         }
@@ -53,6 +53,7 @@ impl Room {
         let queued = of_cid(|stage| matches!(stage, Stage::Published { .. })).is_some();
         let limit = self.settings.limits.tracks_per_participant;
         if who.tracks.len() >= limit {
+            self.notice(Notice::LimitHit(Limit::Tracks));
             let why = format!("a participant may have {limit} tracks");
             return self.refuse(seat, Reason::LimitExceeded, why, Some(Request::AddTrack(request)));
         }

@@ -5,7 +5,7 @@
 
 use livekit_protocol::participant_info::State;
 use livekit_protocol::signal_response::Message as Response;
-use livekit_protocol::{ParticipantPermission, ParticipantUpdate, TrackSource};
+use livekit_protocol::{ParticipantPermission, ParticipantUpdate, TrackSource, TrackType};
 use sfu::ids::{Mid, TrackId};
 
 use super::output::Clock;
@@ -14,11 +14,17 @@ use super::room::Room;
 use super::track::Track;
 use crate::access::VideoGrant;
 
-/// Whether a track of that source may be published.
-pub(super) fn may_publish(permission: &ParticipantPermission, source: i32) -> bool {
+/// Whether a track of that source and type, as clients write them, may be published.
+pub(super) fn may_publish(permission: &ParticipantPermission, source: i32, r#type: i32) -> bool {
     let sources = &permission.can_publish_sources;
-    // A source that nobody knows may stand in both lists, and matches nothing.
-    let fits = source != TrackSource::Unknown as i32 && sources.contains(&source);
+    // A source is what the client calls it: what may be called a camera must not be sound.
+    let carries = match TrackSource::try_from(source) {
+        Ok(TrackSource::Camera | TrackSource::ScreenShare) => Some(TrackType::Video),
+        Ok(TrackSource::Microphone | TrackSource::ScreenShareAudio) => Some(TrackType::Audio),
+        // One that nobody knows may stand in both lists, and matches nothing.
+        Ok(TrackSource::Unknown) | Err(_) => None,
+    };
+    let fits = carries.is_some_and(|carries| carries as i32 == r#type) && sources.contains(&source);
     permission.can_publish && (sources.is_empty() || fits)
 }
 
@@ -81,7 +87,7 @@ impl Room {
     /// The last first: one that waits for the end of another must not take its place.
     fn unpublish_forbidden(&mut self, clock: Clock, seat: Seat) {
         let Some(who) = self.people.get(&seat) else { return };
-        let forbidden = |track: &&Track| !may_publish(&who.permission, track.info.source);
+        let forbidden = |track: &&Track| !may_publish(&who.permission, track.info.source, track.info.r#type);
         let tracks = who.tracks.iter().rev().filter_map(|id| self.tracks.get(id));
         let ended: Vec<TrackId> = tracks.filter(forbidden).map(|track| track.id).collect();
         let mids: Vec<Mid> =

@@ -15,7 +15,7 @@ use livekit_protocol::{
 use sfu::command::{Command, Demand, MediaKind};
 use sfu::ids::{PeerId, TrackId};
 
-use super::output::{Clock, Notice};
+use super::output::{Clock, Limit, Notice};
 use super::participant::{Preference, Seat, Subscription};
 use super::permission::Allowance;
 use super::room::{Room, is_sid};
@@ -33,10 +33,11 @@ impl Room {
             return;
         }
         let preference = who.preferences.get(&track.info.sid).copied().unwrap_or_default();
-        // Clients drop tracks of somebody they do not know.
-        let may_want = who.permission.can_subscribe && !owner.is_hidden();
-        let wants = may_want && preference.subscribe.unwrap_or(who.auto_subscribe);
-        let allowed = who.recorder || owner.allowance.allows(&who.sid, &who.identity, &track.info.sid);
+        let granted = who.permission.can_subscribe;
+        // Clients drop tracks of somebody they do not know. Who may not subscribe hears of that for what it asks for, no more.
+        let wants = !owner.is_hidden() && preference.subscribe.unwrap_or(who.auto_subscribe && granted);
+        let listed = who.recorder || owner.allowance.allows(&who.sid, &who.identity, &track.info.sid);
+        let allowed = granted && listed;
         let has = who.subscriptions.contains_key(&id);
         let demand = preference.demand.unwrap_or_else(|| initial_demand(track, who.adaptive_stream));
         let demand = Demand { screen_share: is_screen_share(track), ..demand };
@@ -66,7 +67,12 @@ impl Room {
                 who.denied.remove(&id);
             }
         }
+        let limit = self.settings.limits.subscriptions_per_participant;
         match (wants && allowed, has) {
+            (true, false) if who.subscriptions.len() >= limit => {
+                self.notice(Notice::LimitHit(Limit::Subscriptions));
+                self.subscription_failed(seat, label, SubscriptionError::SeUnknown);
+            }
             (true, false) => {
                 who.subscriptions.insert(id, Subscription::new(demand));
                 if let Some(news) = news {
@@ -135,11 +141,16 @@ impl Room {
     /// The place for what a participant says of a track; `None` if it has said too much, or names nonsense.
     pub(super) fn preference(&mut self, seat: Seat, sid: &str) -> Option<&mut Preference> {
         let limit = self.settings.limits.preferences_per_participant;
-        let who = self.people.get_mut(&seat)?;
-        if !who.preferences.contains_key(sid) && (who.preferences.len() >= limit || !is_sid(sid)) {
+        let who = self.people.get(&seat)?;
+        let is_new = !who.preferences.contains_key(sid);
+        if is_new && !is_sid(sid) {
             return None;
         }
-        Some(who.preferences.entry(sid.to_owned()).or_default())
+        if is_new && who.preferences.len() >= limit {
+            self.notice(Notice::LimitHit(Limit::Wishes));
+            return None;
+        }
+        Some(self.people.get_mut(&seat)?.preferences.entry(sid.to_owned()).or_default())
     }
 
     /// A track was spoken of that is not there (yet).
@@ -218,7 +229,10 @@ impl Room {
     pub(super) fn update_allowance(&mut self, clock: Clock, seat: Seat, list: SubscriptionPermission) {
         let allowance = match Allowance::new(list, self.settings.limits.permission_entries) {
             Ok(allowance) => allowance,
-            Err(error) => return self.refuse(seat, Reason::LimitExceeded, error.to_string(), None),
+            Err(error) => {
+                self.notice(Notice::LimitHit(Limit::PermissionEntries));
+                return self.refuse(seat, Reason::LimitExceeded, error.to_string(), None);
+            }
         };
         let Some(who) = self.people.get_mut(&seat) else { return };
         if who.allowance == allowance {

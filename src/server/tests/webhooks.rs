@@ -40,7 +40,9 @@ impl Receiver {
         let url = format!("http://{}/webhooks", listener.local_addr().unwrap());
         let (never, closing) = watch::channel(false);
         tokio::spawn(async move {
-            serve::serve(listener, None, router, closing).await;
+            let (places, metrics) =
+                (HttpPlaces::new(Settings::test().http.limits), Metrics::new(Vec::new()).unwrap());
+            serve::serve(listener, None, router, places, metrics, closing).await;
             drop(never);
         });
         Receiver { url, state }

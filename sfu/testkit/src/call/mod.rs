@@ -407,6 +407,20 @@ impl Call {
         self.net.with(publisher.node, |now, node: &mut Publisher| node.set_muted(now, muted));
     }
 
+    /// A publisher may no longer publish: its tracks end, and it goes on sending.
+    pub fn forbid_publishing(&mut self, publisher: PublisherId) {
+        for track in [publisher.audio, publisher.video] {
+            self.command(Command::RemoveTrack { track });
+        }
+    }
+
+    /// A subscriber may no longer have a publisher's tracks.
+    pub fn forbid_subscribing(&mut self, subscriber: SubscriberId, publisher: PublisherId) {
+        for track in [publisher.audio, publisher.video] {
+            self.command(Command::Unsubscribe { peer: subscriber.peer, track });
+        }
+    }
+
     /// A publisher's user begins or ends to speak; between that the microphone hardly sends anything.
     pub fn set_speaking(&mut self, publisher: PublisherId, speaking: bool) {
         self.net.with(publisher.node, |_, node: &mut Publisher| node.set_speaking(speaking));

@@ -18,6 +18,7 @@ mod policy;
 mod redundancy;
 mod replay;
 mod reports;
+mod rights;
 mod voice;
 
 use std::time::Duration;
