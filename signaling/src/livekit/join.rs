@@ -185,6 +185,8 @@ impl Room {
             simulated: None,
             answer_by: None,
             early_offer: None,
+            speaks_until: None,
+            simulated_max: None,
             refresh_at: clock.now + REFRESH_INTERVAL,
             sections: Vec::new(),
             revoked: Vec::new(),
@@ -244,19 +246,42 @@ impl Room {
         self.command(Command::AddPeer(AddPeer { peer, room: self.id, role, channels }));
     }
 
+    /// How the client shall behave, who is offered these servers.
+    pub(super) fn client_configuration(
+        &self,
+        who: &Participant,
+        ice_servers: &[IceServer],
+    ) -> ClientConfiguration {
+        let mut urls = ice_servers.iter().flat_map(|server| &server.urls);
+        let has_relay = urls.any(|url| url.starts_with("turn"));
+        let force_relay = if has_relay && self.relayed.contains(&who.identity) {
+            ClientConfigSetting::Enabled
+        } else {
+            ClientConfigSetting::Unset
+        };
+        ClientConfiguration {
+            video: None,
+            screen: None,
+            resume_connection: ClientConfigSetting::Unset as i32,
+            disabled_codecs: None,
+            force_relay: force_relay as i32,
+        }
+    }
+
     fn join_response(&self, clock: Clock, seat: Seat) -> JoinResponse {
         let who = &self.people[&seat];
         let others = self.people.values().filter(|other| other.seat != seat && !other.is_hidden());
         let settings = &self.settings;
+        let ice_servers = ice_servers(settings, &who.identity, clock);
         JoinResponse {
             room: Some(self.room_info()),
             participant: Some(self.info(who)),
             other_participants: others.map(|other| self.info(other)).collect(),
             server_version: SERVER_VERSION.to_owned(),
-            ice_servers: ice_servers(settings, &who.identity, clock),
+            client_configuration: Some(self.client_configuration(who, &ice_servers)),
+            ice_servers,
             subscriber_primary: who.subscriber_primary,
             alternative_url: String::new(),
-            client_configuration: Some(client_configuration()),
             server_region: settings.region.clone(),
             ping_timeout: PING_TIMEOUT_S,
             ping_interval: PING_INTERVAL_S,
@@ -323,16 +348,6 @@ impl Room {
 /// What may be published, as `join` and `room_update` have it.
 pub(super) fn publish_codecs() -> Vec<Codec> {
     PUBLISH_CODECS.iter().map(|mime| Codec { mime: (*mime).to_owned(), fmtp_line: String::new() }).collect()
-}
-
-pub(super) fn client_configuration() -> ClientConfiguration {
-    ClientConfiguration {
-        video: None,
-        screen: None,
-        resume_connection: ClientConfigSetting::Unset as i32,
-        disabled_codecs: None,
-        force_relay: ClientConfigSetting::Unset as i32,
-    }
 }
 
 pub(crate) fn server_info(settings: &super::Settings) -> ServerInfo {

@@ -1,15 +1,12 @@
 //! Going: by the client's wish, by ours, by a lost socket or transport; and the end of the room.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use livekit_protocol::leave_request::Action;
 use livekit_protocol::participant_info::State;
 use livekit_protocol::signal_response::Message as Response;
-use livekit_protocol::simulate_scenario::Scenario;
 use livekit_protocol::{
-    DisconnectReason, LeaveRequest, RequestResponse, RoomEndReason, SignalResponse, SimulateScenario,
-    request_response,
+    DisconnectReason, LeaveRequest, RequestResponse, RoomEndReason, SignalResponse, request_response,
 };
 use sfu::command::{Command, PeerEnd};
 use sfu::ids::PeerId;
@@ -17,7 +14,7 @@ use sfu::ids::PeerId;
 use super::connect::Signalling;
 use super::frame::FrameError;
 use super::output::{Clock, Limit, Notice, Output, SessionId, SocketEnd};
-use super::participant::{DropSignal, Link, Participant, Seat};
+use super::participant::{Link, Participant, Seat};
 use super::room::{Phase, Room};
 use super::track::Track;
 
@@ -47,11 +44,11 @@ impl Leaving {
     pub(super) const REMOVED: Leaving =
         Leaving::told(DisconnectReason::ParticipantRemoved, Action::Disconnect);
 
-    const fn silent(reason: DisconnectReason) -> Leaving {
+    pub(super) const fn silent(reason: DisconnectReason) -> Leaving {
         Leaving { reason, action: None, replaced: false }
     }
 
-    const fn told(reason: DisconnectReason, action: Action) -> Leaving {
+    pub(super) const fn told(reason: DisconnectReason, action: Action) -> Leaving {
         Leaving { reason, action: Some(action), replaced: false }
     }
 }
@@ -128,12 +125,6 @@ impl Room {
         self.notice(Notice::ResumeRefused);
     }
 
-    fn simulate_drop(&mut self, seat: Seat, drop: Option<DropSignal>) {
-        if let Some(who) = self.people.get_mut(&seat) {
-            who.simulated = drop;
-        }
-    }
-
     pub(super) fn client_leaves(&mut self, clock: Clock, seat: Seat) {
         self.depart(clock, seat, Leaving::silent(DisconnectReason::ClientInitiated));
     }
@@ -193,42 +184,6 @@ impl Room {
                 Leaving::told(DisconnectReason::MediaFailure, Action::Reconnect)
             }
             PeerEnd::ClosedByPeer => Leaving::told(DisconnectReason::ClientInitiated, Action::Reconnect),
-        };
-        self.depart(clock, seat, leaving);
-    }
-
-    /// What SDK test suites ask for. Only the asking client is concerned.
-    pub(super) fn simulate(&mut self, clock: Clock, seat: Seat, scenario: &SimulateScenario) {
-        if !self.settings.simulate {
-            return;
-        }
-        let leaving = match scenario.scenario {
-            Some(Scenario::ServerLeave(true)) => {
-                Leaving::told(DisconnectReason::ServerShutdown, Action::Disconnect)
-            }
-            Some(Scenario::NodeFailure(true)) => Leaving::silent(DisconnectReason::ServerShutdown),
-            Some(Scenario::Migration(true)) => {
-                return self.ask_to_resume(clock, seat, DisconnectReason::Migration, Duration::ZERO);
-            }
-            Some(Scenario::DisconnectSignalOnResume(on)) => {
-                return self.simulate_drop(seat, on.then_some(DropSignal::Afterwards));
-            }
-            Some(Scenario::DisconnectSignalOnResumeNoMessages(on)) => {
-                return self.simulate_drop(seat, on.then_some(DropSignal::AtOnce));
-            }
-            Some(Scenario::LeaveRequestFullReconnect(true)) => {
-                Leaving::told(DisconnectReason::UnknownReason, Action::Reconnect)
-            }
-            Some(
-                Scenario::ServerLeave(false)
-                | Scenario::NodeFailure(false)
-                | Scenario::Migration(false)
-                | Scenario::LeaveRequestFullReconnect(false)
-                | Scenario::SpeakerUpdate(_)
-                | Scenario::SwitchCandidateProtocol(_)
-                | Scenario::SubscriberBandwidth(_),
-            )
-            | None => return,
         };
         self.depart(clock, seat, leaving);
     }

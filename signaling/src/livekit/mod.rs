@@ -9,7 +9,7 @@
 //! `follow` for the same over HTTP, `dynacast` for what of them is sent, `negotiate` for SDP, `data` for messages, `data_publish` and `data_subscribe` for data tracks, `policy` for what a client bounds itself to, `fallback`
 //! for when not even sound gets through, `rights` for what somebody may do, `status` for speakers, quality and counts,
 //! `explain` for people who ask why somebody gets what it gets, `api` for applications' servers, `webhook` for telling them,
-//! `dispatch` for the agents that they send.
+//! `dispatch` for the agents that they send, `simulate` for accidents that test suites ask for.
 
 mod announce;
 pub mod api;
@@ -42,6 +42,7 @@ mod resume;
 mod rights;
 mod room;
 pub(crate) mod sid;
+mod simulate;
 mod status;
 mod subscribe;
 mod track;

@@ -11,6 +11,7 @@ use livekit_protocol::{
 };
 use sfu::command::{Demand, DownlinkPolicy, LinkQuality, RemoteSection, VoiceFault, Way};
 use sfu::ids::{Mid, PeerId, TrackId};
+use sfu::units::Bitrate;
 
 use super::connect::{Mode, Signalling};
 use super::data_rate::DataBudget;
@@ -173,6 +174,10 @@ pub(super) struct Participant {
     pub(super) gone_at: Option<Instant>,
     /// What the next resume runs into.
     pub(super) simulated: Option<DropSignal>,
+    /// It is said to speak until then, whatever is heard of it.
+    pub(super) speaks_until: Option<Instant>,
+    /// What its link is said to carry.
+    pub(super) simulated_max: Option<Bitrate>,
     /// Our offer must be answered by then; `None` while none is out.
     pub(super) answer_by: Option<Instant>,
     /// When the next token is due.

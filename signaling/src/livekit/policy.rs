@@ -61,7 +61,8 @@ impl Room {
     /// Makes the core follow a participant's attributes, which were checked.
     pub(super) fn follow_policy(&mut self, seat: Seat) {
         let Some(who) = self.people.get_mut(&seat) else { return };
-        let policy = policy(&who.attributes).unwrap_or_default();
+        let mut policy = policy(&who.attributes).unwrap_or_default();
+        policy.max = policy.max.into_iter().chain(who.simulated_max).min();
         let before = std::mem::replace(&mut who.policy, policy);
         if policy == before {
             return;

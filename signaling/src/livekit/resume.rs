@@ -21,7 +21,7 @@ use sfu::ids::{PeerId, TrackId};
 use super::announce::chunks;
 use super::connect::{Admission, Resume, Signalling};
 use super::data;
-use super::join::{client_configuration, ice_servers, server_info};
+use super::join::{ice_servers, server_info};
 use super::leave::{REPLACES_BY_IDENTITY, leave_request};
 use super::output::{Clock, Notice, Output, SessionId, SocketEnd};
 use super::participant::{DropSignal, Participant, Seat};
@@ -104,9 +104,10 @@ impl Room {
 
     fn reconnect_response(&self, clock: Clock, seat: Seat) -> ReconnectResponse {
         let who = self.people.get(&seat);
+        let ice_servers = who.map_or(Vec::new(), |who| ice_servers(&self.settings, &who.identity, clock));
         ReconnectResponse {
-            ice_servers: who.map_or(Vec::new(), |who| ice_servers(&self.settings, &who.identity, clock)),
-            client_configuration: Some(client_configuration()),
+            client_configuration: who.map(|who| self.client_configuration(who, &ice_servers)),
+            ice_servers,
             server_info: Some(server_info(&self.settings)),
             last_message_seq: who.map_or(0, |who| who.last_reliable),
         }

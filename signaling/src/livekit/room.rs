@@ -97,6 +97,8 @@ pub struct Room {
     pub(super) qualities_at: Option<Instant>,
     /// How loud each speaker is, in eighths, never 0.
     pub(super) loudness: BTreeMap<Seat, u8>,
+    /// Identities that are told to take the relay, for tests.
+    pub(super) relayed: BTreeSet<String>,
     /// Who watches, whom, and whether that may have changed.
     pub(super) stage: Stage,
     /// Numbers of messages that must not be sent twice.
@@ -180,6 +182,7 @@ impl Room {
             quality_at: None,
             qualities_at: None,
             loudness: BTreeMap::new(),
+            relayed: BTreeSet::new(),
             stage: Stage::default(),
             nonces: Nonces::default(),
             rpcs: HashMap::new(),
@@ -336,7 +339,7 @@ impl Room {
         ];
         let theirs = self.people.values().flat_map(|who| {
             let early_offer = who.early_offer.as_ref().map(|(_, until)| *until);
-            let ends = [who.active_by, who.gone_at, who.answer_by, early_offer];
+            let ends = [who.active_by, who.gone_at, who.answer_by, early_offer, who.speaks_until];
             ends.into_iter().chain([Some(who.refresh_at), who.missing_until, who.news_at])
         });
         let rpcs = self.rpcs.values().map(|waiting| Some(waiting.deadline()));
@@ -352,6 +355,7 @@ impl Room {
         let Some(who) = self.people.get(&seat) else { return };
         let (active_by, gone_at, answer_by) = (who.active_by, who.gone_at, who.answer_by);
         let early_offer = who.early_offer.as_ref().map(|(_, until)| *until);
+        let speaks_until = who.speaks_until;
         let (refresh_at, missing_until, news_at) = (Some(who.refresh_at), who.missing_until, who.news_at);
         if is_due(active_by, clock.now) {
             self.join_timed_out(clock, seat);
@@ -362,6 +366,9 @@ impl Room {
         } else {
             if is_due(early_offer, clock.now) {
                 self.take_early_offer(seat);
+            }
+            if is_due(speaks_until, clock.now) {
+                self.simulated_speech_ends(seat);
             }
             if is_due(refresh_at, clock.now) {
                 self.refresh_token(clock, seat);

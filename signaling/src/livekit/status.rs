@@ -44,7 +44,12 @@ impl Room {
             let loudest = self.loudness.entry(track.owner).or_default();
             *loudest = eighths.max(*loudest);
         }
+        self.add_simulated_speech();
         self.pass_floor();
+        self.tell_everybody_loudness();
+    }
+
+    pub(super) fn tell_everybody_loudness(&mut self) {
         let everybody: Vec<Seat> = self.people.keys().copied().collect();
         for seat in everybody {
             self.tell_loudness(seat);
@@ -54,18 +59,19 @@ impl Room {
     /// Somebody's sound may have ended: quiet until the core hears it again, 400 ms at most.
     pub(super) fn silence(&mut self, speaker: Seat) {
         if self.loudness.remove(&speaker).is_some() {
-            let everybody: Vec<Seat> = self.people.keys().copied().collect();
-            for seat in everybody {
-                self.tell_loudness(seat);
-            }
+            self.tell_everybody_loudness();
         }
     }
 
     /// Tells one participant what it does not know of whom it hears; those no longer heard are silent.
     pub(super) fn tell_loudness(&mut self, seat: Seat) {
         let Some(who) = self.people.get(&seat).filter(|who| !who.policy.background) else { return };
-        let hears =
-            |speaker: Seat| speaker == seat || self.is_subscribed(who, speaker, Some(MediaKind::Audio));
+        let is_simulated = |speaker| self.people.get(&speaker).is_some_and(|who| who.speaks_until.is_some());
+        let hears = |speaker: Seat| {
+            speaker == seat
+                || self.is_subscribed(who, speaker, Some(MediaKind::Audio))
+                || is_simulated(speaker)
+        };
         let heard: BTreeMap<Seat, u8> = self
             .loudness
             .iter()

@@ -17,6 +17,7 @@ mod publishing;
 mod resuming;
 mod script;
 mod serving;
+mod simulating;
 mod status;
 mod subscribing;
 mod webhooks;

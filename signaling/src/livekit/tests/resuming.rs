@@ -11,7 +11,6 @@ use prost::Message as _;
 
 use super::script::*;
 use super::*;
-use crate::livekit::Settings;
 use crate::livekit::connect::Resume;
 
 const GRACE: Duration = Duration::from_secs(18);
@@ -400,9 +399,4 @@ fn simulated_accidents_of_a_resume() {
     let last = script.resume(dropped, admission("alice"));
     script.advance(GRACE * 2);
     assert!(!script.closed.contains(&last) && updates(&script.take(bob)).is_empty());
-
-    let mut script = Script::with(Settings { simulate: false, ..settings() });
-    let alice = script.active(admission("alice"));
-    script.request(alice, simulate(Scenario::NodeFailure(true)));
-    assert!(!script.closed.contains(&alice), "only where it was configured");
 }
