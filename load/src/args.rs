@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
-use sluice_load::{Quality, Settings, Video};
+use sluice_load::{Protocol, Quality, Settings, Video};
 
 /// The shortest run in which anything can be seen.
 const MIN_DURATION: Duration = Duration::from_secs(1);
@@ -24,6 +24,9 @@ pub(crate) struct Args {
     /// The server: ws://host:port, or wss
     #[arg(long, env = "LIVEKIT_URL", default_value = "ws://127.0.0.1:7880", value_parser = url)]
     url: String,
+    /// What the server speaks: LiveKit's protocol, or the VideoRoom of Janus, which needs no key
+    #[arg(long, value_enum, default_value_t = Protocol::Livekit)]
+    protocol: Protocol,
     /// API key that signs tokens
     #[arg(long, env = "SLUICE_API_KEY", default_value = "devkey")]
     api_key: String,
@@ -45,6 +48,9 @@ pub(crate) struct Args {
     /// How long it takes in all, such as 30s or 5m
     #[arg(long, default_value = "30s", value_parser = duration)]
     duration: Duration,
+    /// From the last join until figures are taken
+    #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
+    warm_up: Duration,
     /// A camera's video: a rate, such as 1200k or 2.5M, `simulcast` (160k, 450k and 1700k), or `off`
     #[arg(long, value_name = "RATE|simulcast|off", default_value = "simulcast", value_parser = video)]
     video: Video,
@@ -78,6 +84,7 @@ impl Args {
     pub(crate) fn settings(&self) -> Settings {
         Settings {
             url: self.url.clone(),
+            protocol: self.protocol,
             api_key: self.api_key.clone(),
             api_secret: self.api_secret.clone(),
             room: self.room.clone(),
@@ -85,6 +92,7 @@ impl Args {
             subscribers: self.subscribers,
             meeting: self.meeting,
             duration: self.duration,
+            warm_up: self.warm_up,
             video: self.video,
             audio: self.audio,
             joins_per_second: self.joins_per_second,
@@ -105,6 +113,9 @@ impl Args {
         }
         if self.subscribers == 0 && !self.meeting {
             return Some("--subscribers 0 without --meeting: nobody would watch");
+        }
+        if self.protocol == Protocol::Videoroom && (self.meeting || self.quality.is_some()) {
+            return Some("--protocol videoroom has neither --meeting nor --quality");
         }
         None
     }
@@ -224,9 +235,12 @@ mod tests {
 
     #[test]
     fn contradictions_are_told() {
-        for words in
-            [&["--video", "off", "--audio", "off"][..], &["--publishers", "0"], &["--subscribers", "0"]]
-        {
+        for words in [
+            &["--video", "off", "--audio", "off"][..],
+            &["--publishers", "0"],
+            &["--subscribers", "0"],
+            &["--protocol", "videoroom", "--meeting"],
+        ] {
             assert!(parse(words).unwrap().contradiction().is_some(), "{words:?}");
         }
         assert_eq!(parse(&["--subscribers", "0", "--meeting"]).unwrap().contradiction(), None);

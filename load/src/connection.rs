@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use str0m::change::{SdpAnswer, SdpApi, SdpPendingOffer};
+use str0m::change::{SdpAnswer, SdpApi, SdpOffer, SdpPendingOffer};
 use str0m::crypto::CryptoProvider;
 use str0m::crypto::dtls::DtlsCert;
 use str0m::format::Codec;
@@ -14,6 +14,7 @@ use str0m::net::{Protocol, Receive, Transmit};
 use str0m::rtp::RtpWrite;
 use str0m::{Candidate, Event, Input, Output, Rtc, RtcError};
 
+use crate::crypto::Agreed;
 use crate::net::Socket;
 use crate::offer;
 
@@ -24,11 +25,14 @@ const SEND_BUFFER: usize = 1000;
 pub(crate) struct Identity {
     provider: Arc<CryptoProvider>,
     certificate: DtlsCert,
+    /// SRTP profiles.
+    pub(crate) agreed: &'static Agreed,
 }
 
 impl Identity {
     pub(crate) fn generate() -> Result<Identity, rcgen::Error> {
-        Ok(Identity { provider: crate::crypto::provider(), certificate: crate::crypto::certificate()? })
+        let (provider, agreed) = crate::crypto::provider();
+        Ok(Identity { provider, certificate: crate::crypto::certificate()?, agreed })
     }
 }
 
@@ -38,6 +42,8 @@ pub(crate) struct Connection {
     /// Lent to whoever reads from it, with which this goes on.
     socket: Option<Socket>,
     local: Option<SocketAddr>,
+    /// Nobody has taken note of the socket yet.
+    is_new: bool,
     outbox: Vec<Transmit>,
     /// The latest time that it was told.
     now: Instant,
@@ -54,7 +60,15 @@ impl Connection {
             .clear_codecs()
             .enable_opus(true, false)
             .enable_vp8(true);
-        Connection { rtc: config.build(now), socket: None, local: None, outbox: Vec::new(), now, wake: now }
+        Connection {
+            rtc: config.build(now),
+            socket: None,
+            local: None,
+            is_new: false,
+            outbox: Vec::new(),
+            now,
+            wake: now,
+        }
     }
 
     /// For an offer.
@@ -62,31 +76,61 @@ impl Connection {
         self.rtc.sdp_api()
     }
 
-    /// Takes the answer to an offer. With the first one it opens a socket towards the server, which is to be
-    /// watched: its candidates say where that is.
-    pub(crate) fn answer(
-        &mut self,
-        pending: SdpPendingOffer,
-        sdp: &str,
-    ) -> Result<Option<&Socket>, AnswerError> {
-        let answer = SdpAnswer::from_sdp_string(sdp).map_err(|error| AnswerError::Sdp(error.to_string()))?;
+    /// Takes the answer to an offer.
+    pub(crate) fn answer(&mut self, pending: SdpPendingOffer, sdp: &str) -> Result<(), SdpFailure> {
+        let answer = SdpAnswer::from_sdp_string(sdp).map_err(|error| SdpFailure::Sdp(error.to_string()))?;
         self.rtc.sdp_api().accept_answer(pending, answer)?;
-        if self.local.is_some() {
-            return Ok(None);
+        self.open(sdp)
+    }
+
+    /// Takes an offer of the server's, and gives the answer to it.
+    pub(crate) fn offered(&mut self, sdp: &str) -> Result<String, SdpFailure> {
+        let offer = SdpOffer::from_sdp_string(sdp).map_err(|error| SdpFailure::Sdp(error.to_string()))?;
+        self.open(sdp)?;
+        Ok(self.rtc.sdp_api().accept_offer(offer)?.to_sdp_string())
+    }
+
+    /// Takes a candidate that the server told apart from its description (RFC 8838); of use is what is UDP.
+    pub(crate) fn trickled(&mut self, candidate: &str) -> Result<(), SdpFailure> {
+        let line = format!("a={candidate}");
+        if offer::udp_candidates(&line).is_empty() {
+            return Ok(());
         }
-        let mut failed = io::Error::other("the answer has no UDP candidate");
+        let parsed = Candidate::from_sdp_string(candidate);
+        self.rtc.add_remote_candidate(parsed.map_err(|error| SdpFailure::Sdp(error.to_string()))?);
+        self.open(&line)
+    }
+
+    /// The socket, once: it is to be watched, and its address told to the server.
+    pub(crate) fn opened(&mut self) -> Option<&Socket> {
+        self.socket.as_ref().filter(|_| std::mem::take(&mut self.is_new))
+    }
+
+    /// Where the server's packets are to go, once there is a socket (RFC 8839 §5.1).
+    pub(crate) fn candidate(&self) -> Option<String> {
+        Some(Candidate::host(self.local?, "udp").ok()?.to_sdp_string())
+    }
+
+    /// Opens a socket towards the server if there is none yet: its candidates say where that is.
+    fn open(&mut self, sdp: &str) -> Result<(), SdpFailure> {
+        if self.local.is_some() {
+            return Ok(());
+        }
+        let mut failed = None;
         for candidate in offer::udp_candidates(sdp) {
             match Socket::towards(candidate) {
                 Ok(socket) => {
                     let local = Candidate::host(socket.local(), "udp");
-                    self.rtc.add_local_candidate(local.map_err(|error| AnswerError::Sdp(error.to_string()))?);
+                    self.rtc.add_local_candidate(local.map_err(|error| SdpFailure::Sdp(error.to_string()))?);
                     self.local = Some(socket.local());
-                    return Ok(Some(self.socket.insert(socket)));
+                    (self.socket, self.is_new) = (Some(socket), true);
+                    return Ok(());
                 }
-                Err(error) => failed = error,
+                Err(error) => failed = Some(error),
             }
         }
-        Err(AnswerError::Socket(failed))
+        // Without a candidate others may come apart from it.
+        failed.map_or(Ok(()), |error| Err(SdpFailure::Socket(error)))
     }
 
     /// To read from, while [`Connection::receive`] takes what comes; to be given back.
@@ -190,9 +234,9 @@ impl Connection {
     }
 }
 
-/// Why an answer is of no use.
+/// Why the server's description is of no use.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum AnswerError {
+pub(crate) enum SdpFailure {
     #[error("{0}")]
     Sdp(String),
     #[error(transparent)]

@@ -8,18 +8,23 @@ mod srtp;
 
 use std::sync::Arc;
 
+pub(crate) use dtls::Agreed;
+
 use ring::{digest, hmac};
 use str0m::crypto::dtls::DtlsCert;
 use str0m::crypto::{CryptoProvider, Sha1HmacProvider, Sha256Provider};
 
-/// The provider for all connections of a run.
-pub(crate) fn provider() -> Arc<CryptoProvider> {
-    Arc::new(CryptoProvider {
+/// The provider for all connections of a run, and what these agree on.
+pub(crate) fn provider() -> (Arc<CryptoProvider>, &'static Agreed) {
+    // str0m wants providers that live for ever: some bytes a run.
+    let agreed: &'static Agreed = Box::leak(Box::default());
+    let provider = CryptoProvider {
         srtp_provider: &srtp::Srtp,
         sha1_hmac_provider: &Hashes,
         sha256_provider: &Hashes,
-        dtls_provider: &dtls::Dtls,
-    })
+        dtls_provider: Box::leak(Box::new(dtls::Dtls(agreed))),
+    };
+    (Arc::new(provider), agreed)
 }
 
 /// A self-signed P-256 certificate, one for everybody: who is who is the tokens' affair.

@@ -1,4 +1,5 @@
-//! Load for servers that speak the LiveKit protocol: many publishers and subscribers in one process.
+//! Load for servers that speak the LiveKit protocol: many publishers and subscribers in one process. For comparison it
+//! also joins the VideoRoom of Janus (`videoroom`).
 //!
 //! Everybody is played on one thread, on a WebRTC stack that is not the server's (`str0m`), so that neither tests
 //! itself. Publishers send what a script says (`script`), at the level of RTP: nothing is encoded. Each payload
@@ -24,9 +25,10 @@ mod settings;
 mod signalling;
 mod stamp;
 mod token;
+mod videoroom;
 mod vp8;
 
 pub use failure::JoinFailure;
 pub use report::{FrameCounts, Generator, Joins, Quantiles, Received, Second, Server, Summary};
 pub use run::{RunError, run};
-pub use settings::{Quality, Settings, Video};
+pub use settings::{Protocol, Quality, Settings, Video};

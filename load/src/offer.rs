@@ -5,9 +5,10 @@ use base64::prelude::BASE64_URL_SAFE;
 use livekit_protocol::client_info::Sdk;
 use livekit_protocol::{
     AddTrackRequest, ClientInfo, ConnectionSettings, JoinRequest, SessionDescription, TrackSource, TrackType,
-    VideoLayer, WrappedJoinRequest,
+    TrickleRequest, VideoLayer, WrappedJoinRequest,
 };
 use prost::Message as _;
+use serde_json::{Value, json};
 
 use crate::script::camera::Layer;
 
@@ -20,6 +21,24 @@ pub(crate) const CAMERA: &str = "camera";
 /// An offer as the protocol has it.
 pub(crate) fn described(sdp: String, id: u32) -> SessionDescription {
     SessionDescription { r#type: "offer".to_owned(), sdp, id, ..SessionDescription::default() }
+}
+
+/// An answer to offer number `id`.
+pub(crate) fn answered(sdp: String, id: u32) -> SessionDescription {
+    SessionDescription { r#type: "answer".to_owned(), sdp, id, ..SessionDescription::default() }
+}
+
+/// A candidate as the protocol has it: `RTCIceCandidateInit` in JSON. All is bundled, so that the first section stands
+/// for all.
+pub(crate) fn trickle(candidate: &str) -> TrickleRequest {
+    let candidate = json!({ "candidate": candidate, "sdpMLineIndex": 0 });
+    TrickleRequest { candidate_init: candidate.to_string(), ..TrickleRequest::default() }
+}
+
+/// The candidate in it; none at the end of candidates.
+pub(crate) fn trickled(trickle: &TrickleRequest) -> Option<String> {
+    let init: Value = serde_json::from_str(&trickle.candidate_init).ok()?;
+    Some(init["candidate"].as_str()?.to_owned())
 }
 
 /// Path and query of a join with offer number 1.
@@ -97,6 +116,13 @@ mod tests {
                    a=candidate:3 1 udp 2130706430 2001:db8::1 7882 typ host generation 0\r\na=candidate:4 1\r\n";
         let expected = ["192.0.2.1:7882", "[2001:db8::1]:7882"].map(|text| text.parse().unwrap());
         assert_eq!(udp_candidates(sdp), expected);
+    }
+
+    #[test]
+    fn candidates_are_told_one_by_one() {
+        let candidate = "candidate:1 1 udp 2130706431 192.0.2.1 7882 typ host";
+        assert_eq!(trickled(&trickle(candidate)).as_deref(), Some(candidate));
+        assert_eq!(trickled(&TrickleRequest { r#final: true, ..TrickleRequest::default() }), None);
     }
 
     #[test]

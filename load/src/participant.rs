@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use livekit_protocol::signal_request::Message as ToServer;
 use livekit_protocol::signal_response::Message as FromServer;
 use livekit_protocol::{
-    LeaveRequest, ParticipantInfo, SubscribedQualityUpdate, TrackType, UpdateTrackSettings, VideoQuality,
+    AddTrackRequest, LeaveRequest, ParticipantInfo, SubscribedQualityUpdate, TrackType, UpdateTrackSettings,
+    VideoQuality,
 };
 use str0m::change::SdpPendingOffer;
 use str0m::format::Codec;
@@ -15,13 +16,13 @@ use str0m::rtp::RtpPacket;
 use str0m::{Event, RtcError};
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::connection::{AnswerError, Connection, Identity};
+use crate::connection::{Connection, Identity, SdpFailure};
 use crate::failure::JoinFailure;
 use crate::net::{Inbox, Poller};
 use crate::offer;
 use crate::receive::{Delays, Kind, Media, Stream};
 use crate::sending::Sending;
-use crate::settings::{Quality, Settings};
+use crate::settings::{Protocol, Quality, Settings};
 use crate::signalling::News;
 use crate::stamp::WallNanos;
 
@@ -125,6 +126,13 @@ pub(crate) struct Participant {
     events: Vec<Event>,
 }
 
+/// What somebody comes with.
+pub(crate) struct Opening {
+    /// Offer number 1; none if it has nothing to send and the server is the one to offer.
+    pub(crate) offer: Option<String>,
+    pub(crate) tracks: Vec<AddTrackRequest>,
+}
+
 /// One offer at a time.
 struct Offers {
     last: u32,
@@ -138,14 +146,14 @@ struct Offers {
 }
 
 impl Participant {
-    /// Makes the first offer, and the path and query to go with it.
+    /// Makes the first offer.
     pub(crate) fn new(
         now: Instant,
         index: usize,
         role: Role,
         settings: &Settings,
         identity: &Identity,
-    ) -> (Participant, String) {
+    ) -> (Participant, Opening) {
         let mut connection = Connection::new(now, identity);
         let layers = settings.video.layers();
         let mut tracks = Vec::new();
@@ -171,16 +179,15 @@ impl Participant {
             }
         }
         let mut receiving = Vec::new();
-        if role.watches {
+        if role.watches && settings.protocol == Protocol::Livekit {
             for kind in [MediaKind::Audio, MediaKind::Video] {
                 let mut add = || sdp.add_media(kind, Direction::RecvOnly, None, None, None);
                 receiving.extend(std::iter::repeat_with(&mut add).take(FIRST_SECTIONS));
             }
         }
-        let (first, pending) = sdp.apply().expect("sections were added");
-        let path = offer::join_path(first.to_sdp_string(), tracks, role.watches);
-        let offers =
-            Offers { last: 1, pending: Some(pending), wanted: false, wanted_sections: [0; 2], receiving };
+        let (first, pending) = sdp.apply().unzip();
+        let opening = Opening { offer: first.map(|offer| offer.to_sdp_string()), tracks };
+        let offers = Offers { last: 1, pending, wanted: false, wanted_sections: [0; 2], receiving };
         let participant = Participant {
             index,
             role,
@@ -202,7 +209,7 @@ impl Participant {
             keyframe_asked: None,
             events: Vec::new(),
         };
-        (participant, path)
+        (participant, opening)
     }
 
     /// The request is on its way; messages go there.
@@ -249,19 +256,32 @@ impl Participant {
                     }
                     if let Some(pending) = self.offers.pending.take() {
                         let taken = self.connection.answer(pending, &answer.sdp);
-                        match taken.map(|socket| socket.map(|socket| poller.watch(socket, self.index))) {
-                            Ok(None | Some(Ok(()))) => self.answered = true,
-                            Ok(Some(Err(error))) | Err(AnswerError::Socket(error)) => {
-                                return self.end(JoinFailure::Local(error.to_string()));
-                            }
-                            Err(AnswerError::Sdp(error)) => return self.end(JoinFailure::Description(error)),
-                            Err(AnswerError::Rtc(error)) => {
-                                return self.end(JoinFailure::Description(error.to_string()));
-                            }
+                        if let Err(failure) = taken.and_then(|()| self.look_out(poller)) {
+                            return self.end(failure.into());
                         }
+                        self.answered = true;
                         self.pass_time(clock);
                         self.offer(clock);
                     }
+                }
+                FromServer::Offer(offer) => {
+                    let taken = self.connection.offered(&offer.sdp).and_then(|answer| {
+                        self.say(ToServer::Answer(offer::answered(answer, offer.id)));
+                        self.look_out(poller)
+                    });
+                    if let Err(failure) = taken {
+                        return self.end(failure.into());
+                    }
+                    self.answered = true;
+                    self.pass_time(clock);
+                }
+                FromServer::Trickle(trickle) => {
+                    let Some(candidate) = offer::trickled(&trickle) else { return };
+                    let taken = self.connection.trickled(&candidate);
+                    if let Err(failure) = taken.and_then(|()| self.look_out(poller)) {
+                        return self.end(failure.into());
+                    }
+                    self.pass_time(clock);
                 }
                 FromServer::MediaSectionsRequirement(needed) => {
                     self.offers.wanted = true;
@@ -461,6 +481,11 @@ impl Participant {
         let [audios, videos] = std::mem::take(&mut self.offers.wanted_sections);
         let mut sdp = self.connection.sdp();
         // A section that the server had no use for was answered as inactive: it is offered again.
+        // And where the server has only filled sections that it had agreed to before, nothing changes for str0m, which then
+        // makes no offer: to and fro is a change.
+        if let Some(mid) = self.offers.receiving.first() {
+            sdp.set_direction(*mid, Direction::Inactive);
+        }
         for mid in &self.offers.receiving {
             sdp.set_direction(*mid, Direction::RecvOnly);
         }
@@ -474,6 +499,16 @@ impl Participant {
         let id = self.offers.last;
         self.say(ToServer::Offer(offer::described(offer.to_sdp_string(), id)));
         self.pass_time(clock);
+    }
+
+    /// Watches a socket that is new, and tells the server of it: one that has been told nothing may not look for us.
+    fn look_out(&mut self, poller: &Poller) -> Result<(), SdpFailure> {
+        let Some(socket) = self.connection.opened() else { return Ok(()) };
+        poller.watch(socket, self.index).map_err(SdpFailure::Socket)?;
+        if let Some(candidate) = self.connection.candidate() {
+            self.say(ToServer::Trickle(offer::trickle(&candidate)));
+        }
+        Ok(())
     }
 
     fn ask_for_quality(&mut self, people: &[ParticipantInfo], settings: &Settings) {
@@ -538,3 +573,16 @@ impl Participant {
         }
     }
 }
+
+impl From<SdpFailure> for JoinFailure {
+    fn from(failure: SdpFailure) -> JoinFailure {
+        match failure {
+            SdpFailure::Socket(error) => JoinFailure::Local(error.to_string()),
+            SdpFailure::Sdp(error) => JoinFailure::Description(error),
+            SdpFailure::Rtc(error) => JoinFailure::Description(error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

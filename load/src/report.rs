@@ -197,6 +197,8 @@ pub struct Summary {
     pub publishers: u16,
     /// Participants that only watch.
     pub subscribers: u16,
+    /// SRTP protection profiles that were agreed on (RFC 5764 §4.1.2, RFC 7714 §14.2).
+    pub srtp_profiles: Vec<&'static str>,
     /// Length of the run, in seconds.
     pub seconds: f64,
     /// Of it, the part after everybody had joined or failed, in which rates, delays and CPU times are measured.
@@ -260,6 +262,7 @@ impl fmt::Display for Summary {
                 }
             }
         }
+        writeln!(f, "SRTP         {}", self.srtp_profiles.join(", "))?;
         let got = &self.received;
         writeln!(
             f,

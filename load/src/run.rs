@@ -6,29 +6,31 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use livekit_protocol::signal_request::Message as ToServer;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::connection::Identity;
 use crate::failure::JoinFailure;
 use crate::histogram::Histogram;
 use crate::net::{Inbox, Poller};
-use crate::participant::{Clock, Milestones, Participant, Role, Status};
+use crate::offer;
+use crate::participant::{Clock, Milestones, Opening, Participant, Role, Status};
 use crate::process::Usage;
 use crate::receive::ledger::Counts;
 use crate::receive::picture::Frames;
 use crate::receive::{Delays, Kind, MAX_LAYERS};
 use crate::report::{FrameCounts, Generator, Joins, Quantiles, Received, Second, Server, Summary};
-use crate::settings::Settings;
+use crate::settings::{Protocol, Settings};
 use crate::signalling::{News, Signalling};
 use crate::token::{self, Grant};
+use crate::videoroom::Visit;
 
 const TICK: Duration = Duration::from_millis(1);
 /// How often pictures are looked after.
 const LOOK_AFTER: Duration = Duration::from_millis(100);
 /// What is on its way at the end may still arrive.
 const DRAIN: Duration = Duration::from_millis(300);
-/// After the last join, until things are taken for steady.
-const SETTLE: Duration = Duration::from_secs(1);
 /// Looks at the sockets before time must pass for everybody, whatever still waits there.
 const MAX_ROUNDS: usize = 32;
 /// For saying goodbye.
@@ -222,20 +224,32 @@ impl<'a> Run<'a> {
                 publisher: publishes.then_some(index as u16),
                 watches: !publishes || self.settings.meeting,
             };
-            let (mut who, path) = Participant::new(now, index, role, self.settings, &self.identity);
-            let identity = format!("load-{:x}-{index}", self.settings.seed & 0xFFFF);
-            let grant = Grant {
-                room: &self.settings.room,
-                identity: &identity,
-                publish: publishes,
-                subscribe: role.watches,
-            };
-            let ttl = self.settings.duration + TOKEN_MARGIN;
-            let token = token::mint(&self.settings.api_key, &self.settings.api_secret, &grant, ttl);
-            who.opened(self.signalling.open(index, format!("{}{path}", self.settings.url), &token));
+            let (mut who, opening) = Participant::new(now, index, role, self.settings, &self.identity);
+            who.opened(match self.settings.protocol {
+                Protocol::Livekit => self.join_livekit(index, role, opening),
+                Protocol::Videoroom => {
+                    let visit = Visit::new(index as u64, self.settings.publishers, opening.offer);
+                    self.signalling.visit(index, self.settings.url.clone(), visit)
+                }
+            });
             self.people.push(who);
             self.join_due += Duration::from_secs_f64(1.0 / self.settings.joins_per_second);
         }
+    }
+
+    fn join_livekit(&self, index: usize, role: Role, opening: Opening) -> UnboundedSender<ToServer> {
+        let identity = format!("load-{:x}-{index}", self.settings.seed & 0xFFFF);
+        let grant = Grant {
+            room: &self.settings.room,
+            identity: &identity,
+            publish: role.publisher.is_some(),
+            subscribe: role.watches,
+        };
+        let ttl = self.settings.duration + TOKEN_MARGIN;
+        let token = token::mint(&self.settings.api_key, &self.settings.api_secret, &grant, ttl);
+        let first = opening.offer.expect("everybody has sections to send or to receive in");
+        let path = offer::join_path(first, opening.tracks, role.watches);
+        self.signalling.open(index, format!("{}{path}", self.settings.url), &token)
     }
 
     /// Starts to measure when nobody is on the way any more.
@@ -245,7 +259,7 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         let complete = *self.complete.get_or_insert(now);
-        if complete + SETTLE <= now {
+        if complete + self.settings.warm_up <= now {
             self.steady = Some(self.snapshot(now)?);
             (self.delays.audio, self.delays.video) = Default::default();
             self.late_max = Duration::ZERO;
@@ -364,6 +378,7 @@ impl<'a> Run<'a> {
         Summary {
             publishers: self.settings.publishers,
             subscribers: self.settings.subscribers,
+            srtp_profiles: self.identity.agreed.names(),
             seconds: (now - self.started).as_secs_f64(),
             steady_seconds: seconds,
             publisher_joins: self.joins(true),

@@ -9,11 +9,13 @@ use crate::script::camera::Layer;
 pub struct Settings {
     /// Where the server is: `ws://host:port`, or `wss`.
     pub url: String,
+    /// How it is spoken to.
+    pub protocol: Protocol,
     /// API key that signs the tokens.
     pub api_key: String,
     /// Its secret.
     pub api_secret: String,
-    /// Room that everybody joins.
+    /// Room that everybody joins; VideoRoom has one number for all.
     pub room: String,
     /// Participants that publish.
     pub publishers: u16,
@@ -27,6 +29,8 @@ pub struct Settings {
     pub video: Video,
     /// Whether publishers have a microphone.
     pub audio: bool,
+    /// After the last join, until things are taken for steady.
+    pub warm_up: Duration,
     /// New participants a second.
     pub joins_per_second: f64,
     /// Who has no media by then has failed.
@@ -37,6 +41,15 @@ pub struct Settings {
     pub server_pid: Option<i32>,
     /// Of the streams' random numbers and the participants' names.
     pub seed: u64,
+}
+
+/// The signalling protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Protocol {
+    /// LiveKit's, `/rtc/v1`.
+    Livekit,
+    /// Janus's VideoRoom over its WebSocket.
+    Videoroom,
 }
 
 /// What a camera sends.

@@ -20,6 +20,7 @@ use tokio_tungstenite::tungstenite::http::{HeaderValue, header::AUTHORIZATION};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::failure::JoinFailure;
+use crate::videoroom::Visit;
 
 /// As the reference server asks its clients.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
@@ -61,17 +62,30 @@ impl Signalling {
     /// Opens a WebSocket for participant `who`. What is sent before it is open is sent then; it closes when the
     /// sender is dropped.
     pub(crate) fn open(&self, who: usize, url: String, token: &str) -> mpsc::UnboundedSender<ToServer> {
-        let (send, requests) = mpsc::unbounded_channel();
-        let tell = self.tell.clone();
         let bearer = HeaderValue::try_from(format!("Bearer {token}"));
-        self.tasks.spawn(async move {
-            let failure = match bearer {
-                Ok(bearer) => session(who, url, bearer, requests, &tell).await,
+        self.spawn(who, |requests, teller| async move {
+            match bearer {
+                Ok(bearer) => session(url, bearer, requests, &teller).await,
                 Err(error) => JoinFailure::Local(error.to_string()),
-            };
-            // Nobody listens when the run is over.
-            let _ = tell.send((who, News::Failed(failure)));
-        });
+            }
+        })
+    }
+
+    /// The same for a VideoRoom.
+    pub(crate) fn visit(&self, who: usize, url: String, visit: Visit) -> mpsc::UnboundedSender<ToServer> {
+        self.spawn(who, |requests, teller| async move { visit.session(url, requests, &teller).await })
+    }
+
+    /// `session` gets what is to be sent, and gives why it ended.
+    fn spawn<S: Future<Output = JoinFailure> + Send + 'static>(
+        &self,
+        who: usize,
+        session: impl FnOnce(mpsc::UnboundedReceiver<ToServer>, Teller) -> S,
+    ) -> mpsc::UnboundedSender<ToServer> {
+        let (send, requests) = mpsc::unbounded_channel();
+        let teller = Teller { who, tell: self.tell.clone() };
+        let session = session(requests, teller.clone());
+        self.tasks.spawn(async move { teller.tell(News::Failed(session.await)) });
         send
     }
 
@@ -90,13 +104,26 @@ impl Drop for Signalling {
     }
 }
 
+/// One participant's way to tell news.
+#[derive(Clone)]
+pub(crate) struct Teller {
+    who: usize,
+    tell: std_mpsc::Sender<(usize, News)>,
+}
+
+impl Teller {
+    /// Nobody listens when the run is over.
+    pub(crate) fn tell(&self, news: News) {
+        let _ = self.tell.send((self.who, news));
+    }
+}
+
 /// Why it ended.
 async fn session(
-    who: usize,
     url: String,
     bearer: HeaderValue,
     mut requests: mpsc::UnboundedReceiver<ToServer>,
-    tell: &std_mpsc::Sender<(usize, News)>,
+    teller: &Teller,
 ) -> JoinFailure {
     let mut request = match url.into_client_request() {
         Ok(request) => request,
@@ -115,7 +142,7 @@ async fn session(
                     Some(Ok(Message::Binary(bytes))) => {
                         let message = SignalResponse::decode(bytes).ok().and_then(|response| response.message);
                         if let Some(message) = message {
-                            let _ = tell.send((who, News::Message(Box::new(message))));
+                            teller.tell(News::Message(Box::new(message)));
                         }
                     }
                     Some(Ok(Message::Close(frame))) => {
@@ -150,7 +177,7 @@ fn encode(message: ToServer) -> Message {
     Message::Binary(SignalRequest { message: Some(message) }.encode_to_vec().into())
 }
 
-fn refusal(error: Error) -> JoinFailure {
+pub(crate) fn refusal(error: Error) -> JoinFailure {
     match error {
         Error::Http(response) => {
             let body = response.body().as_deref().unwrap_or_default();

@@ -4,11 +4,12 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use sluice::{RunningServer, Server, Settings as ServerSettings};
-use sluice_load::{RunError, Settings, Summary, Video};
+use sluice_load::{Protocol, RunError, Settings, Summary, Video};
 
 fn settings(server: &RunningServer) -> Settings {
     Settings {
         url: format!("ws://{}", server.http_addr),
+        protocol: Protocol::Livekit,
         api_key: "devkey".to_owned(),
         api_secret: "secret".to_owned(),
         room: "load".to_owned(),
@@ -16,6 +17,7 @@ fn settings(server: &RunningServer) -> Settings {
         subscribers: 5,
         meeting: false,
         duration: Duration::from_secs(5),
+        warm_up: Duration::from_secs(1),
         // Below what a server believes in before it has measured.
         video: Video::Single(200_000),
         audio: true,
@@ -51,6 +53,7 @@ async fn five_subscribers_get_everything_and_could_show_it() {
     assert_eq!((frames.undecodable, frames.skipped_numbers), (0, 0), "{summary}");
     assert!(frames.keyframes >= 5 && frames.shown > frames.keyframes, "{summary}");
     assert!(summary.video_delay.is_some() && summary.audio_delay.is_some(), "{summary}");
+    assert_eq!(summary.srtp_profiles.len(), 1, "{summary}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,7 @@
 //! Developer commands. `cargo xtask dev` and `cargo xtask ci` are all that a new machine needs besides a
 //! Rust toolchain: both install what is missing, or name it and say how to get it.
 
+mod against;
 mod bench;
 mod ci;
 mod dev;
@@ -31,7 +32,7 @@ enum Command {
     Ci(ci::Args),
     /// The whole server against real browsers and SDKs, the last part of `ci`
     Clients,
-    /// Measure the packet path: CPU and allocations per forwarded packet
+    /// Measure the packet path: CPU and allocations per forwarded packet, alone or against other servers
     Bench(bench::Args),
     /// Fuzz the parsers and state machines
     Fuzz(fuzz::Args),
@@ -73,4 +74,16 @@ fn main() -> ExitCode {
 fn deny() -> run::Result {
     tools::cargo_tool("cargo-deny", "0.20.2")?;
     run::run(&mut run::cargo(&["deny", "check", "licenses", "bans", "sources"]))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
 }

@@ -1,15 +1,44 @@
-//! DTLS by `dimpl`, handed through.
+//! DTLS by `dimpl`, handed through; on the way it is noted which SRTP profiles were agreed on.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use str0m::crypto::CryptoError;
 use str0m::crypto::dtls::{
     DtlsCert, DtlsImplError, DtlsInstance, DtlsOutput, DtlsProvider, DtlsVersion, ProtocolVersion,
+    SrtpProfile,
 };
 
+/// Profiles that `dimpl` knows, as RFC 5764 §4.1.2 and RFC 7714 §14.2 name them.
+const PROFILES: [(SrtpProfile, &str); 3] = [
+    (SrtpProfile::AEAD_AES_256_GCM, "AEAD_AES_256_GCM"),
+    (SrtpProfile::AEAD_AES_128_GCM, "AEAD_AES_128_GCM"),
+    (SrtpProfile::AES128_CM_SHA1_80, "AES128_CM_HMAC_SHA1_80"),
+];
+
+/// Connections by the SRTP profile that their handshake came to, in the order of [`PROFILES`].
+#[derive(Debug, Default)]
+pub(crate) struct Agreed([AtomicU32; PROFILES.len()]);
+
+impl Agreed {
+    fn count(&self, profile: SrtpProfile) {
+        for (count, _) in self.0.iter().zip(PROFILES).filter(|(_, (known, _))| *known == profile) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Names of those that some connection has, the strongest first.
+    pub(crate) fn names(&self) -> Vec<&'static str> {
+        let used = |(count, (_, name)): (&AtomicU32, (SrtpProfile, &'static str))| {
+            (count.load(Ordering::Relaxed) > 0).then_some(name)
+        };
+        self.0.iter().zip(PROFILES).filter_map(used).collect()
+    }
+}
+
 #[derive(Debug)]
-pub(super) struct Dtls;
+pub(super) struct Dtls(pub(super) &'static Agreed);
 
 impl DtlsProvider for Dtls {
     fn generate_certificate(&self) -> Option<DtlsCert> {
@@ -36,11 +65,14 @@ impl DtlsProvider for Dtls {
             DtlsVersion::Auto => dimpl::Dtls::new_auto(config, certificate, now),
             other => return Err(CryptoError::Other(format!("no such DTLS version: {other}"))),
         };
-        Ok(Box::new(Connection(connection)))
+        Ok(Box::new(Connection { dtls: connection, agreed: self.0 }))
     }
 }
 
-struct Connection(dimpl::Dtls);
+struct Connection {
+    dtls: dimpl::Dtls,
+    agreed: &'static Agreed,
+}
 
 impl std::fmt::Debug for Connection {
     /// Keys are not shown.
@@ -51,42 +83,46 @@ impl std::fmt::Debug for Connection {
 
 impl DtlsInstance for Connection {
     fn set_active(&mut self, active: bool) {
-        self.0.set_active(active);
+        self.dtls.set_active(active);
     }
 
     fn handle_packet(&mut self, packet: &[u8]) -> Result<(), DtlsImplError> {
-        self.0.handle_packet(packet)
+        self.dtls.handle_packet(packet)
     }
 
     fn poll_output<'a>(&mut self, buffer: &'a mut [u8]) -> DtlsOutput<'a> {
-        self.0.poll_output(buffer)
+        let output = self.dtls.poll_output(buffer);
+        if let DtlsOutput::KeyingMaterial(_, profile) = &output {
+            self.agreed.count(*profile);
+        }
+        output
     }
 
     fn handle_timeout(&mut self, now: Instant) -> Result<(), DtlsImplError> {
-        self.0.handle_timeout(now)
+        self.dtls.handle_timeout(now)
     }
 
     fn send_application_data(&mut self, data: &[u8]) -> Result<(), DtlsImplError> {
-        self.0.send_application_data(data)
+        self.dtls.send_application_data(data)
     }
 
     fn is_active(&self) -> bool {
-        self.0.is_active()
+        self.dtls.is_active()
     }
 
     fn protocol_version(&self) -> Option<ProtocolVersion> {
-        self.0.protocol_version()
+        self.dtls.protocol_version()
     }
 
     fn is_closing(&self) -> bool {
-        self.0.is_closing()
+        self.dtls.is_closing()
     }
 
     fn is_closed(&self) -> bool {
-        self.0.is_closed()
+        self.dtls.is_closed()
     }
 
     fn close(&mut self) -> Result<(), DtlsImplError> {
-        self.0.close()
+        self.dtls.close()
     }
 }
