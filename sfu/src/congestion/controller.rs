@@ -693,6 +693,7 @@ impl Controller {
             // What the client forbids is not asked of the path.
             next: self.next.filter(|next| *next <= self.config.max),
             wanted: self.wanted.min(self.config.max),
+            bare: self.allocation.total == Bitrate::ZERO,
             calm,
             queue,
             rtt: self.rtt,

@@ -3,7 +3,9 @@
 //! Two stages. A cluster of 15 to 20 ms costs little and says no quickly; but radio aggregation and token
 //! buckets let a short burst through at any rate, and jitter stretches one at random, so a cluster that
 //! passes only earns soaks: 300 ms each, in steps from the target up to the wanted rate, judged by whether
-//! the fastest packets took longer at the end than at the beginning. Only a soak raises the target.
+//! the fastest packets took longer at the end than at the beginning. Only a soak raises the target, but for one case: while
+//! somebody who joins sees nothing at all, a longer cluster is believed for the first step, and the soak is made of the first
+//! picture and what follows it.
 //! A bucket that was full lets a short soak through, too, somewhat above the link's rate. What was given on its word then
 //! makes a queue; from then on soaks are longer, until one of those has passed: the path is wider now.
 //! Always: at most one stage at a time; nothing while the path is congested or silent, and nothing when
@@ -22,6 +24,8 @@ use crate::units::{Bitrate, DataSize};
 const CLUSTER: Duration = Duration::from_millis(15);
 const SLOW_CLUSTER: Duration = Duration::from_millis(20);
 const SLOW: Bitrate = Bitrate::kbps(1000);
+/// Length of one that is believed without a soak: more than what buckets of 3 kB let through is in it.
+const FIRST_CLUSTER: Duration = Duration::from_millis(50);
 /// A cluster may queue at most this much of the believed rate.
 const MAX_EXCESS: Duration = Duration::from_millis(50);
 const SHORTEST_CLUSTER: Duration = Duration::from_millis(8);
@@ -106,6 +110,8 @@ pub struct Conditions {
     pub next: Option<Bitrate>,
     /// The rate at which everything fits.
     pub wanted: Bitrate,
+    /// Not even the lowest step of any video goes.
+    pub bare: bool,
     /// Whether a new probe may start: no queue, no recent cut, feedback arrives.
     pub calm: bool,
     /// A queue is building: a running soak must stop.
@@ -256,8 +262,12 @@ impl Prober {
         } else {
             next.scale(BEYOND).min(c.target.scale(3.0))
         };
-        let rate = if first { goal.min(self.start.scale(3.0)) } else { goal };
-        self.begin_cluster(now, rate.min(c.target.scale(3.0)), goal, c.target);
+        let rate = match (self.is_first(now, c), first) {
+            (true, _) => next.scale(BEYOND),
+            (false, true) => goal.min(self.start.scale(3.0)),
+            (false, false) => goal,
+        };
+        self.begin_cluster(now, rate.min(c.target.scale(3.0)), goal, c.target, self.is_first(now, c));
     }
 
     /// The rate that is missing: for the next step, and while joining for all that may be wanted, so that a picture
@@ -296,8 +306,12 @@ impl Prober {
         c: Conditions,
     ) -> Option<Outcome> {
         match stage.verdict(c.inherent_loss) {
+            Verdict::Passed(rate) if c.next.is_some_and(|next| self.is_first(now, c) && next <= rate) => {
+                self.begin_soak(now, rate, goal, 0);
+                Some(self.prove(now, rate))
+            }
             Verdict::Passed(rate) if stage.plan.rate < goal => {
-                self.begin_cluster(now, goal.min(rate.scale(3.0)), goal, rate);
+                self.begin_cluster(now, goal.min(rate.scale(3.0)), goal, rate, self.is_first(now, c));
                 None
             }
             Verdict::Passed(_) => {
@@ -372,7 +386,15 @@ impl Prober {
         SOAK_STEPS[(first + passed).min(most)]
     }
 
-    fn begin_cluster(&mut self, now: Instant, rate: Bitrate, goal: Bitrate, believed: Bitrate) {
+    /// Whether somebody waits for the first picture.
+    fn is_first(&self, now: Instant, c: Conditions) -> bool {
+        c.bare && self.joining(now)
+    }
+
+    fn begin_cluster(&mut self, now: Instant, rate: Bitrate, goal: Bitrate, believed: Bitrate, first: bool) {
+        if first {
+            return self.begin(now, ProbeKind::Cluster, rate, goal, FIRST_CLUSTER, 0);
+        }
         let usual = if rate < SLOW { SLOW_CLUSTER } else { CLUSTER };
         let excess = rate.saturating_sub(believed);
         let longest = excess.time_for(believed.size_in(MAX_EXCESS)).unwrap_or(usual);

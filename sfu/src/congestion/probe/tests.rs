@@ -15,6 +15,7 @@ fn conditions(target: u64, next: Option<u64>) -> Conditions {
         target: Bitrate::kbps(target),
         next: next.map(Bitrate::kbps),
         wanted: Bitrate::kbps(2100),
+        bare: false,
         calm: true,
         queue: false,
         rtt: RTT,
@@ -80,6 +81,27 @@ fn a_join_climbs_in_two_clusters_and_as_many_soaks_as_it_takes() {
     let (cluster, soak) = (ProbeKind::Cluster, ProbeKind::Soak);
     assert_eq!(stages, [(cluster, 1800), (cluster, 2625), (soak, 1200), (soak, 2400), (soak, 2625)]);
     assert_eq!(target, 2400, "the last one ended early: all that is wanted fits");
+}
+
+#[test]
+fn who_sees_nothing_yet_is_given_the_first_step_on_a_clusters_word() {
+    let mut now = clock::start();
+    let mut prober = Prober::new(Bitrate::kbps(600));
+    let bare = Conditions { bare: true, wanted: Bitrate::kbps(1300), ..conditions(600, Some(1300)) };
+    prober.update(now, bare);
+    carry_out(&mut prober, &mut now, Bitrate::kbps(10_000), &[], 400);
+    assert_eq!(prober.update(now, bare), Some(Outcome::Proven(Bitrate::kbps(1456))), "a step and its noise");
+    let plan = prober.plan().expect("it is still to be shown");
+    assert_eq!((plan.cluster.kind, plan.rate), (ProbeKind::Soak, Bitrate::kbps(1456)));
+
+    // Later it is not: the path is known, and something else is in the way.
+    let mut prober = Prober::new(Bitrate::kbps(600));
+    let outcome = be_refused(&mut prober, &mut now, Bitrate::kbps(590), bare);
+    assert!(!matches!(outcome, Some(Outcome::Proven(_))), "{outcome:?}");
+    now += Duration::from_secs(10);
+    prober.update(now, bare);
+    carry_out(&mut prober, &mut now, Bitrate::kbps(10_000), &[], 400);
+    assert_eq!(prober.update(now, bare), None);
 }
 
 #[test]

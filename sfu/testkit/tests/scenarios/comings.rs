@@ -2,11 +2,11 @@
 
 use sfu::command::Demand;
 use sfu::units::Bitrate;
-use sfu_testkit::call::{Call, Machines};
+use sfu_testkit::call::{Access, Call, Machines};
 use sfu_testkit::camera::CameraConfig;
 use sfu_testkit::rtp::ExtensionIds;
 
-use crate::{Faults, good, ms, seconds, seeds};
+use crate::{Faults, access, good, ms, seconds, seeds};
 
 #[test]
 fn layers_stop_and_start() {
@@ -168,7 +168,7 @@ fn late_viewer() {
     faults.none();
 }
 
-/// A camera of one encoding, twice what is assumed of a path that nobody knows: two probes, and it is there.
+/// A camera of one encoding, twice what is assumed of a path that nobody knows: a burst comes through, and it is there.
 #[test]
 fn a_single_encoding_is_seen_as_soon_as_it_is_known_to_fit() {
     let mut faults = Faults::default();
@@ -180,10 +180,32 @@ fn a_single_encoding_is_seen_as_soon_as_it_is_known_to_fit() {
         let joined = call.time();
         call.run_for(seconds(10));
         let first = call.seen(viewer).shown_after(joined, 320);
-        faults
-            .check(first.is_some_and(|after| after < ms(1800)), seed, || format!("first picture {first:?}"));
+        faults.check(first.is_some_and(|after| after < ms(600)), seed, || format!("first picture {first:?}"));
         let fps = call.seen(viewer).fps(joined + seconds(2), call.time());
         faults.check(fps > 29.0, seed, || format!("{fps} frames a second"));
+    }
+    faults.none();
+}
+
+/// The same where it does not fit: the burst finds that out, and the sound is there from the start.
+#[test]
+fn a_single_encoding_that_does_not_fit_harms_no_sound() {
+    let mut faults = Faults::default();
+    for seed in seeds() {
+        for kbps in [400, 700, 1000] {
+            let mut call = Call::new("a_single_encoding_that_does_not_fit", seed, Machines::Idle);
+            let publisher = call.publish(single, good());
+            call.run_for(seconds(3));
+            let link = access(Bitrate::kbps(kbps), ms(30));
+            let viewer =
+                call.subscribe(publisher, Access { down: link.down, up: good().up }, Demand::default());
+            let joined = call.time();
+            call.run_for(seconds(10));
+            let heard = call.seen(viewer).heard(joined + ms(500), call.time());
+            faults.check(heard.missed() < 0.02, seed, || format!("{kbps} kbit/s: {heard:?}"));
+            let queue = call.queueing(viewer, joined);
+            faults.check(queue < ms(150), seed, || format!("{kbps} kbit/s: a queue of {queue:?}"));
+        }
     }
     faults.none();
 }
