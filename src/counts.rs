@@ -1,7 +1,8 @@
-//! Places for so many of each: sessions of a room, connections of an address.
+//! Places for so many of each: sessions of a room, connections of an address; and so many a second.
 
 use std::hash::Hash;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 
@@ -41,6 +42,27 @@ impl<K: Eq + Hash> Drop for Counted<K> {
             *count = count.saturating_sub(1);
             *count == 0
         });
+    }
+}
+
+/// What began within a second.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct PerSecond {
+    since: Option<Instant>,
+    begun: u32,
+}
+
+impl PerSecond {
+    /// Counts one more, unless there were `limit` within this second; tells whether it may begin.
+    pub(crate) fn begin(&mut self, now: Instant, limit: u32) -> bool {
+        let current =
+            self.since.filter(|since| now.saturating_duration_since(*since) < Duration::from_secs(1));
+        let begun = if current.is_some() { self.begun } else { 0 };
+        let may = begun < limit;
+        if may {
+            *self = PerSecond { since: current.or(Some(now)), begun: begun + 1 };
+        }
+        may
     }
 }
 

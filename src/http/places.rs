@@ -6,12 +6,12 @@
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use turn::subscriber;
 
 use crate::config::HttpLimits;
-use crate::counts::{Counted, Counts};
+use crate::counts::{Counted, Counts, PerSecond};
 
 /// Of what there is as much as there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +41,7 @@ pub struct HttpPlaces {
     limits: HttpLimits,
     open: AtomicUsize,
     by_address: Counts<IpAddr>,
-    /// Since when, and how many.
-    handshakes: Mutex<(Option<Instant>, u32)>,
+    handshakes: Mutex<PerSecond>,
 }
 
 impl HttpPlaces {
@@ -72,25 +71,15 @@ impl HttpPlaces {
             let limit = self.limits.connections_per_address;
             Some(self.by_address.take(subscriber(client), limit).ok_or(Full::Address)?)
         };
-        if tls && !self.handshake(now) {
-            return Err(Full::Handshakes);
+        if tls {
+            // Whoever panicked with it has left whole numbers.
+            let mut handshakes = self.handshakes.lock().unwrap_or_else(PoisonError::into_inner);
+            if !handshakes.begin(now, self.limits.handshakes_per_second) {
+                return Err(Full::Handshakes);
+            }
         }
         self.open.fetch_add(1, Ordering::Relaxed);
         Ok(HttpPlace { places: Arc::clone(self), _of_address: of_address })
-    }
-
-    /// Counts one more; tells whether it may begin.
-    fn handshake(&self, now: Instant) -> bool {
-        // Whoever panicked with it has left whole numbers.
-        let mut handshakes = self.handshakes.lock().unwrap_or_else(PoisonError::into_inner);
-        let (since, begun) = *handshakes;
-        let current = since.filter(|since| now.saturating_duration_since(*since) < Duration::from_secs(1));
-        let begun = if current.is_some() { begun } else { 0 };
-        let may = begun < self.limits.handshakes_per_second;
-        if may {
-            *handshakes = (current.or(Some(now)), begun + 1);
-        }
-        may
     }
 }
 
@@ -110,6 +99,7 @@ impl Drop for HttpPlace {
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
+    use std::time::Duration;
 
     use super::*;
 

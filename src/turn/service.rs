@@ -1,6 +1,6 @@
 //! What the thread's tasks share: the protocol's state, the sockets, and the ways between them.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
@@ -18,7 +18,7 @@ use super::stats::{Refused, SharedStats, TurnStats};
 use super::stream::Queue;
 use crate::bridge;
 use crate::config::TurnLimits;
-use crate::counts::{Counted, Counts};
+use crate::counts::{Counted, Counts, PerSecond};
 use crate::media::kernel::{ReceiveBatch, UdpSocket, WatchedSocket};
 
 /// Batches read from one socket before the others have their turn.
@@ -42,8 +42,8 @@ pub(super) struct Service {
     scratch: RefCell<Vec<u8>>,
     stats: RefCell<TurnStats>,
     shared: SharedStats,
-    /// TLS handshakes begun within the current second.
-    handshakes: Cell<(Option<Instant>, u32)>,
+    /// TLS handshakes.
+    handshakes: RefCell<PerSecond>,
 }
 
 impl Service {
@@ -80,7 +80,7 @@ impl Service {
             scratch: RefCell::default(),
             stats: RefCell::default(),
             shared,
-            handshakes: Cell::new((None, 0)),
+            handshakes: RefCell::default(),
         })
     }
 
@@ -224,21 +224,15 @@ impl Service {
         let now = Instant::now();
         let mut stats = self.stats.borrow_mut();
         let total: u64 = stats.connections.iter().sum();
-        let (since, begun) = self.handshakes.get();
-        let in_this_second = since.is_some_and(|since| now.saturating_duration_since(since) < TICK);
-        let begun = if in_this_second { begun } else { 0 };
         if total >= self.limits.connections as u64 {
             return Err(Refused::Total);
         }
         let of_address = self.limits.connections_per_address;
         let counted = self.addresses.take(client, of_address).ok_or(Refused::Address)?;
-        if tls && begun >= self.limits.handshakes_per_second {
+        if tls && !self.handshakes.borrow_mut().begin(now, self.limits.handshakes_per_second) {
             return Err(Refused::HandshakeRate);
         }
         stats.connections[usize::from(tls)] += 1;
-        if tls {
-            self.handshakes.set((since.filter(|_| in_this_second).or(Some(now)), begun + 1));
-        }
         Ok(Place { service: Rc::clone(self), tls, _of_address: counted })
     }
 
