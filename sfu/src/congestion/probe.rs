@@ -262,12 +262,15 @@ impl Prober {
         } else {
             next.scale(BEYOND).min(c.target.scale(3.0))
         };
-        let rate = match (self.is_first(now, c), first) {
-            (true, _) => next.scale(BEYOND),
-            (false, true) => goal.min(self.start.scale(3.0)),
-            (false, false) => goal,
+        let bare = self.is_bare(now, c);
+        let rate = if bare {
+            next.scale(BEYOND)
+        } else if first {
+            goal.min(self.start.scale(3.0))
+        } else {
+            goal
         };
-        self.begin_cluster(now, rate.min(c.target.scale(3.0)), goal, c.target, self.is_first(now, c));
+        self.begin_cluster(now, rate.min(c.target.scale(3.0)), goal, c.target, bare);
     }
 
     /// The rate that is missing: for the next step, and while joining for all that may be wanted, so that a picture
@@ -306,12 +309,12 @@ impl Prober {
         c: Conditions,
     ) -> Option<Outcome> {
         match stage.verdict(c.inherent_loss) {
-            Verdict::Passed(rate) if c.next.is_some_and(|next| self.is_first(now, c) && next <= rate) => {
+            Verdict::Passed(rate) if c.next.is_some_and(|next| self.is_bare(now, c) && next <= rate) => {
                 self.begin_soak(now, rate, goal, 0);
                 Some(self.prove(now, rate))
             }
             Verdict::Passed(rate) if stage.plan.rate < goal => {
-                self.begin_cluster(now, goal.min(rate.scale(3.0)), goal, rate, self.is_first(now, c));
+                self.begin_cluster(now, goal.min(rate.scale(3.0)), goal, rate, self.is_bare(now, c));
                 None
             }
             Verdict::Passed(_) => {
@@ -387,12 +390,12 @@ impl Prober {
     }
 
     /// Whether somebody waits for the first picture.
-    fn is_first(&self, now: Instant, c: Conditions) -> bool {
+    fn is_bare(&self, now: Instant, c: Conditions) -> bool {
         c.bare && self.joining(now)
     }
 
-    fn begin_cluster(&mut self, now: Instant, rate: Bitrate, goal: Bitrate, believed: Bitrate, first: bool) {
-        if first {
+    fn begin_cluster(&mut self, now: Instant, rate: Bitrate, goal: Bitrate, believed: Bitrate, bare: bool) {
+        if bare {
             return self.begin(now, ProbeKind::Cluster, rate, goal, FIRST_CLUSTER, 0);
         }
         let usual = if rate < SLOW { SLOW_CLUSTER } else { CLUSTER };

@@ -141,8 +141,7 @@ impl Rewriter {
             }
         }
         self.last_input = Some(seq);
-        let out = self.next;
-        self.next = out.plus(1);
+        let out = self.skip();
         self.started = true;
         let timestamp = timestamp.plus(self.offset);
         if timestamp.distance(self.last_timestamp) > 0 {
@@ -180,8 +179,8 @@ impl Rewriter {
         if self.reserved.len() == RESERVED {
             self.reserved.pop_front();
         }
-        self.reserved.push_back((input, self.next));
-        self.next = self.next.plus(1);
+        let out = self.skip();
+        self.reserved.push_back((input, out));
     }
 
     fn number_late(
