@@ -254,6 +254,11 @@ impl Participant {
         if self.subscriber_primary { Some(self.link.subscriber()) } else { self.link.publisher() }
     }
 
+    /// When the offer that came with its join is answered at the latest, if it waits.
+    pub(super) fn early_offer_until(&self) -> Option<Instant> {
+        self.early_offer.as_ref().map(|(_, until)| *until)
+    }
+
     /// Seconds and milliseconds as clients read them, and how long ago that was.
     pub(super) fn stay(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.joined_at)

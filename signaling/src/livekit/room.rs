@@ -338,8 +338,7 @@ impl Room {
             self.dispatches.next_timeout(),
         ];
         let theirs = self.people.values().flat_map(|who| {
-            let early_offer = who.early_offer.as_ref().map(|(_, until)| *until);
-            let ends = [who.active_by, who.gone_at, who.answer_by, early_offer, who.speaks_until];
+            let ends = [who.active_by, who.gone_at, who.answer_by, who.early_offer_until(), who.speaks_until];
             ends.into_iter().chain([Some(who.refresh_at), who.missing_until, who.news_at])
         });
         let rpcs = self.rpcs.values().map(|waiting| Some(waiting.deadline()));
@@ -354,8 +353,7 @@ impl Room {
     fn participant_timeout(&mut self, clock: Clock, seat: Seat) {
         let Some(who) = self.people.get(&seat) else { return };
         let (active_by, gone_at, answer_by) = (who.active_by, who.gone_at, who.answer_by);
-        let early_offer = who.early_offer.as_ref().map(|(_, until)| *until);
-        let speaks_until = who.speaks_until;
+        let (early_offer, speaks_until) = (who.early_offer_until(), who.speaks_until);
         let (refresh_at, missing_until, news_at) = (Some(who.refresh_at), who.missing_until, who.news_at);
         if is_due(active_by, clock.now) {
             self.join_timed_out(clock, seat);
