@@ -136,6 +136,11 @@ impl Encoding {
         }
     }
 
+    /// What the last keyframe took so far.
+    pub(crate) fn keyframe_size(&self) -> DataSize {
+        self.keyframe_size.1
+    }
+
     /// The picture's size, measured or announced; zero when unknown.
     pub(crate) fn size(&self) -> (u32, u32) {
         self.meter.size().map_or(self.announced_size, |(w, h)| (u32::from(w), u32::from(h)))

@@ -217,7 +217,9 @@ impl Sfu {
                     blocks.for_each(|block| peer.downlink.handle_report_block(now, &block, ntp));
                 }
                 Ok(Packet::Nack(media, lost)) => {
-                    peer.downlink.handle_nack(now, media, lost, &mut self.stats);
+                    if peer.downlink.handle_nack(now, media, lost, &self.tracks, &mut self.stats) {
+                        self.allocate(now, index);
+                    }
                     self.mark_dirty(index);
                 }
                 Ok(Packet::Pli(media)) => self.handle_keyframe_request(now, index, media),

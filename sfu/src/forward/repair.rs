@@ -35,6 +35,29 @@ const REPORT: Duration = Duration::from_millis(60);
 /// Where so much of what was missing came after all, reports are believed before requests.
 const MERELY_LATE: f64 = 0.25;
 
+/// A picture that stands longer than this for want of repairs is better begun anew.
+const WORTHWHILE: Duration = Duration::from_millis(400);
+
+/// What one request asks for that is missing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gap {
+    size: DataSize,
+    late: bool, // something of it is not resent any more
+}
+
+impl Gap {
+    /// A packet that is part of it; `late`: it will not be resent.
+    pub fn add(&mut self, size: DataSize, late: bool) {
+        self.size += size;
+        self.late |= late;
+    }
+
+    /// Whether a keyframe of this size mends the picture sooner than repairs can on a path that takes `target`.
+    pub fn hopeless(self, target: Bitrate, keyframe: DataSize) -> bool {
+        self.late || self.size > keyframe.max(target.scale(MOST).size_in(WORTHWHILE))
+    }
+}
+
 /// What the reports say of the path.
 #[derive(Clone, Copy, Debug)]
 pub struct Path {

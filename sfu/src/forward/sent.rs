@@ -7,6 +7,7 @@ use crate::command::MediaKind;
 use crate::history::{Extent, History, Remembered};
 use crate::ids::SeqNo;
 use crate::stats::NackRefusal;
+use crate::units::DataSize;
 
 /// The same packet is resent this often at most…
 const MAX_RESENDS: u8 = 4;
@@ -175,6 +176,24 @@ impl SentLog {
         Answer::Refuse(refusal)
     }
 
+    /// What the subscriber misses with number `wire`, as far as it can be helped at all: its size, and whether it is too late to
+    /// resend it and no copy is on its way.
+    pub fn missed(
+        &self,
+        now: Instant,
+        rtt: Duration,
+        wire: u16,
+        reported: impl Fn(u16) -> Reported,
+    ) -> Option<(DataSize, bool)> {
+        let seq = self.latest?.extend(wire);
+        let sent =
+            self.packets.get(seq.value()).filter(|_| self.obsolete.is_none_or(|obsolete| seq > obsolete))?;
+        let old = now.saturating_duration_since(sent.first) > MAX_AGE || sent.resends >= MAX_CONFIRMED;
+        let under_way = now.saturating_duration_since(sent.at) <= rtt;
+        (sent.reported(reported) != Reported::Arrived)
+            .then(|| (DataSize::bytes(sent.size.into()), old && !under_way))
+    }
+
     /// A request for number `wire` waits no longer; `resent`: the packet leaves again soon.
     pub fn release(&mut self, now: Instant, wire: u16, resent: bool) {
         if let Some(sent) = self.get_mut(wire) {
@@ -242,5 +261,26 @@ mod tests {
             matches!(log.handle_nack(now, Duration::ZERO, wire, |_| Reported::Unknown), Answer::Accept { .. })
         };
         assert_eq!([10, 11, 12].map(&mut asks), [false, false, true]);
+    }
+
+    #[test]
+    fn what_is_missed_for_good_is_what_is_old_and_not_under_way() {
+        let start = sfu_testkit::clock::start();
+        let rtt = Duration::from_millis(600);
+        let mut log = SentLog::new(MediaKind::Video);
+        let numbers = Numbers { seq: SeqNo::first(10), timestamp: RtpTime(0), picture_id: 0, tl0_pic_idx: 0 };
+        log.insert(start, numbers, 0, SeqNo::first(10), false, 1200, Some(1));
+        let missed = |log: &SentLog, ms| {
+            log.missed(start + Duration::from_millis(ms), rtt, 10, |_| Reported::Unknown)
+                .map(|(_, late)| late)
+        };
+        assert_eq!(missed(&log, 700), Some(false), "it can be resent");
+        log.release(start + Duration::from_millis(700), 10, true);
+        assert_eq!(missed(&log, 1200), Some(false), "a copy is on its way");
+        assert_eq!(missed(&log, 1400), Some(true));
+        assert_eq!(log.missed(start, rtt, 11, |_| Reported::Unknown), None, "never sent");
+        assert_eq!(log.missed(start, rtt, 10, |_| Reported::Arrived), None);
+        log.forget();
+        assert_eq!(missed(&log, 1400), None, "nothing needs it any more");
     }
 }

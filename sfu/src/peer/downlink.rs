@@ -2,6 +2,7 @@
 
 mod explain;
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -20,9 +21,10 @@ use crate::congestion::{
 };
 use crate::core::speakers::{Speakers, Standing};
 use crate::egress::{Egress, MAX_DATAGRAM};
+use crate::forward::keyframe::Request;
 use crate::forward::playout::PlayoutDelay;
 use crate::forward::redundancy;
-use crate::forward::repair::{Repairs, Verdict};
+use crate::forward::repair::{Gap, Repairs, Verdict};
 use crate::forward::select::Layout;
 use crate::forward::sent::{Answer, Reported};
 use crate::ids::{LayerId, SeqNo, Ssrc, TrackId};
@@ -340,18 +342,16 @@ impl Downlink {
         if queued == Enqueued::Dropped {
             stats.drop(DropReason::Pacer);
         }
-        if switch && let Some(before) = before {
+        if switch && subscription.kind == MediaKind::Video {
             let after = subscription.layer().unwrap_or_default();
-            match after.spatial.cmp(&before.spatial) {
-                std::cmp::Ordering::Greater => stats.switches.0 += 1,
-                std::cmp::Ordering::Less => {
-                    stats.switches.1 += 1;
-                    // The link is narrow, and the keyframe needs nothing of what was lost before it.
-                    subscription.sent.forget();
-                    let resend = |item: &Item| matches!(item.what, What::Resend { .. });
-                    self.pacer.retain_repairs(|item| item.slot != slot || !resend(item));
-                }
-                std::cmp::Ordering::Equal => {}
+            let way = before.map(|before| after.spatial.cmp(&before.spatial));
+            stats.switches.0 += u64::from(way == Some(Ordering::Greater));
+            stats.switches.1 += u64::from(way == Some(Ordering::Less));
+            // A picture that begins anew needs nothing of what was lost before it; nor does one on a link that has become narrow,
+            // which has no room for more.
+            if matches!(way, None | Some(Ordering::Less)) {
+                subscription.sent.forget();
+                self.forget_repairs(slot);
             }
         }
         if switch { Offered::Switched } else { Offered::Taken }
@@ -375,24 +375,30 @@ impl Downlink {
         }
     }
 
-    /// A NACK of the client: queues what it misses.
+    /// A NACK of the client: queues what it misses, or if that would take too long begins the picture anew. Says whether it
+    /// does, and so waits for a keyframe.
     pub(crate) fn handle_nack(
         &mut self,
         now: Instant,
         media: Ssrc,
         lost: impl Iterator<Item = u16>,
+        tracks: &[Option<Box<Track>>],
         stats: &mut Stats,
-    ) {
-        let Some(&(slot, false)) = self.by_ssrc.get(&media) else { return };
+    ) -> bool {
+        let Some(&(slot, false)) = self.by_ssrc.get(&media) else { return false };
         let rtt = self.controller.rtt();
-        let Some(subscription) = self.subscriptions[usize::from(slot)].as_deref_mut() else { return };
+        let Some(subscription) = self.subscriptions[usize::from(slot)].as_deref_mut() else { return false };
         if subscription.format.as_ref().is_none_or(|format| format.rtx_payload_type.is_none()) {
-            return; // a plain repetition would look like a replay to SRTP
+            return false; // a plain repetition would look like a replay to SRTP
         }
         let (serial, reordering) = (subscription.serial, self.controller.reordering(now));
+        let mut gap = Gap::default();
         for number in lost.take(MAX_NACKS) {
             stats.nacks.0 += 1;
             let reported = |copy| self.controller.reported(copy);
+            if let Some((size, late)) = subscription.sent.missed(now, rtt, number, reported) {
+                gap.add(size, late);
+            }
             match subscription.sent.handle_nack(now, rtt, number, reported) {
                 Answer::Refuse(reason) => stats.refuse_nack(reason),
                 Answer::Accept { first } => {
@@ -403,7 +409,23 @@ impl Downlink {
                 }
             }
         }
+        let anew = subscription.kind == MediaKind::Video
+            && subscription.layer().is_some()
+            && gap.hopeless(self.controller.target(), subscription.keyframe_size(tracks))
+            && subscription.requests.handle_request(now) == Request::Passed;
+        if anew {
+            subscription.sent.forget();
+            self.forget_repairs(slot);
+            self.clear(slot);
+        }
         self.release_repairs(now, stats);
+        anew
+    }
+
+    /// What waits to be resent on a track is not needed any more.
+    fn forget_repairs(&mut self, slot: u16) {
+        let resend = |item: &Item| matches!(item.what, What::Resend { .. });
+        self.pacer.retain_repairs(|item| item.slot != slot || !resend(item));
     }
 
     /// Queues those packets asked for that need to wait no longer, and forgets those that came.

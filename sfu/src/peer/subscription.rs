@@ -13,8 +13,8 @@ use crate::forward::select::{Decision, Layout, Selector};
 use crate::forward::sent::SentLog;
 use crate::ids::{LayerId, Mid, SeqNo, Ssrc, TrackId};
 use crate::sdp::{Feedback, SendSection, TrackCodec};
-use crate::track::{Ingested, Track};
-use crate::units::{NtpTime, RtpTime};
+use crate::track::{Encoding, Ingested, Track};
+use crate::units::{DataSize, NtpTime, RtpTime};
 use crate::wire::description::Codec;
 use crate::wire::extension::{self, ExtensionKind, ExtensionMap};
 use crate::wire::rtp::{self, FIXED_HEADER, FixedHeader};
@@ -337,6 +337,13 @@ impl Subscription {
         }
         self.silent += 1;
         HERALDS.contains(&self.silent).then(|| self.rewriter.skip())
+    }
+
+    /// What the last keyframe took of the encoding that is shown.
+    pub(crate) fn keyframe_size(&self, tracks: &[Option<Box<Track>>]) -> DataSize {
+        let track = tracks.get(self.track).and_then(Option::as_ref);
+        let encoding = self.source.and_then(|source| track?.encodings.get(usize::from(source)));
+        encoding.map_or(DataSize::ZERO, Encoding::keyframe_size)
     }
 
     /// Continues under fresh numbers, whatever comes next.

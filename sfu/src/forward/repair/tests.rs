@@ -103,3 +103,19 @@ fn a_request_waits_for_what_may_be_merely_late() {
         assert_eq!(judge(wait, Reported::Unknown), Verdict::Resend);
     }
 }
+
+#[test]
+fn a_gap_is_hopeless_where_a_keyframe_is_sooner_there() {
+    let gap = |packets: u32, late| {
+        let mut gap = Gap::default();
+        (0..packets).for_each(|_| gap.add(FULL, late));
+        gap
+    };
+    let (target, keyframe) = (Bitrate::kbps(2000), DataSize::bytes(20_000));
+    // 30 % of 2 Mbit/s carry 30 kB in 400 ms.
+    assert!(!gap(25, false).hopeless(target, keyframe));
+    assert!(gap(26, false).hopeless(target, keyframe));
+    assert!(!gap(26, false).hopeless(target, DataSize::bytes(40_000)), "the keyframe is larger still");
+    assert!(gap(1, true).hopeless(target, keyframe), "what is not resent does not come");
+    assert!(!Gap::default().hopeless(target, keyframe));
+}
