@@ -443,7 +443,7 @@ impl Controller {
         let cut = self.target.last_cut().is_some_and(|at| now.saturating_duration_since(at) < RESTRAINED);
         let our_queue = matches!(self.delay.state(), Queue::Rising | Queue::Standing)
             && self.contest.fair_share(self.rtt).is_none();
-        let restrained = cut || our_queue;
+        let restrained = cut || our_queue || self.target.policed(now).is_some();
         let lossy = self.loss.ratio().max(self.loss.inherent()) > BURSTS_LOST;
         let rate = if restrained { target } else { target.scale(PACE) };
         let burst = self.rate.proven(now).min(target.scale(PACE_KEYFRAME));
@@ -659,6 +659,7 @@ impl Controller {
             sending: self.rate.sending(now),
             recent_max: self.rate.recent_max(now),
             loss,
+            loss_persists: self.loss.persists(),
             fair: self.contest.fair_share(self.rtt),
             rtt: self.rtt,
         };
@@ -685,6 +686,7 @@ impl Controller {
             && self.delay.envelope() < CALM
             && !self.target.draining()
             && !self.loss.testing()
+            && !self.loss.suspects_rate()
             && since_cut.is_none_or(|since| since >= AFTER_CUT)
             && !self.receiver_side(now);
         let queue = self.delay.state() == Queue::Rising || self.target.draining();
@@ -698,6 +700,7 @@ impl Controller {
             queue,
             rtt: self.rtt,
             inherent_loss: self.loss.inherent(),
+            policed: self.target.policed(now),
             jitter: self.delay.jitter(),
         };
         if let Some(outcome) = self.prober.update(now, conditions) {

@@ -11,7 +11,7 @@
 use std::time::{Duration, Instant};
 
 use super::twcc::Acked;
-use crate::units::DataSize;
+use crate::units::{Bitrate, DataSize};
 
 /// An observation has at least this length and this many packets.
 const OBSERVATION: Duration = Duration::from_millis(250);
@@ -49,6 +49,16 @@ const BETWEEN_TESTS: Duration = Duration::from_secs(5);
 const AFTER_CLEARED: Duration = Duration::from_mins(1);
 /// Above this loss nothing else matters.
 const OUTRAGEOUS: f64 = 0.50;
+/// Loss beyond the inherent that needs no test if it came with the rate: so much of it, …
+const STRIKING: f64 = 0.20;
+/// …in so many observations in a row, …
+const STRIKES: u32 = 2;
+/// …at so many times the rate that was clean…
+const FASTER: f64 = 1.3;
+/// …on average over so many observations and more, with one between that is not for each two, until this long ago.
+const CLEAN: u32 = 4;
+const CLEAN_FOR: Duration = Duration::from_secs(10);
+const CLEAN_STEP: f64 = 0.15;
 
 /// What an observation asks of the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +71,8 @@ pub enum LossVerdict {
     TestBegins,
     /// Loss followed the rate: stay low.
     TestBlamesRate,
+    /// Much is lost since the rate rose: something on the path drops what is beyond its own.
+    CameWithRate,
     /// It did not: restore the rate.
     TestClearsRate,
 }
@@ -88,6 +100,14 @@ impl Test {
     }
 }
 
+/// Observations in which no more than the usual was lost.
+#[derive(Clone, Copy, Debug)]
+struct Clean {
+    until: Instant,
+    rate: Bitrate, // mean
+    count: u32,    // less two for each that was not
+}
+
 /// Loss observer of one transport.
 #[derive(Debug)]
 pub struct LossObserver {
@@ -101,6 +121,8 @@ pub struct LossObserver {
     compared: f64, // sum of the ratios after the first [`SUSTAINED`] that exceed
     test: Option<Test>,
     no_test_before: Option<Instant>,
+    clean: Option<Clean>,
+    strikes: u32,
 }
 
 impl Default for LossObserver {
@@ -123,6 +145,8 @@ impl LossObserver {
             compared: 0.0,
             test: None,
             no_test_before: None,
+            clean: None,
+            strikes: 0,
         }
     }
 
@@ -139,6 +163,16 @@ impl LossObserver {
     /// Whether a test runs.
     pub fn testing(&self) -> bool {
         self.test.is_some()
+    }
+
+    /// Whether it looks as if the rate were too high for the path.
+    pub fn suspects_rate(&self) -> bool {
+        self.strikes > 0
+    }
+
+    /// Whether more is lost than is usual, for some time now.
+    pub fn persists(&self) -> bool {
+        self.exceeding >= SUSTAINED
     }
 
     /// Forgets a running test: the target changed for another reason.
@@ -186,8 +220,39 @@ impl LossObserver {
         }
         self.ratio = self.lost.as_bytes() as f64 / self.total.as_bytes().max(1) as f64;
         let packets = f64::from(self.packets);
+        let rate = Bitrate::of(self.total, now.saturating_duration_since(since));
         (self.since, self.lost, self.total, self.packets) = (Some(now), DataSize::ZERO, DataSize::ZERO, 0);
+        if self.test.is_none() && envelope < CALM_ENVELOPE && self.came_with_the_rate(now, rate) {
+            self.no_test_before = Some(now + BETWEEN_TESTS);
+            self.forget();
+            return LossVerdict::CameWithRate;
+        }
         self.observe(now, packets, envelope, rtt, may_test)
+    }
+
+    /// Whether much is lost since the rate rose, and was not before: as good as a test.
+    fn came_with_the_rate(&mut self, now: Instant, rate: Bitrate) -> bool {
+        if self.ratio <= self.inherent + MARGIN {
+            self.strikes = 0;
+            let old = self.clean.filter(|clean| now < clean.until);
+            // What a bucket lets through now and then weighs little.
+            let mean = old.map_or(rate, |old| old.rate.scale(1.0 - CLEAN_STEP) + rate.scale(CLEAN_STEP));
+            let count = old.map_or(0, |old| old.count.min(2 * CLEAN)) + 1;
+            self.clean = Some(Clean { until: now + CLEAN_FOR, rate: mean, count });
+            return false;
+        }
+        let faster =
+            |clean: &Clean| now < clean.until && clean.count >= CLEAN && rate >= clean.rate.scale(FASTER);
+        if self.ratio > self.inherent + STRIKING && self.clean.as_ref().is_some_and(faster) {
+            self.strikes += 1;
+        } else {
+            self.strikes = 0;
+            // A path that always loses some has few of them in a row.
+            if let Some(clean) = &mut self.clean {
+                clean.count = clean.count.saturating_sub(2);
+            }
+        }
+        self.strikes >= STRIKES && std::mem::take(&mut self.strikes) > 0
     }
 
     fn observe(

@@ -32,6 +32,13 @@ const SHORTEST_CLUSTER: Duration = Duration::from_millis(8);
 /// Length of a soak; twice as long for each that was wrong and none that passed since, up to so many.
 const SOAK: Duration = Duration::from_millis(300);
 const MOST_WRONG: u32 = 1;
+/// A soak beyond what a policer lets through lasts until a bucket of this size is empty, at first and after proofs that
+/// were wrong, but no longer than that.
+const POLICER_BUCKET: [DataSize; 2] = [DataSize::bytes(64_000), DataSize::bytes(256_000)];
+const LONGEST_SOAK: Duration = Duration::from_secs(4);
+/// Pause after proofs that were wrong, one after the other: the picture that was given on their word had to be taken back.
+const MISTRUST: [Duration; 4] =
+    [Duration::ZERO, Duration::from_secs(3), Duration::from_secs(6), Duration::from_secs(10)];
 /// A proof is wrong if the target is cut within this time, although the path delivers so much of what was proven that it
 /// has not become another; and right if it is not.
 const BORNE_OUT: Duration = Duration::from_secs(10);
@@ -52,6 +59,8 @@ const MIN_PACKETS: u32 = 5;
 const INTERVAL: Duration = Duration::from_millis(1500);
 /// Longest pause. Short enough that a link that recovered is used within a few seconds.
 const MAX_INTERVAL: Duration = Duration::from_secs(3);
+/// The same where a policer dropped what was sent before: it costs packets to ask, and policers stay.
+const MAX_POLICED_INTERVAL: Duration = Duration::from_secs(30);
 /// For this long after the first demand a probe may also lower the target: nothing else is known yet.
 const JOIN: Duration = Duration::from_secs(3);
 /// What a join probes for: this share of all that may be wanted, and no more than this multiple of the start.
@@ -120,6 +129,8 @@ pub struct Conditions {
     pub rtt: Duration,
     /// Loss ratio that is nobody's fault.
     pub inherent_loss: f64,
+    /// What a policer lets through, if there is one.
+    pub policed: Option<Bitrate>,
     /// How much the delay differs from one group to the next.
     pub jitter: Duration,
 }
@@ -154,6 +165,8 @@ pub struct Prober {
     refused: Option<Bitrate>,          // what the last cluster found, if that was a first no
     proof: Option<(Instant, Bitrate)>, // the last one, until it is known to be right or wrong
     wrong: u32,                        // proofs
+    bucket: DataSize,                  // of a policer, if there is one
+    mistakes: usize,                   // wrong proofs since the last right one
     joined: Option<Instant>,           // when something was first sent to probe with
 }
 
@@ -171,6 +184,8 @@ impl Prober {
             refused: None,
             proof: None,
             wrong: 0,
+            bucket: POLICER_BUCKET[0],
+            mistakes: 0,
             joined: None,
         }
     }
@@ -217,6 +232,9 @@ impl Prober {
         let soon = now.saturating_duration_since(at) < BORNE_OUT;
         if soon && delivered < rate && delivered >= rate.scale(SAME_PATH) {
             self.wrong = (self.wrong + 1).min(MOST_WRONG);
+            self.bucket = (self.bucket + self.bucket).min(POLICER_BUCKET[1]);
+            self.mistakes = (self.mistakes + 1).min(MISTRUST.len());
+            self.not_before = self.not_before.max(Some(now + MISTRUST[self.mistakes - 1]));
         }
     }
 
@@ -247,7 +265,7 @@ impl Prober {
             return;
         };
         // A demand smaller than what failed is another question, and may be asked at once.
-        if self.failed.is_some_and(|failed| next < failed.scale(0.8)) {
+        if c.policed.is_none() && self.failed.is_some_and(|failed| next < failed.scale(0.8)) {
             self.not_before = None;
             self.interval = INTERVAL;
         }
@@ -286,6 +304,14 @@ impl Prober {
         match stage.plan.cluster.kind {
             // No longer wanted: neither success nor failure.
             ProbeKind::Soak if gone && !c.queue => None,
+            ProbeKind::Soak if stage.loses(c.inherent_loss) => {
+                self.fail(now);
+                if c.policed.is_some() {
+                    self.interval = (self.interval * 2).min(MAX_POLICED_INTERVAL);
+                    self.not_before = Some(now + self.interval);
+                }
+                None
+            }
             ProbeKind::Soak if c.queue || stage.queues(now, c.rtt) || stage.over(now, c.rtt) => {
                 self.after_soak(now, stage, *goal, *soaks, c)
             }
@@ -310,7 +336,7 @@ impl Prober {
     ) -> Option<Outcome> {
         match stage.verdict(c.inherent_loss) {
             Verdict::Passed(rate) if c.next.is_some_and(|next| self.is_bare(now, c) && next <= rate) => {
-                self.begin_soak(now, rate, goal, 0);
+                self.begin_soak(now, rate, goal, 0, c);
                 Some(self.prove(now, rate))
             }
             Verdict::Passed(rate) if stage.plan.rate < goal => {
@@ -318,15 +344,15 @@ impl Prober {
                 None
             }
             Verdict::Passed(_) => {
-                self.begin_soak(now, c.target.scale(self.soak_step(now, 0)), goal, 0);
+                self.begin_soak(now, c.target.scale(self.soak_step(now, 0)), goal, 0, c);
                 None
             }
             Verdict::Saturated(rate) if rate > c.target.scale(1.08) => {
-                self.begin_soak(now, c.target.scale(self.soak_step(now, 0)), goal.min(rate), 0);
+                self.begin_soak(now, c.target.scale(self.soak_step(now, 0)), goal.min(rate), 0, c);
                 None
             }
             Verdict::Saturated(_) | Verdict::Unproven if c.jitter > RESTLESS => {
-                self.begin_soak(now, c.target.scale(SOAK_STEPS[0]), goal, 0);
+                self.begin_soak(now, c.target.scale(SOAK_STEPS[0]), goal, 0, c);
                 None
             }
             Verdict::Saturated(rate) => {
@@ -360,7 +386,7 @@ impl Prober {
             Verdict::Passed(rate) if !c.queue && stage.over(now, c.rtt) => {
                 self.wrong = self.wrong.saturating_sub(1);
                 if stage.plan.rate < goal {
-                    self.begin_soak(now, rate.scale(self.soak_step(now, soaks + 1)), goal, soaks + 1);
+                    self.begin_soak(now, rate.scale(self.soak_step(now, soaks + 1)), goal, soaks + 1, c);
                 } else {
                     self.succeed(now);
                 }
@@ -404,12 +430,15 @@ impl Prober {
         self.begin(now, ProbeKind::Cluster, rate, goal, usual.min(longest).max(SHORTEST_CLUSTER), 0);
     }
 
-    fn begin_soak(&mut self, now: Instant, rate: Bitrate, goal: Bitrate, soaks: usize) {
+    fn begin_soak(&mut self, now: Instant, rate: Bitrate, goal: Bitrate, soaks: usize, c: Conditions) {
         self.refused = None;
         if self.proof.take_if(|(at, _)| now.saturating_duration_since(*at) >= BORNE_OUT).is_some() {
-            self.wrong = 0;
+            (self.wrong, self.mistakes) = (0, 0);
         }
-        self.begin(now, ProbeKind::Soak, rate.min(goal), goal, SOAK * (1 << self.wrong), soaks);
+        let rate = rate.min(goal);
+        let beyond = c.policed.and_then(|policed| rate.saturating_sub(policed).time_for(self.bucket));
+        let time = (SOAK * (1 << self.wrong)).max(beyond.unwrap_or_default().min(LONGEST_SOAK));
+        self.begin(now, ProbeKind::Soak, rate, goal, time, soaks);
     }
 
     fn begin(
@@ -451,7 +480,7 @@ impl Prober {
     fn back_off(&mut self, now: Instant) {
         self.refused = None;
         self.not_before = Some(now + self.interval);
-        self.interval = (self.interval * 3 / 2).min(MAX_INTERVAL);
+        self.interval = (self.interval * 3 / 2).min(MAX_INTERVAL.max(self.interval));
     }
 }
 

@@ -113,6 +113,7 @@ impl Cause {
 
 /// What is known after a report.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that do not depend on each other")]
 pub struct Facts {
     /// State of the path's queue.
     pub queue: Queue,
@@ -138,6 +139,8 @@ pub struct Facts {
     pub recent_max: Bitrate,
     /// What loss asks for.
     pub loss: LossVerdict,
+    /// There is more of it than is usual, for some time now.
+    pub loss_persists: bool,
     /// The lowest steps of everything: a test of loss does not take the last picture away.
     pub least: Bitrate,
     /// The queue is somebody else's, and a TCP flow would have this rate.
@@ -169,6 +172,15 @@ impl NearMax {
     }
 }
 
+/// What the path delivered at the last cut.
+#[derive(Clone, Copy, Debug)]
+struct Carried {
+    at: Instant,
+    rate: Bitrate,
+    /// What is beyond it is dropped rather than queued: by a policer, or a tiny buffer.
+    policed: bool,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Standing {
     target: Bitrate,
@@ -188,7 +200,7 @@ pub struct Estimator {
     last_update: Option<Instant>,
     drain_until: Option<Instant>,
     near_max: Option<NearMax>,
-    carried: Option<(Instant, Bitrate)>, // at the last cut
+    carried: Option<Carried>,
     before_test: Option<Bitrate>,
     standing: Option<Standing>,
     route_changed: bool,
@@ -239,6 +251,15 @@ impl Estimator {
         self.last_cut
     }
 
+    /// What a policer lets through, as far as there seems to be one: whose bucket makes short bursts pass at any rate.
+    pub fn policed(&self, now: Instant) -> Option<Bitrate> {
+        self.carried(now).filter(|carried| carried.policed).map(|carried| carried.rate)
+    }
+
+    fn carried(&self, now: Instant) -> Option<Carried> {
+        self.carried.filter(|carried| now.saturating_duration_since(carried.at) < CARRIED_FOR)
+    }
+
     /// Video must wait until the path's queue is gone.
     pub fn draining(&self) -> bool {
         self.drain_until.is_some()
@@ -271,11 +292,15 @@ impl Estimator {
         if facts.queue != Queue::Standing {
             self.standing = None;
         }
+        if let Some(carried) = &mut self.carried {
+            // A policer loses nothing of what is below its rate.
+            carried.policed &= !facts.loss_persists || facts.sending > carried.rate.scale(BLAMED);
+        }
         if self.is_cliff(&facts) {
             let delivered = facts.short.map_or(self.target, |short| short.delivered);
             if self.may_cut(now, &facts) {
                 self.set(now, delivered.scale(CUT).min(self.target), Cause::Cliff);
-                self.cut(now, delivered);
+                self.cut(now, delivered, false);
                 self.begin_drain(now, &facts);
             }
         } else if let Some(fair) = facts.fair {
@@ -297,7 +322,14 @@ impl Estimator {
             Outcome::Proven(rate) if rate > self.target => {
                 self.proven = rate;
                 self.set(now, rate, Cause::Probe);
-                self.carried = self.carried.filter(|(_, carried)| rate <= carried.scale(BUCKET));
+                self.carried = match self.carried {
+                    Some(carried) if rate <= carried.rate.scale(BUCKET) && !carried.policed => Some(carried),
+                    // There still may be a policer, of a higher rate or with a larger bucket.
+                    Some(carried) if carried.policed => {
+                        Some(Carried { rate: rate.max(carried.rate), ..carried })
+                    }
+                    _ => None,
+                };
                 if self.near_max.is_some_and(|near| rate.as_bps() as f64 / 1000.0 > near.bounds().1) {
                     self.near_max = None;
                 }
@@ -355,7 +387,7 @@ impl Estimator {
         }
         let Some(measured) = facts.measured else {
             self.set(now, self.target.scale(0.5), cause);
-            self.cut(now, self.target);
+            self.cut(now, self.target, false);
             return;
         };
         let delivers_all = measured.delivered >= measured.sent.scale(DELIVERS_ALL);
@@ -365,7 +397,7 @@ impl Estimator {
         } else {
             self.set(now, measured.delivered.scale(CUT).min(self.target), cause);
         }
-        self.cut(now, measured.delivered);
+        self.cut(now, measured.delivered, cause == Cause::Loss && facts.envelope < CALM);
         if facts.envelope > DRAIN_ABOVE {
             self.begin_drain(now, facts);
         }
@@ -382,9 +414,9 @@ impl Estimator {
         waited || (far_off && !facts.application_limited)
     }
 
-    fn cut(&mut self, now: Instant, delivered: Bitrate) {
+    fn cut(&mut self, now: Instant, delivered: Bitrate, policed: bool) {
         self.last_cut = Some(now);
-        self.carried = Some((now, delivered));
+        self.carried = Some(Carried { at: now, rate: delivered, policed });
         self.before_test = None;
         self.proven = Bitrate::ZERO;
         let kbps = delivered.as_bps() as f64 / 1000.0;
@@ -428,7 +460,7 @@ impl Estimator {
             let lowered =
                 if facts.application_limited { self.target.scale(CUT) } else { delivered.scale(CUT) };
             self.set(now, lowered.max(fair).min(self.target), Cause::Loss);
-            self.cut(now, delivered);
+            self.cut(now, delivered, false);
         }
     }
 
@@ -439,12 +471,12 @@ impl Estimator {
                 let tested = self.target.min(facts.sending).scale(TEST);
                 self.set(now, tested.max(facts.least).min(self.target), Cause::LossTest);
             }
-            LossVerdict::TestBlamesRate => {
+            LossVerdict::TestBlamesRate | LossVerdict::CameWithRate => {
                 self.before_test = None;
                 if let Some(measured) = facts.measured {
                     let lowered = measured.delivered.scale(BLAMED).max(facts.least);
                     self.set(now, lowered.min(self.target), Cause::LossTest);
-                    self.cut(now, measured.delivered);
+                    self.cut(now, measured.delivered, facts.loss == LossVerdict::CameWithRate);
                 }
             }
             LossVerdict::TestClearsRate => {
@@ -463,8 +495,9 @@ impl Estimator {
             return;
         }
         // Near what the path carried at the last cut a probe's own verdict counts: or each probe would lift the target a bit.
-        let carried = self.carried.filter(|(at, _)| now.saturating_duration_since(*at) < CARRIED_FOR);
-        if facts.padded && carried.is_some_and(|(_, rate)| self.target >= rate) {
+        // And where that is policed nothing would tell but loss.
+        let carried = self.carried(now);
+        if carried.is_some_and(|carried| (facts.padded || carried.policed) && self.target >= carried.rate) {
             return;
         }
         let seconds = elapsed.as_secs_f64().min(1.0);

@@ -102,3 +102,40 @@ fn most_of_everything_lost_is_congestion_at_once() {
     let verdicts = run(&mut observer, 2, Duration::ZERO, 1, |_| 0.7);
     assert_eq!(verdicts[0], LossVerdict::Congestion);
 }
+
+/// One second each at these rates (kbit/s), of which this share is lost; the verdicts that ask for something.
+fn step_through(steps: &[(u64, f64)]) -> Vec<LossVerdict> {
+    let mut observer = LossObserver::new();
+    let mut rng = fastrand::Rng::with_seed(1);
+    let mut verdicts = Vec::new();
+    let tenths = steps.iter().flat_map(|step| std::iter::repeat_n(step, 10)).enumerate();
+    for (tenth, &(kbps, loss)) in tenths {
+        let now = clock::start() + Duration::from_millis(100) * tenth as u32;
+        let packet = |lost: bool| Acked {
+            number: SeqNo::first(1),
+            sent: now,
+            arrival: (!lost).then_some(Arrival::micros(0)),
+            late: false,
+            size: DataSize::bytes(kbps * 100 / 8 / 12),
+            class: PacketClass::Video,
+            cluster: None,
+        };
+        let acked: Vec<Acked> = (0..12).map(|_| packet(rng.f64() < loss)).collect();
+        verdicts.push(observer.on_acked(now, &acked, Duration::ZERO, Duration::from_millis(50), true));
+    }
+    verdicts.retain(|verdict| *verdict != LossVerdict::Fine);
+    verdicts
+}
+
+#[test]
+fn loss_that_came_with_a_higher_rate_needs_no_test() {
+    assert_eq!(step_through(&[(650, 0.0), (650, 0.0), (1900, 0.45)]), [LossVerdict::CameWithRate]);
+}
+
+#[test]
+fn loss_that_came_without_a_higher_rate_is_no_policers() {
+    let same = step_through(&[(650, 0.0), (650, 0.0), (650, 0.3)]);
+    assert!(!same.contains(&LossVerdict::CameWithRate), "{same:?}");
+    let before = step_through(&[(650, 0.3), (650, 0.3), (1900, 0.3)]);
+    assert!(!before.contains(&LossVerdict::CameWithRate), "{before:?}");
+}

@@ -6,9 +6,12 @@ use super::{MIN_PACKETS, ProbePlan};
 use crate::congestion::twcc::{Acked, Arrival};
 use crate::units::{Bitrate, DataSize};
 
-/// Resolution of the delay over a soak, and how many of them: the longest soak, and one more.
+/// Resolution of the delay over a soak, and how many of them; coarser over long ones.
 const SLICE: Duration = Duration::from_millis(50);
 const SLICES: usize = 25;
+/// So many packets in a row tell that more is lost than is usual, and by how much.
+const LOSS_PACKETS: u32 = 30;
+const LOSES: f64 = 0.08;
 /// Growth of the least delay over a soak that means a queue…
 const QUEUE_GROWTH: i64 = 15_000;
 /// …and that ends it early: more than a busy receiver's threads make.
@@ -40,9 +43,11 @@ pub(super) struct Stage {
     received: DataSize,
     received_packets: u32,
     lost_packets: u32,
-    send_span: Option<(Instant, Instant, DataSize)>, // first, last, size of the last
+    lately: (u32, u32),                                 // of the last packets, all and lost…
+    most_lost: u32,                                     // …of so many at most
+    send_span: Option<(Instant, Instant, DataSize)>,    // first, last, size of the last
     arrival_span: Option<(Arrival, DataSize, Arrival)>, // first, its size, last
-    least_delay: [Option<i64>; SLICES],              // by time of sending; only differences mean something
+    least_delay: [Option<i64>; SLICES],                 // by time of sending; only differences mean something
 }
 
 impl Stage {
@@ -56,6 +61,8 @@ impl Stage {
             received: DataSize::ZERO,
             received_packets: 0,
             lost_packets: 0,
+            lately: (0, 0),
+            most_lost: 0,
             send_span: None,
             arrival_span: None,
             least_delay: [None; SLICES],
@@ -63,6 +70,7 @@ impl Stage {
     }
 
     pub(super) fn on_acked(&mut self, acked: &Acked) {
+        self.resolve(acked.arrival.is_none());
         let Some(arrival) = acked.arrival else {
             self.lost_packets += 1;
             return;
@@ -71,7 +79,7 @@ impl Stage {
         self.received_packets += 1;
         let offset = acked.sent.saturating_duration_since(self.started);
         let delay = arrival.as_micros().saturating_sub(offset.as_micros() as i64);
-        let slice = (offset.as_micros() / SLICE.as_micros()) as usize;
+        let slice = (offset.as_micros() / self.slice().as_micros()) as usize;
         let least = &mut self.least_delay[slice.min(SLICES - 1)];
         *least = Some(least.map_or(delay, |least| least.min(delay)));
         let (first, last, size) = self.send_span.unwrap_or((acked.sent, acked.sent, acked.size));
@@ -122,7 +130,27 @@ impl Stage {
         }
         let first = self.least_delay[..2].iter().flatten().min()?;
         let last = self.least_delay[filled - 2..filled].iter().flatten().min()?;
-        Some((last - first, SLICE * (filled as u32 - 2)))
+        Some((last - first, self.slice() * (filled as u32 - 2)))
+    }
+
+    /// Sending may take twice as long as planned.
+    fn slice(&self) -> Duration {
+        SLICE.max(self.plan.duration() * 2 / SLICES as u32)
+    }
+
+    /// A soak of which much is dropped by now: no need to go on.
+    pub(super) fn loses(&self, inherent_loss: f64) -> bool {
+        f64::from(self.most_lost) > (1.5 * inherent_loss + LOSES) * f64::from(LOSS_PACKETS)
+    }
+
+    /// A packet's fate is known.
+    fn resolve(&mut self, lost: bool) {
+        self.lately.0 += 1;
+        self.lately.1 += u32::from(lost);
+        if self.lately.0 >= LOSS_PACKETS {
+            self.most_lost = self.most_lost.max(self.lately.1);
+            self.lately = (0, 0);
+        }
     }
 
     /// A soak has left a queue: no need to go on.

@@ -20,6 +20,7 @@ fn conditions(target: u64, next: Option<u64>) -> Conditions {
         queue: false,
         rtt: RTT,
         inherent_loss: 0.02,
+        policed: None,
         jitter: Duration::ZERO,
     }
 }
@@ -264,4 +265,51 @@ fn after_a_proof_that_was_wrong_soaks_are_longer_until_one_passes() {
     prober.on_cut(now + ms(500), Bitrate::kbps(500));
     assert!(about(pass_a_soak(&mut prober, &mut now), SOAK * 2), "a bucket lets a short one through");
     assert!(about(pass_a_soak(&mut prober, &mut now), SOAK), "the path is wider now");
+}
+
+/// Cluster and soak towards 1.4 Mbit/s from a target of 1 Mbit/s, as long as `policed` makes it; what comes of it if what
+/// is sent after `bucket` bytes is lost to one fifth.
+fn soak_past_a_policer(policed: Option<u64>, bucket: u64) -> (Duration, Option<Outcome>) {
+    let mut now = clock::start();
+    let mut prober = Prober::new(Bitrate::kbps(600));
+    let c = Conditions { policed: policed.map(Bitrate::kbps), ..conditions(1000, Some(1250)) };
+    prober.joined = now.checked_sub(Duration::from_mins(1));
+    prober.update(now, c);
+    carry_out(&mut prober, &mut now, Bitrate::kbps(10_000), &[], 400);
+    prober.update(now, c);
+    let plan = prober.plan().expect("a soak");
+    assert_eq!(plan.cluster.kind, ProbeKind::Soak);
+    let lost: Vec<u64> =
+        (bucket / 400..plan.size.as_bytes() / 400).filter(|number| number % 5 == 0).collect();
+    carry_out(&mut prober, &mut now, Bitrate::kbps(10_000), &lost, 400);
+    (plan.duration(), prober.update(now, c))
+}
+
+#[test]
+fn beyond_a_policer_a_soak_outlasts_its_bucket() {
+    let (short, believed) = soak_past_a_policer(None, 60_000);
+    assert_eq!(short, SOAK);
+    assert!(matches!(believed, Some(Outcome::Proven(_))), "before anything is known of it: {believed:?}");
+    let (long, refused) = soak_past_a_policer(Some(1000), 60_000);
+    assert!(long > ms(1000), "{long:?}");
+    assert_eq!(refused, None);
+}
+
+#[test]
+fn proofs_that_are_wrong_time_and_again_are_asked_for_seldom() {
+    let mut now = clock::start();
+    let mut prober = Prober::new(Bitrate::kbps(600));
+    let mut pauses = Vec::new();
+    for _ in 0..5 {
+        let from = now;
+        while prober.plan().is_none() {
+            prober.update(now, conditions(600, Some(900)));
+            now += ms(50);
+        }
+        pauses.push((now - from).as_secs());
+        prober.running = None;
+        prober.proof = Some((now, Bitrate::kbps(900)));
+        prober.on_cut(now, Bitrate::kbps(700));
+    }
+    assert_eq!(pauses, [0, 0, 3, 6, 10]);
 }

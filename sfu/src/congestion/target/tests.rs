@@ -31,6 +31,7 @@ fn facts(delivered: u64, application_limited: bool) -> Facts {
         sending: kbps(delivered),
         recent_max: kbps(delivered),
         loss: LossVerdict::Fine,
+        loss_persists: false,
         fair: None,
         rtt: ms(60),
     }
@@ -170,6 +171,36 @@ fn a_receivers_estimate_is_bounded_before_it_counts() {
     assert_eq!(estimator.target(), kbps(3750));
 }
 
+/// Reports of a tenth of a second each at this rate, of which all comes.
+fn calm(estimator: &mut Estimator, tenths: std::ops::Range<u64>, rate: u64, persists: bool) {
+    for tenth in tenths {
+        let calm = Facts { sending: kbps(rate), loss_persists: persists, ..facts(rate, false) };
+        estimator.update(clock::start() + ms(tenth * 100), calm);
+    }
+}
+
+#[test]
+fn what_a_policer_lets_through_is_not_exceeded_without_proof() {
+    let mut estimator = estimator(1900);
+    let blamed = Facts { loss: LossVerdict::CameWithRate, ..facts(1000, false) };
+    estimator.update(clock::start(), blamed);
+    assert_eq!((estimator.target(), estimator.policed(clock::start())), (kbps(950), Some(kbps(1000))));
+    calm(&mut estimator, 1..300, 1000, false);
+    assert!((kbps(990)..=kbps(1010)).contains(&estimator.target()), "{:?}", estimator.target());
+    estimator.on_probe(clock::start() + ms(30_000), Outcome::Proven(kbps(1300)));
+    assert_eq!(estimator.policed(clock::start() + ms(30_000)), Some(kbps(1300)), "there may still be one");
+}
+
+#[test]
+fn who_loses_as_much_below_a_policers_rate_has_none() {
+    let mut estimator = estimator(1900);
+    estimator.update(clock::start(), Facts { loss: LossVerdict::CameWithRate, ..facts(1000, false) });
+    calm(&mut estimator, 1..20, 990, true);
+    assert!(estimator.policed(clock::start() + ms(2000)).is_some(), "near its rate it loses some");
+    calm(&mut estimator, 20..22, 700, true);
+    assert_eq!(estimator.policed(clock::start() + ms(2200)), None);
+}
+
 fn any_facts() -> impl Strategy<Value = Facts> {
     let queues = prop::sample::select(vec![Queue::Normal, Queue::Rising, Queue::Standing, Queue::Draining]);
     let losses = prop::sample::select(vec![
@@ -177,6 +208,7 @@ fn any_facts() -> impl Strategy<Value = Facts> {
         LossVerdict::Congestion,
         LossVerdict::TestBegins,
         LossVerdict::TestBlamesRate,
+        LossVerdict::CameWithRate,
         LossVerdict::TestClearsRate,
     ]);
     let rates = (0_u64..u64::MAX / 16, 0_u64..u64::MAX / 16);
@@ -198,6 +230,7 @@ fn any_facts() -> impl Strategy<Value = Facts> {
                 sending: Bitrate::bps(sent),
                 recent_max: Bitrate::bps(delivered),
                 loss,
+                loss_persists: limited,
                 fair: None,
                 rtt: ms(delay),
             }
