@@ -6,6 +6,7 @@ mod outage;
 mod room;
 mod shared;
 mod steady;
+mod weather;
 
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ pub(super) fn all() -> Vec<Row> {
     rows.extend(shared::rows());
     rows.extend(outage::rows());
     rows.extend(crowd::rows());
+    rows.extend(weather::rows());
     rows.extend(room::rows());
     rows
 }
