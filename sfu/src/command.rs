@@ -244,6 +244,17 @@ pub enum Command {
         /// What is wanted of it.
         demand: Demand,
     },
+    /// Send a subscriber another track in the place of one, in the same section and stream: the same pictures in another
+    /// codec. Commands go on to name the subscription by the track that was subscribed to, events name the track that is in
+    /// it. It ends with the latter.
+    ReplaceTrack {
+        /// The subscriber's connection.
+        peer: PeerId,
+        /// The track that was subscribed to.
+        subscription: TrackId,
+        /// The track that is sent from now on, of the same kind; maybe the same again.
+        track: TrackId,
+    },
     /// Forward it no longer. Idempotent.
     Unsubscribe {
         /// The subscriber's connection.

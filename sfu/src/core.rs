@@ -260,6 +260,9 @@ impl Sfu {
             }
             Command::Feed { peer, feed, track, demand } => self.feed(now, peer, feed, track, demand),
             Command::Unsubscribe { peer, track } => self.unsubscribe(now, peer, track),
+            Command::ReplaceTrack { peer, subscription, track } => {
+                self.replace_track(now, peer, subscription, track);
+            }
             Command::Adjust { peer, track, demand } => self.adjust(now, peer, track, demand),
             Command::Limit { peer, policy } => self.limit(now, peer, policy),
             Command::Explain { peer, question, history } => self.explain(now, peer, question, history),

@@ -52,6 +52,7 @@ impl Ledger {
             | Command::OpenFeed { .. }
             | Command::Feed { .. }
             | Command::Unsubscribe { .. }
+            | Command::ReplaceTrack { .. }
             | Command::Adjust { .. }
             | Command::Limit { .. }
             | Command::Explain { .. }

@@ -193,6 +193,34 @@ impl Sfu {
         self.reschedule(now, subscriber);
     }
 
+    pub(super) fn replace_track(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        subscription: TrackId,
+        track: TrackId,
+    ) {
+        let (Some(&subscriber), Some(&index)) = (self.peer_ids.get(&peer), self.track_ids.get(&track)) else {
+            return;
+        };
+        let Some(peer) = self.peers[subscriber].as_mut() else { return };
+        let Some(slot) = peer.downlink.find(subscription) else { return };
+        let Some(replaced) = peer.downlink.get_mut(slot) else { return };
+        let (old, kind) = (replaced.track, replaced.kind);
+        let Some(new) = self.tracks[index].as_mut() else { return };
+        if replaced.feed.is_some() || old == index || new.kind != kind {
+            return;
+        }
+        peer.downlink.replace(slot, index, new);
+        new.subscribers.push((subscriber, slot));
+        if let Some(old) = self.tracks.get_mut(old).and_then(Option::as_mut) {
+            old.subscribers.retain(|other| *other != (subscriber, slot));
+        }
+        peer.agreement.want(now);
+        self.allocate(now, subscriber);
+        self.reschedule(now, subscriber);
+    }
+
     pub(super) fn adjust(&mut self, now: Instant, peer: PeerId, id: TrackId, demand: Demand) {
         let Some(&subscriber) = self.peer_ids.get(&peer) else { return };
         let Some(peer) = self.peers[subscriber].as_mut() else { return };
@@ -279,10 +307,12 @@ impl Sfu {
         }
     }
 
-    /// Whether some track of this kind has no room yet at an answerer.
+    /// How many tracks of this kind have no section yet at an answerer.
     pub(super) fn homeless(&self, index: usize, kind: MediaKind) -> usize {
         let Some(peer) = &self.peers[index] else { return 0 };
-        peer.downlink.iter().filter(|s| s.kind == kind && s.format.is_none() && !s.unsupported).count()
+        let waits = |s: &&Subscription| s.kind == kind && s.format.is_none() && !s.unsupported;
+        let waiting = peer.downlink.iter().filter(waits);
+        waiting.filter(|s| !peer.agreement.negotiation.has_section(s.name)).count()
     }
 }
 

@@ -5,11 +5,13 @@ use std::time::Instant;
 use super::Sfu;
 use crate::command::{Event, MediaKind, NegotiationRole, PublishHint, RemoteSection};
 use crate::ids::PeerId;
-use crate::peer::subscription::SendFormat;
+use crate::peer::subscription::{SendFormat, Subscription};
 use crate::sdp::{Accepted, LocalTransport, SendTrack, Setup};
+use crate::track::Track;
 use crate::transport::certificate::Fingerprint;
 use crate::transport::ice::RemoteCredentials;
 use crate::transport::srtp::DtlsRole;
+use crate::wire::description::Codec;
 
 impl Sfu {
     pub(super) fn handle_offer(
@@ -27,6 +29,7 @@ impl Sfu {
             self.register_ufrags(index);
         }
         let (local, send) = (self.local_transport(index), self.send_tracks(index));
+        self.note_codecs(index);
         let Some(peer) = self.peers[index].as_mut() else { return };
         match peer.agreement.negotiation.accept_offer(sdp, &local, hints, &send) {
             Ok(accepted) => self.apply(now, index, number, accepted),
@@ -66,6 +69,7 @@ impl Sfu {
             }
             NegotiationRole::Offerer => {
                 let (local, send) = (self.local_transport(index), self.send_tracks(index));
+                self.note_codecs(index);
                 let Some(peer) = self.peers[index].as_mut() else { return };
                 let data = peer.agreement.data_channels;
                 let offer = peer.agreement.negotiation.create_offer(&local, &send, data);
@@ -97,13 +101,13 @@ impl Sfu {
 
     fn send_tracks(&self, index: usize) -> Vec<SendTrack> {
         let Some(peer) = &self.peers[index] else { return Vec::new() };
-        let of = |s: &crate::peer::subscription::Subscription| {
+        let of = |s: &Subscription| {
             let codec = match &s.feed {
                 Some(_) => None,
                 None => Some(self.tracks.get(s.track)?.as_ref()?.codec.clone()),
             };
             Some(SendTrack {
-                track: s.name(),
+                track: s.name,
                 kind: s.kind,
                 stream_id: s.stream_id.clone(),
                 label: s.label.clone(),
@@ -114,6 +118,14 @@ impl Sfu {
             })
         };
         peer.downlink.iter().filter_map(of).collect()
+    }
+
+    /// Remembers which codecs a round is about.
+    fn note_codecs(&mut self, index: usize) {
+        let Some(peer) = self.peers[index].as_mut() else { return };
+        for subscription in peer.downlink.subscriptions.iter_mut().flatten() {
+            subscription.negotiated = codec_of(&self.tracks, subscription);
+        }
     }
 
     fn apply(&mut self, now: Instant, index: usize, number: u32, accepted: Accepted) {
@@ -141,15 +153,22 @@ impl Sfu {
         peer.agreement.settle();
 
         // What was placed before and is no longer has no format; what is now gets one.
-        let mut bound = Vec::new();
+        let (mut bound, mut unsupported) = (Vec::new(), Vec::new());
         let mut feedback = None;
         for slot in 0..peer.downlink.subscriptions.len() {
             let Some(subscription) = peer.downlink.get_mut(slot as u16) else { continue };
-            let found = accepted.sections.iter().find_map(|section| {
-                let send = section.send.as_ref().filter(|send| send.track == subscription.name())?;
+            // While our offer was out its codec changed: there will be another.
+            let outdated = subscription.feed.is_none()
+                && subscription.negotiated != codec_of(&self.tracks, subscription);
+            let name = subscription.name;
+            let found = accepted.sections.iter().filter(|_| !outdated).find_map(|section| {
+                let send = section.send.as_ref().filter(|send| send.track == name)?;
                 Some((section.mid, send))
             });
-            subscription.unsupported = accepted.unsupported.contains(&subscription.name());
+            subscription.unsupported = !outdated && accepted.unsupported.contains(&name);
+            if subscription.unsupported {
+                unsupported.push(if subscription.feed.is_some() { name } else { subscription.track_id });
+            }
             let format = found.map(|(mid, send)| SendFormat::new(mid, send));
             if let Some(format) = &format {
                 feedback = feedback.max(Some(format.feedback));
@@ -183,7 +202,7 @@ impl Sfu {
             self.events.push_back(Event::RemoteSections { peer: id, sections });
             self.events.push_back(Event::Answer { peer: id, id: number, sdp, tracks: accepted.placed });
         }
-        for track in accepted.unsupported {
+        for track in unsupported {
             self.events.push_back(Event::SubscriptionUnsupported { peer: id, track });
         }
         for track in bound {
@@ -197,4 +216,9 @@ impl Sfu {
         self.allocate(now, index);
         self.drain_connection(now, index);
     }
+}
+
+/// The codec of what is in a subscription.
+fn codec_of(tracks: &[Option<Box<Track>>], subscription: &Subscription) -> Option<Codec> {
+    Some(tracks.get(subscription.track)?.as_deref()?.codec.codec)
 }

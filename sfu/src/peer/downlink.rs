@@ -175,9 +175,20 @@ impl Downlink {
         Some(slot as u16)
     }
 
+    /// The slot of a track: of the one that was subscribed to, or of the one that is carried in its place.
     pub(crate) fn find(&self, track: TrackId) -> Option<u16> {
-        let same = |s: &Option<Box<Subscription>>| s.as_ref().is_some_and(|s| s.track_id == track);
-        self.subscriptions.iter().position(same).map(|slot| slot as u16)
+        let same = |s: &Subscription| s.track_id == track || (s.feed.is_none() && s.name == track);
+        self.position(same)
+    }
+
+    /// The slot of a feed.
+    pub(crate) fn find_feed(&self, feed: TrackId) -> Option<u16> {
+        self.position(|s| s.feed.is_some() && s.name == feed)
+    }
+
+    fn position(&self, is: impl Fn(&Subscription) -> bool) -> Option<u16> {
+        let at = self.subscriptions.iter().position(|slot| slot.as_deref().is_some_and(&is));
+        at.map(|slot| slot as u16)
     }
 
     pub(crate) fn get_mut(&mut self, slot: u16) -> Option<&mut Subscription> {
@@ -203,11 +214,14 @@ impl Downlink {
         true
     }
 
-    /// The slot of a feed.
-    pub(crate) fn find_feed(&self, feed: TrackId) -> Option<u16> {
-        let same =
-            |s: &Option<Box<Subscription>>| s.as_ref().is_some_and(|s| s.feed.is_some() && s.name() == feed);
-        self.subscriptions.iter().position(same).map(|slot| slot as u16)
+    /// Puts another track into the place of a subscription's.
+    pub(crate) fn replace(&mut self, slot: u16, index: usize, track: &Track) {
+        self.serial = self.serial.wrapping_add(1);
+        let serial = self.serial;
+        if let Some(subscription) = self.get_mut(slot) {
+            subscription.replace(serial, index, track);
+            self.pacer.clear_track(TrackSlot(slot));
+        }
     }
 
     /// Elements in all queues and maps.

@@ -32,7 +32,6 @@ const NO_TRACK: usize = usize::MAX;
 /// A stream to a client that is no track's for good.
 #[derive(Debug)]
 pub(crate) struct Feed {
-    id: TrackId,
     /// Its section, once there is one, and all that may be sent there.
     section: Option<(Mid, SendSection)>,
 }
@@ -96,6 +95,9 @@ pub(crate) struct Stamp {
 pub(crate) struct Subscription {
     /// Tells this from others that had the slot before.
     pub(crate) serial: u32,
+    /// What negotiation calls it: the track that was subscribed to, or the feed.
+    pub(crate) name: TrackId,
+    /// The track that is in it.
     pub(crate) track_id: TrackId,
     /// Its place among all tracks, [`NO_TRACK`] for a feed with nothing in it.
     pub(crate) track: usize,
@@ -108,6 +110,8 @@ pub(crate) struct Subscription {
     pub(crate) rtx_ssrc: Ssrc,
     pub(crate) demand: Demand,
     pub(crate) format: Option<SendFormat>,
+    /// The codec of its track when the round of negotiation began that is answered next.
+    pub(crate) negotiated: Option<Codec>,
     /// Told to signalling once.
     pub(crate) announced: bool,
     pub(crate) unsupported: bool,
@@ -161,9 +165,10 @@ impl Subscription {
     ) -> Self {
         Subscription {
             serial,
+            name: id,
             track_id: id,
             track: NO_TRACK,
-            feed: Some(Feed { id, section: None }),
+            feed: Some(Feed { section: None }),
             kind,
             stream_id,
             label,
@@ -171,6 +176,7 @@ impl Subscription {
             rtx_ssrc: Ssrc(rng.u32(1..)),
             demand: Demand::default(),
             format: None,
+            negotiated: None,
             announced: false,
             unsupported: false,
             selector: Selector::new(Layout::Simulcast),
@@ -187,11 +193,6 @@ impl Subscription {
             packets: 0,
             octets: 0,
         }
-    }
-
-    /// What negotiation calls it: the track, or the feed.
-    pub(crate) fn name(&self) -> TrackId {
-        self.feed.as_ref().map_or(self.track_id, |feed| feed.id)
     }
 
     /// A feed has this section now, or none.
@@ -216,14 +217,28 @@ impl Subscription {
 
     /// A feed carries another track from now on, or none, under numbers that go on.
     pub(crate) fn refill(&mut self, serial: u32, track: Option<(usize, &Track)>, demand: Demand) {
-        let Some(feed) = &self.feed else { return };
-        self.serial = serial;
-        self.track = track.map_or(NO_TRACK, |(index, _)| index);
-        self.track_id = track.map_or(feed.id, |(_, track)| track.id);
+        if self.feed.is_none() {
+            return;
+        }
         self.demand = demand;
         self.fit(track.map(|(_, track)| track));
+        self.told_paused = false;
+        self.take_over(serial, track);
+    }
+
+    /// It carries another track from now on, under numbers that go on, as soon as its client agreed to that one.
+    pub(crate) fn replace(&mut self, serial: u32, index: usize, track: &Track) {
+        self.format = None;
+        (self.announced, self.unsupported) = (false, false);
+        self.take_over(serial, Some((index, track)));
+    }
+
+    fn take_over(&mut self, serial: u32, track: Option<(usize, &Track)>) {
+        self.serial = serial;
+        self.track = track.map_or(NO_TRACK, |(index, _)| index);
+        self.track_id = track.map_or(self.name, |(_, track)| track.id);
         self.selector = Selector::new(track.map_or(Layout::Simulcast, |(_, track)| track.layout));
-        (self.paused, self.told_paused) = (false, false);
+        self.paused = false;
         // What was sent is in another track's cache, and its capture times are of another clock.
         self.sent = SentLog::new(self.kind);
         (self.source, self.first) = (None, None);

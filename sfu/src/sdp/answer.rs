@@ -32,6 +32,10 @@ impl Line {
     pub(super) fn is_free(&self, kind: MediaKind) -> bool {
         self.open && self.track.is_none() && self.kind == Some(kind)
     }
+
+    pub(super) fn has(&self, track: TrackId) -> bool {
+        self.track == Some(track)
+    }
 }
 
 /// Which sections we do not reject: audio and video with a codec that we forward, and the first for data

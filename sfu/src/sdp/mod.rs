@@ -37,6 +37,7 @@ pub use section::{
 pub use write::MAX_MESSAGE_SIZE;
 
 use crate::command::{MediaKind, NegotiationRole, PublishHint};
+use crate::ids::TrackId;
 use read::{Remote, RemoteSetup};
 
 /// The negotiation of one peer connection, from its first description to its end.
@@ -174,6 +175,11 @@ impl Negotiation {
     /// too, as they can be used with the next.
     pub fn free_sections(&self, kind: MediaKind) -> usize {
         self.answered.iter().filter(|line| line.is_free(kind)).count()
+    }
+
+    /// Whether the client's latest offer has a section in which the track goes, in whichever codec (answerers only).
+    pub fn has_section(&self, track: TrackId) -> bool {
+        self.answered.iter().any(|line| line.has(track))
     }
 
     /// The client's transport as the section `tagged` or else the session level has it.
