@@ -5,20 +5,27 @@
 //! subscriber on a bad one would stop the layers that it is to climb back to. A rise is told at once, a fall when it
 //! has lasted for [`LINGER`], and nothing twice. A client that does not know the message skips it.
 //!
+//! Each codec of a track is asked for by itself: `codecs` says who gets which.
+//!
 //! A muted track loses no quality: viewers hide what is muted, and unmuting must not wait for them.
 
 use std::time::{Duration, Instant};
 
 use livekit_protocol::signal_response::Message as Response;
-use livekit_protocol::{SubscribedCodec, SubscribedQuality, SubscribedQualityUpdate, VideoQuality};
-use sfu::command::{AnnouncedLayer, Demand};
+use livekit_protocol::{
+    SubscribedAudioCodec, SubscribedAudioCodecUpdate, SubscribedCodec, SubscribedQuality,
+    SubscribedQualityUpdate, VideoQuality,
+};
+use sfu::command::{AnnouncedLayer, Demand, MediaKind};
 use sfu::congestion::allocate::ceiling_for;
 use sfu::ids::TrackId;
 use sfu::units::Bitrate;
 
+use super::codecs::Pick;
 use super::output::Clock;
 use super::participant::Seat;
 use super::room::Room;
+use super::track::Track;
 
 /// How long a quality is sent on after the last who asked for it: viewers scroll back and forth. What nobody watches
 /// is to stop within five seconds, and the path and the encoder need their part of them.
@@ -73,6 +80,17 @@ impl Dynacast {
     /// Clients begin with all that they have.
     pub(super) fn new(encodings: Vec<AnnouncedLayer>) -> Dynacast {
         Dynacast { encodings, reach: Reach::High, wanted: [Wanted::Now; 3], told: Reach::High }
+    }
+
+    /// Of a codec that is not sent and that nobody asks for.
+    pub(super) fn idle() -> Dynacast {
+        let (reach, told) = (Reach::Nothing, Reach::Nothing);
+        Dynacast { encodings: Vec::new(), reach, wanted: [Wanted::No; 3], told }
+    }
+
+    /// It is sent now, in these encodings. What was asked of it stands.
+    pub(super) fn publish(&mut self, encodings: Vec<AnnouncedLayer>) {
+        self.encodings = encodings;
     }
 
     /// The media core has seen how many streams there are. Says whether that is news.
@@ -154,7 +172,11 @@ impl Room {
         before: Option<&Demand>,
         after: Option<&Demand>,
     ) {
-        let Some(dynacast) = self.tracks.get(&id).and_then(|track| track.dynacast.as_ref()) else { return };
+        let Some(track) = self.tracks.get(&id) else { return };
+        if !track.alternatives.is_empty() {
+            return self.settle_qualities(clock, id);
+        }
+        let Some(dynacast) = &track.dynacast else { return };
         let reach = |demand: Option<&Demand>| demand.map_or(Reach::Nothing, |it| dynacast.reach_of(it));
         let (before, after) = (reach(before), reach(after));
         // Who is not foremost decides nothing: in large rooms nearly nobody.
@@ -170,33 +192,56 @@ impl Room {
 
     fn settle(&mut self, clock: Clock, id: TrackId, telling: Telling) {
         let Some(track) = self.tracks.get(&id) else { return };
-        let Some(dynacast) = &track.dynacast else { return };
+        let is_judged = track.dynacast.is_some() || !track.alternatives.is_empty();
         // Who cannot be told now is told when it is back.
-        if self.people.get(&track.owner).is_none_or(|owner| owner.session.is_none()) {
+        let is_there = self.people.get(&track.owner).is_some_and(|owner| owner.session.is_some());
+        if !is_judged || !track.is_published() || !is_there {
             return;
         }
-        let mut reach = Reach::Nothing;
-        for subscription in self.people.values().filter_map(|who| who.subscriptions.get(&id)) {
-            reach = reach.max(subscription.wish().map_or(Reach::Nothing, |it| dynacast.reach_of(it)));
-            if reach == Reach::High {
+        let (reach, further) = self.reaches(track);
+        let Some(track) = self.tracks.get_mut(&id) else { return };
+        let (owner, muted) = (track.owner, track.info.muted);
+        let own = track.dynacast.iter_mut().map(|dynacast| (dynacast, reach));
+        let further = track.alternatives.iter_mut().map(|it| &mut it.dynacast).zip(further);
+        let mut news = telling == Telling::Everything;
+        for (dynacast, reach) in own.chain(further) {
+            news |= dynacast.update(clock.now, reach, muted).is_some();
+            if let Some(at) = dynacast.next_timeout() {
+                self.qualities_at = Some(self.qualities_at.map_or(at, |soonest| soonest.min(at)));
+            }
+        }
+        if news {
+            let update = update_for(track);
+            self.send(owner, update);
+        }
+    }
+
+    /// How far up a track's own codec is wanted, and its further ones.
+    fn reaches(&self, track: &Track) -> (Reach, Vec<Reach>) {
+        let (mut own, mut further) = (Reach::Nothing, vec![Reach::Nothing; track.alternatives.len()]);
+        for who in self.people.values() {
+            let Some(subscription) = who.subscriptions.get(&track.id) else { continue };
+            let demand = &subscription.demand;
+            match track.pick(&who.undecodable) {
+                Some(Pick::Own) => {
+                    let reach = |dynacast: &Dynacast| dynacast.reach_of(demand);
+                    own = own.max(track.dynacast.as_ref().map_or(Reach::High, reach));
+                }
+                Some(Pick::Alternative(at)) => {
+                    further[at] = further[at].max(track.alternatives[at].dynacast.reach_of(demand));
+                }
+                None => {}
+            }
+            if own == Reach::High && further.is_empty() {
                 break;
             }
         }
-        let Some(track) = self.tracks.get_mut(&id) else { return };
-        let (owner, muted) = (track.owner, track.info.muted);
-        let Some(dynacast) = &mut track.dynacast else { return };
-        let news = dynacast.update(clock.now, reach, muted);
-        let told = match telling {
-            Telling::News => news,
-            Telling::Everything => Some(dynacast.told),
-        };
-        if let Some(at) = dynacast.next_timeout() {
-            self.qualities_at = Some(self.qualities_at.map_or(at, |soonest| soonest.min(at)));
-        }
-        if let Some(sent) = told {
-            let update = quality_update(track.info.sid.clone(), track.codec_name(), sent);
-            self.send(owner, Response::SubscribedQualityUpdate(update));
-        }
+        (own, further)
+    }
+
+    /// A further codec has begun: its client begins with all of it.
+    pub(super) fn retell_codecs(&mut self, clock: Clock, id: TrackId) {
+        self.settle(clock, id, Telling::Everything);
     }
 
     /// Tells a publisher again what is asked of its videos.
@@ -210,8 +255,9 @@ impl Room {
     /// Some quality may have lingered long enough.
     pub(super) fn qualities_due(&mut self, clock: Clock) {
         self.qualities_at = None;
-        let falling = |track: &&super::track::Track| {
-            track.dynacast.as_ref().is_some_and(|dynacast| dynacast.next_timeout().is_some())
+        let falling = |track: &&Track| {
+            let further = track.alternatives.iter().map(|alternative| &alternative.dynacast);
+            track.dynacast.iter().chain(further).any(|dynacast| dynacast.next_timeout().is_some())
         };
         let tracks: Vec<TrackId> = self.tracks.values().filter(falling).map(|track| track.id).collect();
         for id in tracks {
@@ -220,13 +266,36 @@ impl Room {
     }
 }
 
-/// The one codec of the track, and for clients that know of none the same without its name.
+/// What is asked of each codec of a track.
+fn update_for(track: &Track) -> Response {
+    let own = track.dynacast.as_ref().map_or(Reach::High, |dynacast| dynacast.told);
+    let further = track.alternatives.iter().map(|it| (it.name().to_owned(), it.dynacast.told));
+    let codecs = [(track.codec_name(), own)].into_iter().chain(further);
+    let track_sid = track.info.sid.clone();
+    match track.kind {
+        MediaKind::Video => Response::SubscribedQualityUpdate(quality_update(track_sid, own, codecs)),
+        MediaKind::Audio => Response::SubscribedAudioCodecUpdate(SubscribedAudioCodecUpdate {
+            track_sid,
+            subscribed_audio_codecs: codecs
+                .map(|(codec, reach)| SubscribedAudioCodec { codec, enabled: reach > Reach::Nothing })
+                .collect(),
+        }),
+    }
+}
+
+/// The codecs of the track, and for clients that know of none its own without the name.
 #[expect(deprecated, reason = "older clients read the deprecated field")]
-fn quality_update(track_sid: String, codec: String, sent: Reach) -> SubscribedQualityUpdate {
+fn quality_update(
+    track_sid: String,
+    own: Reach,
+    codecs: impl Iterator<Item = (String, Reach)>,
+) -> SubscribedQualityUpdate {
     SubscribedQualityUpdate {
         track_sid,
-        subscribed_qualities: sent.qualities(),
-        subscribed_codecs: vec![SubscribedCodec { codec, qualities: sent.qualities() }],
+        subscribed_qualities: own.qualities(),
+        subscribed_codecs: codecs
+            .map(|(codec, reach)| SubscribedCodec { codec, qualities: reach.qualities() })
+            .collect(),
     }
 }
 

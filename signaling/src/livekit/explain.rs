@@ -258,7 +258,7 @@ impl Room {
 
     /// `None` for one that was unpublished meanwhile.
     fn track_report(&self, told: &TrackExplanation) -> Option<Track> {
-        let track = self.tracks.get(&told.track)?;
+        let track = self.tracks.get(&self.track_of(told.track))?;
         Some(Track {
             sid: track.info.sid.clone(),
             publisher: self.people.get(&track.owner)?.identity.clone(),

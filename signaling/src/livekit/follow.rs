@@ -31,15 +31,15 @@ pub(super) struct Feeds {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Feed {
+pub(super) struct Feed {
     /// The core's name for it.
-    id: TrackId,
+    pub(super) id: TrackId,
     /// What is in it.
     track: Option<TrackId>,
 }
 
 impl Feeds {
-    fn of(&mut self, kind: MediaKind) -> &mut Feed {
+    pub(super) fn of(&mut self, kind: MediaKind) -> &mut Feed {
         match kind {
             MediaKind::Audio => &mut self.audio,
             MediaKind::Video => &mut self.video,
@@ -195,12 +195,15 @@ impl Room {
             ..Demand::default()
         });
         if let Some(track) = track {
-            who.subscriptions.insert(track, Subscription::new(demand));
+            who.subscriptions.insert(track, Subscription::new(track, demand));
         }
         self.command(Command::Feed { peer, feed: id, track, demand });
+        if let Some(track) = track {
+            self.carry(seat, track);
+        }
         if let Some((old, subscription)) = gone {
             self.notice(Notice::Unsubscribed { kind });
-            self.demand_changed(clock, old, subscription.wish(), None);
+            self.demand_changed(clock, old, Some(&subscription.demand), None);
         }
         if let Some(track) = track {
             self.notice(Notice::Subscribed { kind });

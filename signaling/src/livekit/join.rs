@@ -200,6 +200,7 @@ impl Room {
             preferences: std::collections::HashMap::new(),
             missing_until: None,
             denied: std::collections::BTreeSet::new(),
+            undecodable: std::collections::BTreeSet::new(),
             data_downlink: DataDownlink::new(admission.auto_subscribe_data),
             heard: std::collections::BTreeMap::new(),
             told_quality: std::collections::BTreeMap::new(),

@@ -209,7 +209,7 @@ impl Room {
         for (id, subscription) in &who.subscriptions {
             if let Some(track) = self.tracks.get(id) {
                 self.outbox.push_back(Output::Notice(Notice::Unsubscribed { kind: track.kind }));
-                self.demand_changed(clock, *id, subscription.wish(), None);
+                self.demand_changed(clock, *id, Some(&subscription.demand), None);
             }
         }
         let was_publisher = !who.data_tracks.is_empty()

@@ -6,13 +6,14 @@
 //!
 //! What a room does is spread by theme over files that each add methods to [`Room`]: `join` and `leave` for
 //! who is there, `resume` for coming back, `announce` for telling the others, `publish` and `subscribe` for tracks, `unannounced` and
-//! `follow` for the same over HTTP, `dynacast` for what of them is sent, `negotiate` for SDP, `data` for messages, `data_publish` and `data_subscribe` for data tracks, `policy` for what a client bounds itself to, `fallback`
+//! `follow` for the same over HTTP, `codecs` for those in several codecs, `dynacast` for what of them is sent, `negotiate` for SDP, `data` for messages, `data_publish` and `data_subscribe` for data tracks, `policy` for what a client bounds itself to, `fallback`
 //! for when not even sound gets through, `rights` for what somebody may do, `status` for speakers, quality and counts,
 //! `explain` for people who ask why somebody gets what it gets, `api` for applications' servers, `webhook` for telling them,
 //! `dispatch` for the agents that they send, `simulate` for accidents that test suites ask for.
 
 mod announce;
 pub mod api;
+mod codecs;
 pub mod connect;
 mod data;
 mod data_publish;

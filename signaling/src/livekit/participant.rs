@@ -95,20 +95,15 @@ pub(super) enum DropSignal {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Subscription {
     pub(super) demand: Demand,
-    /// Its client can decode the track, as far as is known.
-    pub(super) decodable: bool,
+    /// The core's name for the codec of the track that it carries.
+    pub(super) carried: TrackId,
     /// For lack of bandwidth.
     pub(super) paused: bool,
 }
 
 impl Subscription {
-    pub(super) fn new(demand: Demand) -> Subscription {
-        Subscription { demand, decodable: true, paused: false }
-    }
-
-    /// What is wanted of the track; `None` if none of it is of use.
-    pub(super) fn wish(&self) -> Option<&Demand> {
-        self.decodable.then_some(&self.demand)
+    pub(super) fn new(track: TrackId, demand: Demand) -> Subscription {
+        Subscription { demand, carried: track, paused: false }
     }
 }
 
@@ -210,6 +205,8 @@ pub(super) struct Participant {
     pub(super) missing_until: Option<Instant>,
     /// Wanted tracks that its own permission or their publishers do not let it have, and it was told so.
     pub(super) denied: BTreeSet<TrackId>,
+    /// Others' tracks, or further codecs of them, that its descriptions showed it cannot decode.
+    pub(super) undecodable: BTreeSet<TrackId>,
     /// Others' data tracks that it gets.
     pub(super) data_downlink: DataDownlink,
 

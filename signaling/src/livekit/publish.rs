@@ -22,6 +22,9 @@ const KNOWS_UNPUBLISHED: i32 = 7;
 impl Room {
     /// Answers at once, with `track_published` or with a refusal: clients wait for it before they send media.
     pub(super) fn add_track(&mut self, clock: Clock, seat: Seat, request: AddTrackRequest) {
+        if !request.sid.is_empty() {
+            return self.add_codec(clock, seat, request);
+        }
         let Some(who) = self.people.get(&seat) else { return };
         if !may_publish(&who.permission, request.source, request.r#type) {
             let why = "publishing this is not permitted".to_owned();
@@ -66,6 +69,7 @@ impl Room {
         if queued {
             track.stage = Stage::Queued;
         }
+        track.declare_alternatives(&mut self.rng);
         self.by_track_sid.insert(sid, id);
         self.tracks.insert(id, track);
         if let Some(who) = self.people.get_mut(&seat) {
@@ -80,6 +84,12 @@ impl Room {
     fn tell_published(&mut self, seat: Seat, id: TrackId) {
         let Some(track) = self.tracks.get(&id) else { return };
         let cid = track.cids.first().cloned().unwrap_or_default();
+        self.tell_published_as(seat, id, cid);
+    }
+
+    /// The answer to an announcement under that name.
+    pub(super) fn tell_published_as(&mut self, seat: Seat, id: TrackId, cid: String) {
+        let Some(track) = self.tracks.get(&id) else { return };
         let told = TrackPublishedResponse { cid, track: Some(track.info.clone()) };
         self.send(seat, Response::TrackPublished(told));
     }
@@ -98,10 +108,12 @@ impl Room {
         who.sections = sections;
         let who = &self.people[&seat];
         let ended: Vec<TrackId> = who.tracks.iter().copied().filter(|id| self.has_ended(seat, *id)).collect();
-        if !ended.is_empty() {
-            for id in ended {
-                self.unpublish(clock, seat, id);
-            }
+        let mut changed = !ended.is_empty();
+        for id in ended {
+            self.unpublish(clock, seat, id);
+        }
+        changed |= self.end_codecs(clock, seat);
+        if changed {
             self.announce_now(seat);
         }
         self.announce_sections(clock, seat);
@@ -111,24 +123,33 @@ impl Room {
     /// Whether the latest offer no longer carries a published track: its section does not send, or sends another
     /// track that was announced.
     fn has_ended(&self, seat: Seat, id: TrackId) -> bool {
-        let (Some(who), Some(track)) = (self.people.get(&seat), self.tracks.get(&id)) else { return false };
-        let Stage::Published { mid, sdp_id } = &track.stage else { return false };
-        let Some(section) = who.sections.iter().find(|section| section.mid == *mid) else { return true };
+        match self.tracks.get(&id).map(|track| &track.stage) {
+            Some(Stage::Published { mid, sdp_id }) => self.section_ended(seat, *mid, sdp_id.as_ref()),
+            Some(Stage::Pending | Stage::Queued) | None => false,
+        }
+    }
+
+    /// The same by the section and what the SDP called the track in it.
+    pub(super) fn section_ended(&self, seat: Seat, mid: Mid, sdp_id: Option<&String>) -> bool {
+        let Some(who) = self.people.get(&seat) else { return false };
+        let Some(section) = who.sections.iter().find(|section| section.mid == mid) else { return true };
         let is_announced = |name: &String| {
             who.tracks.iter().filter_map(|id| self.tracks.get(id)).any(|other| {
-                matches!(other.stage, Stage::Pending | Stage::Queued) && other.cids.first() == Some(name)
+                let itself =
+                    matches!(other.stage, Stage::Pending | Stage::Queued) && other.cids.first() == Some(name);
+                itself || other.alternatives.iter().any(|alternative| alternative.awaits(name))
             })
         };
         !section.sending
-            || (section.track_id != *sdp_id && section.track_id.as_ref().is_some_and(is_announced))
+            || (section.track_id.as_ref() != sdp_id && section.track_id.as_ref().is_some_and(is_announced))
     }
 
     /// Ties announced tracks to sections, in whichever order they came, and tells the world of each pair.
-    fn match_waiting(&mut self, clock: Clock, seat: Seat) {
+    pub(super) fn match_waiting(&mut self, clock: Clock, seat: Seat) {
         let Some(who) = self.people.get(&seat) else { return };
         let Some(peer) = who.link.publisher() else { return };
         let own = || who.tracks.iter().filter_map(|id| self.tracks.get(id));
-        let bound: Vec<Mid> = own().filter_map(Track::mid).collect();
+        let bound: Vec<Mid> = own().flat_map(Track::mids).collect();
         let is_revoked = |section: &RemoteSection| {
             who.revoked.iter().any(|(mid, id)| *mid == section.mid && *id == section.track_id)
         };
@@ -138,7 +159,8 @@ impl Room {
         let free: Vec<&RemoteSection> = who.sections.iter().filter(is_free).collect();
         let waiting: Vec<Waiting<'_>> = own()
             .filter(|track| track.stage == Stage::Pending)
-            .map(|track| Waiting { track: track.id, kind: track.kind, cids: &track.cids })
+            .map(|track| Waiting { track: track.id, kind: track.kind, cids: &track.cids, by_kind: true })
+            .chain(own().flat_map(Track::waiting_alternatives))
             .collect();
         let pairs: Vec<(TrackId, RemoteSection)> = match_sections(&free, &waiting)
             .into_iter()
@@ -151,7 +173,10 @@ impl Room {
         }
 
         for (id, section) in &pairs {
-            let Some(track) = self.tracks.get_mut(id) else { continue };
+            let Some(track) = self.tracks.get_mut(id) else {
+                self.publish_codec(clock, seat, *id, section);
+                continue;
+            };
             let (kind, muted, encrypted) = (track.kind, track.info.muted, track.is_encrypted());
             let layers = track.publish(section, clock.unix_ms);
             self.command(Command::BindTrack { peer, mid: section.mid, track: *id, layers, encrypted });
@@ -182,6 +207,9 @@ impl Room {
     pub(super) fn unpublish(&mut self, clock: Clock, seat: Seat, id: TrackId) {
         let Some(track) = self.tracks.get(&id) else { return };
         let (sid, cid) = (track.info.sid.clone(), track.cids.first().cloned());
+        for alternative in track.published_alternatives().collect::<Vec<_>>() {
+            self.command(Command::RemoveTrack { track: alternative });
+        }
         self.command(Command::RemoveTrack { track: id });
         self.report_unpublished(clock, seat, id);
         self.forget_track(id);
@@ -210,6 +238,9 @@ impl Room {
     pub(super) fn forget_track(&mut self, id: TrackId) {
         let Some(track) = self.tracks.remove(&id) else { return };
         self.by_track_sid.remove(&track.info.sid);
+        for alternative in &track.alternatives {
+            self.forget_alternative(alternative.id);
+        }
         self.stage.changed();
         if track.is_published() {
             self.notice(Notice::TrackUnpublished { kind: track.kind });
@@ -218,6 +249,7 @@ impl Room {
         for who in self.people.values_mut() {
             who.preferences.remove(&track.info.sid);
             who.denied.remove(&id);
+            who.undecodable.remove(&id);
             ended += usize::from(who.subscriptions.remove(&id).is_some());
         }
         for _ in 0..ended {
@@ -226,6 +258,9 @@ impl Room {
     }
 
     pub(super) fn track_media(&mut self, clock: Clock, id: TrackId, media: &TrackMedia) {
+        if !self.tracks.contains_key(&id) {
+            return self.codec_media(clock, id, media);
+        }
         let Some(track) = self.tracks.get_mut(&id) else { return };
         let owner = track.owner;
         let reshaped = track.dynacast.as_mut().is_some_and(|dynacast| dynacast.learn(media.layers.len()));
@@ -256,9 +291,13 @@ impl Room {
         track.info.muted = request.muted;
         track.info.version = Some(track::version(clock.unix_ms));
         let (id, published) = (track.id, track.is_published());
+        let alternatives: Vec<TrackId> = track.published_alternatives().collect();
         self.stage.changed();
         if published {
             self.command(Command::MuteTrack { track: id, muted: request.muted });
+            for track in alternatives {
+                self.command(Command::MuteTrack { track, muted: request.muted });
+            }
             self.announce_now(seat);
             if request.muted {
                 self.silence(seat);

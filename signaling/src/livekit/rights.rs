@@ -91,7 +91,7 @@ impl Room {
         let tracks = who.tracks.iter().rev().filter_map(|id| self.tracks.get(id));
         let ended: Vec<TrackId> = tracks.filter(forbidden).map(|track| track.id).collect();
         let mids: Vec<Mid> =
-            ended.iter().filter_map(|id| self.tracks.get(id)).filter_map(Track::mid).collect();
+            ended.iter().filter_map(|id| self.tracks.get(id)).flat_map(Track::mids).collect();
         if let Some(who) = self.people.get_mut(&seat) {
             // The client may go on sending there, or stop without a word: not what it publishes next.
             let left = who.sections.iter().filter(|section| mids.contains(&section.mid));

@@ -78,6 +78,8 @@ pub struct Room {
     pub(super) by_peer: HashMap<PeerId, Seat>,
     pub(super) tracks: BTreeMap<TrackId, Track>,
     pub(super) by_track_sid: HashMap<String, TrackId>,
+    /// The track of each further codec that is published.
+    pub(super) by_alternative: HashMap<TrackId, TrackId>,
     pub(super) data_tracks: BTreeMap<TrackId, DataTrack>,
     pub(super) by_data_track_sid: HashMap<String, TrackId>,
 
@@ -170,6 +172,7 @@ impl Room {
             by_peer: HashMap::new(),
             tracks: BTreeMap::new(),
             by_track_sid: HashMap::new(),
+            by_alternative: HashMap::new(),
             data_tracks: BTreeMap::new(),
             by_data_track_sid: HashMap::new(),
             changed: BTreeSet::new(),

@@ -36,7 +36,7 @@ impl Room {
     pub(super) fn speakers(&mut self, levels: &[SpeakerLevel]) {
         self.loudness.clear();
         for level in levels {
-            let Some(track) = self.tracks.get(&level.track) else { continue };
+            let Some(track) = self.tracks.get(&self.track_of(level.track)) else { continue };
             let eighths = eighths(level.level);
             if track.info.muted || eighths == 0 {
                 continue;

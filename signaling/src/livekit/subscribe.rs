@@ -74,11 +74,12 @@ impl Room {
                 self.subscription_failed(seat, label, SubscriptionError::SeUnknown);
             }
             (true, false) => {
-                who.subscriptions.insert(id, Subscription::new(demand));
+                who.subscriptions.insert(id, Subscription::new(id, demand));
                 if let Some(news) = news {
                     self.send(seat, news);
                 }
                 self.command(Command::Subscribe { peer, track: id, stream_id, label, demand });
+                self.carry(seat, id);
                 self.notice(Notice::Subscribed { kind });
                 self.demand_changed(clock, id, None, Some(&demand));
             }
@@ -89,7 +90,7 @@ impl Room {
                 }
                 self.command(Command::Unsubscribe { peer, track: id });
                 self.notice(Notice::Unsubscribed { kind });
-                self.demand_changed(clock, id, gone.as_ref().and_then(Subscription::wish), None);
+                self.demand_changed(clock, id, gone.as_ref().map(|gone| &gone.demand), None);
                 // Who is not heard any more must not seem to speak on.
                 self.tell_loudness(seat);
             }
@@ -217,11 +218,9 @@ impl Room {
         if let Some(subscription) = who.subscriptions.get_mut(&id)
             && subscription.demand != wanted
         {
-            let before = *subscription;
-            subscription.demand = wanted;
-            let after = *subscription;
+            let before = std::mem::replace(&mut subscription.demand, wanted);
             self.command(Command::Adjust { peer, track: id, demand: wanted });
-            self.demand_changed(clock, id, before.wish(), after.wish());
+            self.demand_changed(clock, id, Some(&before), Some(&wanted));
         }
     }
 
@@ -250,9 +249,12 @@ impl Room {
     }
 
     /// A subscription was negotiated. The publisher learns that somebody gets its track, once.
-    pub(super) fn subscription_bound(&mut self, clock: Clock, peer: PeerId, id: TrackId) {
+    pub(super) fn subscription_bound(&mut self, clock: Clock, peer: PeerId, carried: TrackId) {
+        let id = self.track_of(carried);
         let Some(seat) = self.subscription_of(peer, id) else { return };
-        self.set_decodable(clock, seat, id, true);
+        if self.people.get_mut(&seat).is_some_and(|who| who.undecodable.remove(&carried)) {
+            self.settle_qualities(clock, id);
+        }
         let Some(track) = self.tracks.get_mut(&id) else { return };
         if std::mem::replace(&mut track.told_subscribed, true) {
             return;
@@ -261,26 +263,26 @@ impl Room {
         self.send(owner, Response::TrackSubscribed(TrackSubscribed { track_sid }));
     }
 
-    pub(super) fn subscription_unsupported(&mut self, clock: Clock, peer: PeerId, id: TrackId) {
+    /// Its client cannot decode what it was to get. If there is another codec, it gets that, or waits for it.
+    pub(super) fn subscription_unsupported(&mut self, clock: Clock, peer: PeerId, carried: TrackId) {
+        let id = self.track_of(carried);
         let Some(seat) = self.subscription_of(peer, id) else { return };
-        self.set_decodable(clock, seat, id, false);
-        self.cannot_watch(seat, id);
-        let Some(track) = self.tracks.get(&id) else { return };
+        let (Some(who), Some(track)) = (self.people.get_mut(&seat), self.tracks.get(&id)) else { return };
+        let news = who.undecodable.insert(carried);
         let sid = track.info.sid.clone();
+        let has_other = track.pick(&who.undecodable).is_some();
+        if news {
+            self.settle_qualities(clock, id);
+        }
+        if has_other {
+            return self.carry(seat, id);
+        }
+        self.cannot_watch(seat, id);
         self.subscription_failed(seat, sid, SubscriptionError::SeCodecUnsupported);
     }
 
-    /// Who cannot decode a track gives its publisher no reason to send it.
-    fn set_decodable(&mut self, clock: Clock, seat: Seat, id: TrackId, decodable: bool) {
-        let Some(who) = self.people.get_mut(&seat) else { return };
-        let Some(subscription) = who.subscriptions.get_mut(&id) else { return };
-        let before = *subscription;
-        subscription.decodable = decodable;
-        let after = *subscription;
-        self.demand_changed(clock, id, before.wish(), after.wish());
-    }
-
-    pub(super) fn subscription_paused(&mut self, peer: PeerId, id: TrackId, paused: bool) {
+    pub(super) fn subscription_paused(&mut self, peer: PeerId, carried: TrackId, paused: bool) {
+        let id = self.track_of(carried);
         let Some(seat) = self.subscription_of(peer, id) else { return };
         let Some(who) = self.people.get_mut(&seat) else { return };
         if let Some(subscription) = who.subscriptions.get_mut(&id) {

@@ -1,6 +1,7 @@
 //! A room driven by scripted clients and a scripted media core, on a virtual clock.
 
 mod arbitrary;
+mod codecs;
 mod data;
 mod data_tracks;
 mod dispatching;

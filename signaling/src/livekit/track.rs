@@ -11,6 +11,7 @@ use sfu::ids::{Mid, Rid, TrackId};
 use sfu::units::Bitrate;
 use sfu::wire::description::Codec;
 
+use super::codecs::{Alternative, known_mime};
 use super::dynacast::Dynacast;
 use super::participant::Seat;
 
@@ -50,6 +51,10 @@ pub(super) struct Track {
     pub(super) told_subscribed: bool,
     /// What is asked of its encodings; `None` for sound, and before it is published.
     pub(super) dynacast: Option<Dynacast>,
+    /// Its further codecs, in the order of `info.codecs`, of which the first is its own.
+    pub(super) alternatives: Vec<Alternative>,
+    /// Everybody gets a further codec who can decode it.
+    pub(super) regressed: bool,
     /// The codec that its client announced, by MIME type.
     announced_mime: Option<String>,
 }
@@ -57,7 +62,7 @@ pub(super) struct Track {
 /// Why a track cannot be announced like this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum AnnouncementError {
-    /// A data track, which is announced otherwise, or a second codec of a track.
+    /// A data track, which is announced otherwise, or a codec that cannot be a track's further one.
     #[error("{0} is not supported")]
     Unsupported(&'static str),
     /// Something is too long, or missing.
@@ -72,9 +77,12 @@ pub(super) fn check(request: &AddTrackRequest) -> Result<MediaKind, Announcement
         Ok(TrackType::Video) => MediaKind::Video,
         Ok(TrackType::Data) | Err(_) => return Err(AnnouncementError::Unsupported("this type of track")),
     };
-    if !request.sid.is_empty() {
-        return Err(AnnouncementError::Unsupported("a second codec of a track"));
-    }
+    check_sizes(request)?;
+    Ok(kind)
+}
+
+/// Whether all that it holds is within bounds.
+pub(super) fn check_sizes(request: &AddTrackRequest) -> Result<(), AnnouncementError> {
     let fits = |text: &str| text.len() <= MAX_TEXT;
     let codecs = &request.simulcast_codecs;
     for (what, good) in [
@@ -99,7 +107,7 @@ pub(super) fn check(request: &AddTrackRequest) -> Result<MediaKind, Announcement
             return Err(AnnouncementError::Size(what));
         }
     }
-    Ok(kind)
+    Ok(())
 }
 
 impl Track {
@@ -114,26 +122,28 @@ impl Track {
         unix_ms: i64,
     ) -> Track {
         let mut cids = vec![request.cid];
-        let codecs: Vec<SimulcastCodecInfo> = request
-            .simulcast_codecs
-            .into_iter()
-            // A codec without a cid is announced for later, and is not there yet.
-            .filter(|codec| !codec.cid.is_empty())
-            .take(1)
-            .map(|codec| {
-                if !cids.contains(&codec.cid) {
-                    cids.push(codec.cid.clone());
-                }
-                let layers = if codec.layers.is_empty() { request.layers.clone() } else { codec.layers };
-                SimulcastCodecInfo {
-                    mime_type: mime(kind, &codec.codec),
-                    cid: codec.cid,
-                    layers,
-                    video_layer_mode: codec.video_layer_mode,
-                    ..SimulcastCodecInfo::default()
-                }
-            })
-            .collect();
+        // A codec without a cid is announced for later, and is not there yet.
+        let first = request.simulcast_codecs.iter().position(|codec| !codec.cid.is_empty());
+        let mut codecs: Vec<SimulcastCodecInfo> = Vec::new();
+        for codec in first.map_or(&[][..], |first| &request.simulcast_codecs[first..]) {
+            let is_first = codecs.is_empty();
+            let mime = if is_first { Some(mime(kind, &codec.codec)) } else { known_mime(kind, &codec.codec) };
+            let Some(mime_type) = mime.filter(|mime| codecs.iter().all(|other| other.mime_type != *mime))
+            else {
+                continue;
+            };
+            if is_first && !cids.contains(&codec.cid) {
+                cids.push(codec.cid.clone());
+            }
+            let layers = if codec.layers.is_empty() { &request.layers } else { &codec.layers };
+            codecs.push(SimulcastCodecInfo {
+                mime_type,
+                cid: codec.cid.clone(),
+                layers: layers.clone(),
+                video_layer_mode: codec.video_layer_mode,
+                ..SimulcastCodecInfo::default()
+            });
+        }
         let announced_mime = codecs.first().map(|codec| codec.mime_type.clone());
         let mut layers = request.layers;
         layers.sort_by_key(|layer| (layer.quality, layer.width.saturating_mul(layer.height)));
@@ -170,6 +180,8 @@ impl Track {
             cids,
             told_subscribed: false,
             dynacast: None,
+            alternatives: Vec::new(),
+            regressed: false,
             announced_mime,
         }
     }
@@ -179,7 +191,7 @@ impl Track {
         TrackSource::try_from(self.info.source).unwrap_or(TrackSource::Unknown)
     }
 
-    /// Its section, once published.
+    /// The section of its own codec, once published.
     pub(super) fn mid(&self) -> Option<Mid> {
         match self.stage {
             Stage::Published { mid, .. } => Some(mid),
@@ -197,21 +209,34 @@ impl Track {
         self.mid().is_some()
     }
 
+    /// The sections of all its codecs that are published.
+    pub(super) fn mids(&self) -> impl Iterator<Item = Mid> {
+        self.mid().into_iter().chain(self.alternatives.iter().filter_map(Alternative::mid))
+    }
+
     /// For shaping the answer, one for each name that the client may use.
-    #[expect(deprecated, reason = "clients still fill the deprecated fields")]
     pub(super) fn hints(&self) -> impl Iterator<Item = PublishHint> {
-        let encrypted = self.is_encrypted();
         let sdp_id = match &self.stage {
             Stage::Published { sdp_id, .. } => sdp_id.as_ref().filter(|id| !self.cids.contains(id)),
             Stage::Pending | Stage::Queued => None,
         };
-        self.cids.iter().chain(sdp_id).map(move |cid| PublishHint {
-            cid: cid.clone(),
+        let own = self.cids.iter().chain(sdp_id).map(|cid| self.hint(cid, &self.info.mime_type));
+        let further = self
+            .alternatives
+            .iter()
+            .flat_map(|alternative| alternative.sdp_names().map(|name| self.hint(name, alternative.mime())));
+        own.chain(further)
+    }
+
+    #[expect(deprecated, reason = "clients still fill the deprecated fields")]
+    fn hint(&self, cid: &str, mime: &str) -> PublishHint {
+        PublishHint {
+            cid: cid.to_owned(),
             stereo: self.info.stereo,
             dtx: !self.info.disable_dtx,
-            red: !self.info.disable_red && !encrypted,
-            codec: video_codec(&self.info.mime_type),
-        })
+            red: !self.info.disable_red && !self.is_encrypted(),
+            codec: video_codec(mime),
+        }
     }
 
     /// Ties it to its section, and gives the encodings that were announced, smallest first.
@@ -226,20 +251,22 @@ impl Track {
         self.info.version = Some(version(unix_ms));
         let layers = announced_layers(&self.info.layers, &section.rids);
         if self.kind == MediaKind::Video {
-            let mut streams = layers.clone();
-            if section.rids.is_empty() && self.has_layers_inside() {
-                streams.truncate(1);
-            }
-            self.dynacast = Some(Dynacast::new(streams));
+            self.dynacast = Some(Dynacast::new(streams(&layers, section, &self.info.mime_type)));
         }
         layers
     }
 
-    /// Whether one stream of its codec may have layers inside.
-    fn has_layers_inside(&self) -> bool {
-        match video_codec(&self.info.mime_type) {
-            Some(Codec::Vp9 | Codec::Av1) => true,
-            Some(Codec::Vp8 | Codec::H264 | Codec::Opus | Codec::Red) | None => false,
+    /// Its own codec as one of several.
+    pub(super) fn own_codec(&self) -> SimulcastCodecInfo {
+        #[expect(deprecated, reason = "older clients read the deprecated fields")]
+        let (layers, mid) = (self.info.layers.clone(), self.info.mid.clone());
+        let cid = self.cids.first().cloned().unwrap_or_default();
+        SimulcastCodecInfo {
+            mime_type: self.info.mime_type.clone(),
+            mid,
+            cid,
+            layers,
+            ..SimulcastCodecInfo::default()
         }
     }
 
@@ -256,23 +283,9 @@ impl Track {
         let before = self.info.clone();
         self.info.mime_type.clone_from(&media.mime);
         media.mid.as_str().clone_into(&mut self.info.mid);
-        let fill = |layers: &mut Vec<VideoLayer>| {
-            for (rank, (layer, (rid, ssrc))) in layers.iter_mut().zip(&media.layers).enumerate() {
-                layer.spatial_layer = rank as i32;
-                if let Some(rid) = rid {
-                    rid.as_str().clone_into(&mut layer.rid);
-                }
-                if let Some(ssrc) = ssrc {
-                    layer.ssrc = ssrc.0;
-                }
-            }
-        };
-        fill(&mut self.info.layers);
+        fill_layers(&mut self.info.layers, media);
         if let Some(codec) = self.info.codecs.first_mut() {
-            codec.mime_type.clone_from(&media.mime);
-            media.mid.as_str().clone_into(&mut codec.mid);
-            codec.layers.sort_by_key(|layer| (layer.quality, layer.width.saturating_mul(layer.height)));
-            fill(&mut codec.layers);
+            fill_codec(codec, media);
         }
         if before == self.info {
             return Learned::Nothing;
@@ -284,6 +297,36 @@ impl Track {
             Learned::Codec
         }
     }
+}
+
+/// Enters what was seen of a codec.
+pub(super) fn fill_codec(codec: &mut SimulcastCodecInfo, media: &TrackMedia) {
+    codec.mime_type.clone_from(&media.mime);
+    media.mid.as_str().clone_into(&mut codec.mid);
+    codec.layers.sort_by_key(|layer| (layer.quality, layer.width.saturating_mul(layer.height)));
+    fill_layers(&mut codec.layers, media);
+}
+
+fn fill_layers(layers: &mut [VideoLayer], media: &TrackMedia) {
+    for (rank, (layer, (rid, ssrc))) in layers.iter_mut().zip(&media.layers).enumerate() {
+        layer.spatial_layer = rank as i32;
+        if let Some(rid) = rid {
+            rid.as_str().clone_into(&mut layer.rid);
+        }
+        if let Some(ssrc) = ssrc {
+            layer.ssrc = ssrc.0;
+        }
+    }
+}
+
+/// The streams that dynacast can stop one by one: one that has its layers inside is stopped as a whole.
+pub(super) fn streams(layers: &[AnnouncedLayer], section: &RemoteSection, mime: &str) -> Vec<AnnouncedLayer> {
+    let has_layers_inside = match video_codec(mime) {
+        Some(Codec::Vp9 | Codec::Av1) => true,
+        Some(Codec::Vp8 | Codec::H264 | Codec::Opus | Codec::Red) | None => false,
+    };
+    let count = if section.rids.is_empty() && has_layers_inside { 1 } else { layers.len() };
+    layers.iter().copied().take(count).collect()
 }
 
 /// Numbers of later protocols have no names yet, and what has no name cannot be written as JSON, for clients or for the
@@ -304,6 +347,14 @@ fn understood(mut info: TrackInfo) -> TrackInfo {
         layer.quality = known::<VideoQuality>(layer.quality);
     }
     info
+}
+
+/// The same for layers alone.
+pub(super) fn known_layers(mut layers: Vec<VideoLayer>) -> Vec<VideoLayer> {
+    for layer in &mut layers {
+        layer.quality = known::<VideoQuality>(layer.quality);
+    }
+    layers
 }
 
 /// An enum's number, or its zero if the protocol does not have that number.
@@ -344,7 +395,7 @@ fn video_codec(mime: &str) -> Option<Codec> {
     }
 }
 
-/// A MIME type of the codec that a client announced. JS throws on a video codec that it does not know, and
+/// The MIME type of a track's own codec, as a client announced it. JS throws on a video codec that it does not know, and
 /// follows the server's choice on one that it does: so an unknown one becomes VP8.
 fn mime(kind: MediaKind, codec: &str) -> String {
     let name = codec.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
@@ -357,7 +408,7 @@ fn mime(kind: MediaKind, codec: &str) -> String {
 }
 
 /// Pairs announced layers (sorted, smallest first) with the rids of the section.
-fn announced_layers(layers: &[VideoLayer], rids: &[Rid]) -> Vec<AnnouncedLayer> {
+pub(super) fn announced_layers(layers: &[VideoLayer], rids: &[Rid]) -> Vec<AnnouncedLayer> {
     let rids = smallest_first(rids);
     let count = if rids.is_empty() { layers.len() } else { rids.len() };
     (0..count.min(MAX_LAYERS))
@@ -405,6 +456,8 @@ pub(super) struct Waiting<'a> {
     pub(super) track: TrackId,
     pub(super) kind: MediaKind,
     pub(super) cids: &'a [String],
+    /// A section of another name can be its, too.
+    pub(super) by_kind: bool,
 }
 
 /// Which waiting track is which section: by the `cid` that it was announced under; else by another name of it;
@@ -419,7 +472,7 @@ pub(super) fn match_sections(free: &[&RemoteSection], waiting: &[Waiting<'_>]) -
     let rounds: [fn(&RemoteSection, &Waiting<'_>) -> bool; 3] = [
         |section, track| section.track_id.as_ref().is_some_and(|id| track.cids.first() == Some(id)),
         |section, track| section.track_id.as_ref().is_some_and(|id| track.cids.contains(id)),
-        |_, _| true,
+        |_, track| track.by_kind,
     ];
     for is_match in rounds {
         for section in free {
@@ -486,9 +539,9 @@ mod tests {
         let (mic, cam, share) = (TrackId(1), TrackId(2), TrackId(3));
         let cids = [vec!["m".to_owned()], vec!["c".to_owned(), "c2".to_owned()], vec!["s".to_owned()]];
         let waiting = [
-            Waiting { track: mic, kind: MediaKind::Audio, cids: &cids[0] },
-            Waiting { track: cam, kind: MediaKind::Video, cids: &cids[1] },
-            Waiting { track: share, kind: MediaKind::Video, cids: &cids[2] },
+            Waiting { track: mic, kind: MediaKind::Audio, cids: &cids[0], by_kind: true },
+            Waiting { track: cam, kind: MediaKind::Video, cids: &cids[1], by_kind: true },
+            Waiting { track: share, kind: MediaKind::Video, cids: &cids[2], by_kind: true },
         ];
         let pairs = |sections: &[RemoteSection]| {
             let free: Vec<&RemoteSection> = sections.iter().collect();

@@ -17,7 +17,7 @@ impl Room {
             return;
         };
         let own = who.tracks.iter().filter_map(|id| self.tracks.get(id));
-        let bound: Vec<Mid> = own.filter_map(Track::mid).collect();
+        let bound: Vec<Mid> = own.flat_map(Track::mids).collect();
         let fresh = |section: &&RemoteSection| section.sending && !bound.contains(&section.mid);
         let requests: Vec<AddTrackRequest> = who.sections.iter().filter(fresh).map(announcement).collect();
         for request in requests {

@@ -2,15 +2,16 @@
 
 use livekit_protocol::{
     DataChannelReceiveState, DataTrackInfo, DataTrackSubscriptionOptions, LeaveRequest, MuteTrackRequest,
-    PublishDataTrackRequest, PublishDataTrackResponse, SubscriptionPermission, SyncState, TrickleRequest,
-    UnpublishDataTrackRequest, UpdateDataSubscription, UpdateParticipantMetadata, UpdateSubscription,
-    UpdateTrackSettings, update_data_subscription,
+    PublishDataTrackRequest, PublishDataTrackResponse, SimulcastCodec, SubscriptionPermission, SyncState,
+    TrickleRequest, UnpublishDataTrackRequest, UpdateDataSubscription, UpdateParticipantMetadata,
+    UpdateSubscription, UpdateTrackSettings, update_data_subscription,
 };
 use proptest::prelude::*;
 use sfu::command::{LinkQuality, PeerEnd, SpeakerLevel, TrackMedia, VoiceFault, Way};
 
 use super::script::*;
 use super::*;
+use crate::livekit::codecs::Pick;
 use crate::livekit::connect::Resume;
 use crate::livekit::dynacast::Reach;
 use crate::livekit::frame::{self, Encoding};
@@ -65,12 +66,28 @@ fn request(script: &Script, kind: u8, value: u8, text: String) -> Request {
             target: i32::from(value) - 1,
             r#final: flag,
         }),
-        3 | 4 => Request::AddTrack(AddTrackRequest {
-            r#type: i32::from(value % 4),
-            source: i32::from(value) - 2,
-            muted: flag,
-            ..camera(&text)
-        }),
+        3 | 4 => {
+            let codec = |codec: &str, cid: &str| SimulcastCodec {
+                codec: codec.into(),
+                cid: cid.into(),
+                ..SimulcastCodec::default()
+            };
+            let further = value.is_multiple_of(3);
+            let codecs = if further {
+                vec![codec("vp8", &text)]
+            } else {
+                vec![codec("vp9", &text), codec("vp8", ""), codec("h264", "h264")]
+            };
+            Request::AddTrack(AddTrackRequest {
+                r#type: i32::from(value % 4),
+                source: i32::from(value) - 2,
+                muted: flag,
+                sid: if further { sid } else { String::new() },
+                simulcast_codecs: codecs,
+                backup_codec_policy: i32::from(value % 5),
+                ..camera(&text)
+            })
+        }
         5 => Request::Mute(MuteTrackRequest { sid, muted: flag }),
         6 | 7 => Request::Subscription(UpdateSubscription {
             track_sids: vec![sid],
@@ -128,7 +145,9 @@ fn event(script: &Script, kind: u8, who: usize, value: u8, bytes: Vec<u8>) -> Ev
     peers.sort_unstable();
     peers.push(PeerId(1));
     let peer = peers[who % peers.len()];
-    let mut tracks: Vec<TrackId> = script.room.tracks.keys().copied().collect();
+    let mut tracks: Vec<TrackId> =
+        script.room.tracks.keys().chain(script.room.by_alternative.keys()).copied().collect();
+    tracks.sort_unstable();
     tracks.push(TrackId(1));
     let track = tracks[usize::from(value) % tracks.len()];
     let level = f32::from_bits(u32::from_be_bytes([value; 4]));
@@ -211,27 +230,39 @@ fn check(script: &Script) {
     for who in room.people.values() {
         assert_eq!(who.away.is_some(), who.session.is_none());
         assert!(who.lost.keys().all(|peer| who.link.peers().any(|own| own == *peer)));
-        for id in who.subscriptions.keys() {
+        for (id, subscription) in &who.subscriptions {
             let track = &room.tracks[id];
             assert!(track.is_published() && track.owner != who.seat);
+            let codecs: Vec<TrackId> = track.published_alternatives().chain([*id]).collect();
+            assert!(codecs.contains(&subscription.carried));
         }
-        let mut mids: Vec<Mid> = who.tracks.iter().filter_map(|id| room.tracks[id].mid()).collect();
-        mids.sort_unstable();
-        mids.dedup();
-        assert_eq!(mids.len(), who.tracks.iter().filter(|id| room.tracks[*id].is_published()).count());
+        let known = |id: &TrackId| room.tracks.contains_key(id) || room.by_alternative.contains_key(id);
+        assert!(who.undecodable.iter().all(known));
+        let mids: Vec<Mid> = who.tracks.iter().flat_map(|id| room.tracks[id].mids()).collect();
+        assert_eq!(mids.iter().collect::<std::collections::BTreeSet<_>>().len(), mids.len());
         assert!(who.preferences.len() <= 4);
         assert!(who.data_tracks.len() <= 2);
         assert!(who.data_downlink.known().all(|id| room.data_tracks[&id].owner != who.seat));
     }
     for track in room.tracks.values() {
         assert_eq!(track.dynacast.is_some(), track.is_published() && track.kind == MediaKind::Video);
-        let Some(dynacast) = &track.dynacast else { continue };
-        let wishes = room.people.values().filter_map(|who| who.subscriptions.get(&track.id)?.wish());
-        let wanted = wishes.map(|wish| dynacast.reach_of(wish)).max().unwrap_or(Reach::Nothing);
-        if room.people[&track.owner].session.is_some() {
-            assert!(dynacast.reach == wanted && dynacast.told >= wanted, "{wanted:?}, {dynacast:?}");
+        let own = track.dynacast.iter().map(|dynacast| (Pick::Own, dynacast));
+        let further = track.alternatives.iter().enumerate();
+        let further = further.map(|(at, it)| (Pick::Alternative(at), &it.dynacast));
+        for (pick, dynacast) in own.chain(further) {
+            let having = room.people.values().filter(|who| track.pick(&who.undecodable) == Some(pick));
+            let wishes =
+                having.filter_map(|who| Some(dynacast.reach_of(&who.subscriptions.get(&track.id)?.demand)));
+            let wanted = wishes.max().unwrap_or(Reach::Nothing);
+            if room.people[&track.owner].session.is_some() {
+                assert!(dynacast.reach == wanted && dynacast.told >= wanted, "{wanted:?}, {dynacast:?}");
+            }
         }
+        let published: Vec<TrackId> = track.published_alternatives().collect();
+        assert!(published.iter().all(|id| room.by_alternative[id] == track.id));
     }
+    let alternatives = room.tracks.values().map(|track| track.published_alternatives().count());
+    assert_eq!(alternatives.sum::<usize>(), room.by_alternative.len());
 }
 
 /// Clients must never see a participant's version fall, nor a track before its participant.

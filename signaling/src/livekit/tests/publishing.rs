@@ -200,10 +200,7 @@ fn each_refusal_carries_the_request_back() {
     assert_eq!(refused(limited, microphone("m")), Reason::NotAllowed);
     let data = AddTrackRequest { r#type: TrackType::Data as i32, ..camera("d") };
     assert_eq!(refused(alice, data), Reason::UnsupportedType);
-    assert_eq!(
-        refused(alice, AddTrackRequest { sid: "TR_x".into(), ..camera("b") }),
-        Reason::UnsupportedType
-    );
+    assert_eq!(refused(alice, AddTrackRequest { sid: "TR_x".into(), ..camera("b") }), Reason::NotFound);
     assert_eq!(refused(alice, camera("")), Reason::LimitExceeded);
     assert_eq!(refused(alice, camera(&"x".repeat(300))), Reason::LimitExceeded);
     let layers = vec![VideoLayer::default(); 9];

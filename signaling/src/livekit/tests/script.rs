@@ -427,6 +427,7 @@ pub(super) fn names(messages: &[Response]) -> Vec<&'static str> {
             Response::SubscriptionPermissionUpdate(_) => "subscription_permission_update",
             Response::StreamStateUpdate(_) => "stream_state_update",
             Response::SubscribedQualityUpdate(_) => "subscribed_quality_update",
+            Response::SubscribedAudioCodecUpdate(_) => "subscribed_audio_codec_update",
             Response::PublishDataTrackResponse(_) => "publish_data_track_response",
             Response::UnpublishDataTrackResponse(_) => "unpublish_data_track_response",
             Response::DataTrackSubscriberHandles(_) => "data_track_subscriber_handles",
