@@ -1,9 +1,9 @@
 //! Every video codec that browsers send, as livekit-client sends it by default: VP8 and H.264 in simulcast, VP9 and
-//! AV1 as one scalable stream.
+//! AV1 as one scalable stream. And two codecs of one camera, for who cannot decode the first.
 
 use std::time::Duration;
 
-use crate::harness::{Browser, Camera, Mode, Server, alone, eventually, observe};
+use crate::harness::{Browser, Camera, Mode, Participant, Received, Server, alone, eventually, observe};
 use crate::meeting::sees;
 
 #[test]
@@ -33,4 +33,50 @@ fn every_video_codec_arrives() {
         sender.close();
         viewer.close();
     }
+}
+
+/// Who cannot decode VP9 sees the camera in VP8, which the publisher begins to send for it. Whether who can keeps VP9 is
+/// the publisher's choice.
+#[test]
+fn who_cannot_decode_the_first_codec_sees_the_second() {
+    let _turn = alone();
+    let server = Server::start("backup");
+    let browser = Browser::start();
+    for (mode, both_codecs) in [(Mode::V1, true), (Mode::V0, true), (Mode::V1, false), (Mode::V0, false)] {
+        let room = format!("{mode:?}-{both_codecs}");
+        let join = |name: &str| browser.participant(&format!("{name}-{room}"));
+        let (sender, modern, old) = (join("sender"), join("modern"), join("old"));
+        modern.join(&server, &room, mode);
+        sender.join(&server, &room, mode);
+        sender.publish_camera(&Camera { codec: "vp9", both_codecs, ..Camera::SMALL });
+        eventually(Duration::from_secs(20), || sees_in(&modern, &sender, "video/VP9"));
+        old.join_without(&server, &room, mode, "VP9");
+        eventually(Duration::from_secs(20), || sees_in(&old, &sender, "video/VP8"));
+        let to_modern = if both_codecs { "video/VP9" } else { "video/VP8" };
+        eventually(Duration::from_secs(10), || sees_in(&modern, &sender, to_modern));
+        // What nobody watches any more stops after four seconds, and whatever is amiss shows by then.
+        observe(Duration::from_secs(6));
+        for viewer in [&modern, &old] {
+            viewer.restart();
+        }
+        let window = Duration::from_secs(3);
+        observe(window);
+        for (viewer, mime) in [(&modern, to_modern), (&old, "video/VP8")] {
+            let track = sees_in(viewer, &sender, mime).unwrap_or_else(|error| panic!("{room}: {error}"));
+            assert!(track.seen.frames as f64 > 8.0 * window.as_secs_f64(), "{room}: {track:?}");
+            assert!(track.seen.longest_gap < 1000.0, "{room} froze: {track:?}");
+            let failures = viewer.history().into_iter().filter(|one| one.what.contains("failed"));
+            assert_eq!(failures.count(), 0, "{room}: {:?}", viewer.history());
+        }
+        let first = sender.sent().iter().any(|layer| layer.active);
+        assert_eq!(first, both_codecs, "{room}: {:?}", sender.sent());
+        for participant in [sender, modern, old] {
+            participant.close();
+        }
+    }
+}
+
+fn sees_in(viewer: &Participant<'_>, of: &Participant<'_>, mime: &str) -> Result<Received, String> {
+    let track = sees(viewer, of)?;
+    if track.stats.codec == mime { Ok(track) } else { Err(format!("not in {mime}: {track:?}")) }
 }

@@ -3,6 +3,7 @@
  * pages per participant and calls the functions of `window.client`; what they return goes to the test as JSON.
  */
 import {
+  BackupCodecPolicy,
   ConnectionCheck,
   DataPacket_Kind,
   ExternalE2EEKeyProvider,
@@ -40,12 +41,16 @@ interface JoinOptions {
   relay?: boolean;
   /** Encrypts media and data end to end, with a key made of this. */
   passphrase?: string;
+  /** A codec of video, such as `VP9`, that this browser is made unable to receive. */
+  without?: string;
 }
 
 interface PublishOptions extends CameraOptions {
   /** VP8 unless told otherwise. */
   codec?: VideoCodec;
   simulcast?: boolean;
+  /** Of further codecs; livekit-client's default unless told otherwise. */
+  backupCodecPolicy?: BackupCodecPolicy;
 }
 
 const room: { now?: Room } = {};
@@ -73,8 +78,31 @@ function attach(track: RemoteTrack, publication: RemoteTrackPublication) {
   watches.set(publication.trackSid, watch);
 }
 
+/** Makes this browser one that does not know a codec of video: it neither offers to receive it nor accepts it. */
+function forget(codec: string) {
+  const all = RTCRtpReceiver.getCapabilities('video')?.codecs ?? [];
+  const others = all.filter((one) => one.mimeType !== `video/${codec}`);
+  const limit = (connection: RTCPeerConnection) => {
+    for (const transceiver of connection.getTransceivers()) {
+      const sends = transceiver.direction === 'sendonly' || transceiver.direction === 'sendrecv';
+      if (transceiver.receiver.track.kind === 'video' && !sends) transceiver.setCodecPreferences(others);
+    }
+  };
+  const prototype = RTCPeerConnection.prototype;
+  const { createOffer, createAnswer } = prototype;
+  prototype.createOffer = function (this: RTCPeerConnection, ...options: unknown[]) {
+    limit(this);
+    return Reflect.apply(createOffer, this, options);
+  } as typeof createOffer;
+  prototype.createAnswer = function (this: RTCPeerConnection, ...options: unknown[]) {
+    limit(this);
+    return Reflect.apply(createAnswer, this, options);
+  } as typeof createAnswer;
+}
+
 /** Joins and gives what the server said of us, and how long that took in milliseconds. */
 async function join(url: string, token: string, options: JoinOptions = {}) {
+  if (options.without) forget(options.without);
   const keyProvider = new ExternalE2EEKeyProvider();
   const encryption = options.passphrase ? { keyProvider, worker: new Worker('/e2ee.js') } : undefined;
   const here = new Room({
@@ -126,6 +154,7 @@ async function publishCamera(options: PublishOptions) {
     source: Track.Source.Camera,
     videoCodec: options.codec ?? 'vp8',
     simulcast: options.simulcast ?? true,
+    backupCodecPolicy: options.backupCodecPolicy,
     degradationPreference: 'maintain-resolution',
   });
   camera.track = publication.track;

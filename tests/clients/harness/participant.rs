@@ -27,12 +27,21 @@ pub(crate) struct Camera {
     /// `vp8`, `h264`, `vp9` or `av1`.
     pub(crate) codec: &'static str,
     pub(crate) simulcast: bool,
+    /// Send a second codec beside the first, rather than in its place.
+    pub(crate) both_codecs: bool,
 }
 
 impl Camera {
     /// 1280x720 at 24 fps, VP8 in three layers: 320, 640 and 1280 wide.
-    pub(crate) const HD: Camera =
-        Camera { width: 1280, height: 720, fps: 24, rgb: None, codec: "vp8", simulcast: true };
+    pub(crate) const HD: Camera = Camera {
+        width: 1280,
+        height: 720,
+        fps: 24,
+        rgb: None,
+        codec: "vp8",
+        simulcast: true,
+        both_codecs: false,
+    };
     /// 640x360 at 20 fps, VP8 in two layers.
     pub(crate) const SMALL: Camera = Camera { width: 640, height: 360, fps: 20, ..Camera::HD };
 
@@ -224,6 +233,12 @@ impl Participant<'_> {
         self.join_with(server, room, &json!({ "dynacast": true }));
     }
 
+    /// Joins in a browser that cannot decode this codec, such as `VP9`.
+    #[track_caller]
+    pub(crate) fn join_without(&self, server: &Server, room: &str, mode: Mode, codec: &str) {
+        self.join_with(server, room, &json!({ "v0": mode == Mode::V0, "without": codec }));
+    }
+
     /// Joins; media goes by way of a TURN server and no other.
     #[track_caller]
     pub(crate) fn join_relayed(&self, server: &Server, room: &str, mode: Mode) {
@@ -256,6 +271,8 @@ impl Participant<'_> {
             "fps": camera.fps,
             "codec": camera.codec,
             "simulcast": camera.simulcast,
+            // PREFER_REGRESSION is what livekit-client says by default.
+            "backupCodecPolicy": i32::from(camera.both_codecs),
         });
         if let Some(rgb) = camera.rgb {
             options["rgb"] = json!(rgb);
