@@ -65,7 +65,13 @@ fn primaries(media: &Media) -> Vec<u8> {
     let formats = || media.payloads.iter().filter_map(|p| Some((p.pt, p.format?)));
     // Not every phone decodes high, so it is taken only from clients that know nothing lower.
     let has_lower = formats().any(|(_, f)| matches!(f, Format::H264 { .. }) && !is_high(f));
-    formats().filter(|(_, f)| f.is_forwarded() && !(is_high(*f) && has_lower)).map(|(pt, _)| pt).collect()
+    // Browsers offer G.711 after Opus, and are not to send it.
+    let opus = formats().position(|(_, f)| f == Format::Opus);
+    let is_fallback = |at: usize, format: Format| format.is_g711() && opus.is_some_and(|opus| opus < at);
+    let taken = |(at, (_, f)): &(usize, (u8, Format))| {
+        f.is_forwarded() && !(is_high(*f) && has_lower) && !is_fallback(*at, *f)
+    };
+    formats().enumerate().filter(taken).map(|(_, (pt, _))| pt).collect()
 }
 
 /// All of them, whatever else the client knows.

@@ -173,6 +173,8 @@ pub(super) fn parameter<'a>(fmtp: &'a str, key: &str) -> Option<&'a str> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
     Opus,
+    Pcmu,
+    Pcma,
     /// With the payload type that it carries.
     Red {
         primary: u8,
@@ -207,6 +209,8 @@ impl Format {
         let number = |key, default| parameter(fmtp, key).map_or(Some(default), |v| v.parse::<u8>().ok());
         let is = |codec: &str| name.eq_ignore_ascii_case(codec);
         match kind {
+            MediaKind::Audio if clock_rate == 8000 && is("PCMU") => Some(Format::Pcmu),
+            MediaKind::Audio if clock_rate == 8000 && is("PCMA") => Some(Format::Pcma),
             MediaKind::Audio if clock_rate != 48_000 => None,
             MediaKind::Audio if is("opus") => Some(Format::Opus),
             MediaKind::Audio if is("red") => {
@@ -229,6 +233,8 @@ impl Format {
     pub(super) fn of_track(kind: MediaKind, track: &TrackCodec) -> Option<Format> {
         let name = match track.codec {
             Codec::Opus => "opus",
+            Codec::Pcmu => "PCMU",
+            Codec::Pcma => "PCMA",
             Codec::Red => return None,
             Codec::Vp8 => "VP8",
             Codec::Vp9 => "VP9",
@@ -238,9 +244,16 @@ impl Format {
         Format::parse(kind, name, track.clock_rate, &track.fmtp)
     }
 
+    /// G.711, which has nothing of Opus but its age.
+    pub(super) const fn is_g711(self) -> bool {
+        matches!(self, Format::Pcmu | Format::Pcma)
+    }
+
     pub(super) const fn codec(self) -> Codec {
         match self {
             Format::Opus => Codec::Opus,
+            Format::Pcmu => Codec::Pcmu,
+            Format::Pcma => Codec::Pcma,
             Format::Red { .. } => Codec::Red,
             Format::Vp8 => Codec::Vp8,
             Format::Vp9 { .. } => Codec::Vp9,
@@ -252,10 +265,10 @@ impl Format {
     /// Whether we take it from publishers. Not asked of RED, which stands and falls with its primary.
     ///
     /// H.264 high is left to the caller: whoever may send something lower should, since not every phone
-    /// decodes high.
+    /// decodes high. So is G.711, beside Opus.
     pub(super) const fn is_forwarded(self) -> bool {
         match self {
-            Format::Opus | Format::Vp8 | Format::H264 { .. } => true,
+            Format::Opus | Format::Pcmu | Format::Pcma | Format::Vp8 | Format::H264 { .. } => true,
             Format::Red { .. } => false,
             Format::Vp9 { profile } => profile == 0 || profile == 2,
             Format::Av1 { profile } => profile == 0,
@@ -282,7 +295,7 @@ impl Format {
     /// all sections of a bundle, so nothing here may depend on the section.
     pub(super) const fn answered_parameters(self) -> &'static [&'static str] {
         match self {
-            Format::Opus | Format::Red { .. } | Format::Vp8 => &[],
+            Format::Opus | Format::Pcmu | Format::Pcma | Format::Red { .. } | Format::Vp8 => &[],
             Format::Vp9 { .. } => &["profile-id"],
             Format::H264 { .. } => &["level-asymmetry-allowed", "packetization-mode", "profile-level-id"],
             Format::Av1 { .. } => &["level-idx", "profile", "tier"],
@@ -357,7 +370,12 @@ impl OwnPayload {
             );
             video(pt, "H264/90000", &fmtp)
         };
+        let g711 =
+            |pt, encoding| OwnPayload { pt, rtx_pt: None, red_pt: None, encoding, fmtp: String::new() };
         let own = match Format::of_track(kind, track)? {
+            // Their static numbers (RFC 3551 §6, table 4).
+            Format::Pcmu => g711(0, "PCMU/8000"),
+            Format::Pcma => g711(8, "PCMA/8000"),
             Format::Opus => {
                 let stereo = track.is_stereo();
                 let (pt, red_pt) = if stereo { (112, 113) } else { (111, 63) };

@@ -294,8 +294,13 @@ fn payloads(kind: MediaKind, m: &MediaDescription) -> Vec<Offered> {
     let mut found = Vec::new();
     for pt in m.media_name.formats.iter().filter_map(|f| f.parse::<u8>().ok().filter(|pt| *pt < 128)) {
         let index = usize::from(pt);
-        // Static payload types without `a=rtpmap` are none that we forward.
-        let Some(rtpmap) = rtpmaps[index] else { continue };
+        // Static payload types need no `a=rtpmap` (RFC 3551 §6); we forward these two.
+        let fixed = match (kind, pt) {
+            (MediaKind::Audio, 0) => Some("PCMU/8000"),
+            (MediaKind::Audio, 8) => Some("PCMA/8000"),
+            (MediaKind::Audio | MediaKind::Video, _) => None,
+        };
+        let Some(rtpmap) = rtpmaps[index].or(fixed) else { continue };
         if std::mem::replace(&mut seen[index], true) {
             continue;
         }

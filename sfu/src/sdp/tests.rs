@@ -51,6 +51,13 @@ fn opus(id: u64) -> SendTrack {
     track(id, MediaKind::Audio, Codec::Opus, "minptime=10;useinbandfec=1")
 }
 
+fn pcmu(id: u64) -> SendTrack {
+    let mut track = track(id, MediaKind::Audio, Codec::Pcmu, "");
+    let codec = track.codec.as_mut().expect("a codec");
+    (codec.clock_rate, codec.channels) = (8000, 1);
+    track
+}
+
 fn vp8(id: u64) -> SendTrack {
     track(id, MediaKind::Video, Codec::Vp8, "")
 }
@@ -319,6 +326,38 @@ fn red_is_refused_only_where_the_hint_says_so() {
     };
     assert_eq!(codecs(6), [Codec::Opus]);
     assert_eq!(codecs(7), [Codec::Opus, Codec::Red]);
+}
+
+#[test]
+fn g711_is_taken_from_who_prefers_it_and_not_beside_opus() {
+    let mut client = Client::new(Style::Chromium, vec![audio("sendonly").msid("s mic")]);
+    let offer = |client: &Client, formats: &str| client.offer().replace("111 63 9 0 8 13 110 126", formats);
+    let hinted = PublishHint { codec: Some(Codec::Pcma), ..hint("mic", false, true, true) };
+    let usual = "111 63 9 0 8 13 110 126";
+    let opus: &[_] = &[Codec::Opus, Codec::Red];
+    for (formats, hints, taken) in [
+        (usual, &[][..], opus),
+        (usual, &[hinted], &[Codec::Pcma, Codec::Opus, Codec::Red]),
+        ("0 111 63", &[], &[Codec::Pcmu, Codec::Opus, Codec::Red]),
+        ("9 8 0 13", &[], &[Codec::Pcma, Codec::Pcmu]),
+    ] {
+        // Static payload types have no need of a line of their own.
+        for told in [true, false] {
+            let lines = |line: &&str| told || !(line.contains("PCMU") || line.contains("PCMA"));
+            let offer: String =
+                offer(&client, formats).lines().filter(lines).flat_map(|line| [line, "\r\n"]).collect();
+            let accepted = answerer().accept_offer(&offer, &local(), hints, &[]).expect("a good offer");
+            let receive = accepted.sections[0].receive.as_ref().expect("it is sent");
+            let codecs: Vec<Codec> = receive.payloads.iter().map(|payload| payload.codec).collect();
+            assert_eq!(codecs, taken, "{formats}");
+            let pcmu = has_line(&answer_of(&accepted)[0], "a=rtpmap:0 PCMU/8000");
+            assert_eq!(pcmu, taken.contains(&Codec::Pcmu), "{formats}");
+        }
+    }
+    client.parts[0] = audio("recvonly");
+    let accepted = accept(&mut answerer(), &client, &[pcmu(1)]);
+    let sent = accepted.sections[0].send.as_ref().expect("it is wanted");
+    assert_eq!((sent.pt, sent.red_pt), (0, None));
 }
 
 #[test]

@@ -7,6 +7,10 @@ use super::dependency_descriptor::{Descriptor, Entry};
 pub enum Codec {
     /// RFC 7587
     Opus,
+    /// G.711, µ-law (RFC 3551 §4.5.14).
+    Pcmu,
+    /// G.711, A-law.
+    Pcma,
     /// Redundant audio over Opus, RFC 2198.
     Red,
     /// RFC 7741
@@ -63,7 +67,7 @@ pub struct PacketDescription {
 /// Describes a packet's payload by its codec; `None` if it cannot be read.
 pub fn describe(codec: Codec, payload: &[u8], marker: bool) -> Option<PacketDescription> {
     let description = match codec {
-        Codec::Opus | Codec::Red => PacketDescription {
+        Codec::Opus | Codec::Pcmu | Codec::Pcma | Codec::Red => PacketDescription {
             frame_start: true,
             frame_end: true,
             keyframe: true,
@@ -85,7 +89,9 @@ pub fn describe_encrypted(codec: Codec, payload: &[u8], marker: bool) -> Option<
             let description = super::av1::describe_encrypted(payload, marker)?;
             Some(PacketDescription { picture_end: marker, ..description })
         }
-        Codec::Opus | Codec::Red | Codec::Vp8 | Codec::Vp9 | Codec::H264 => describe(codec, payload, marker),
+        Codec::Opus | Codec::Pcmu | Codec::Pcma | Codec::Red | Codec::Vp8 | Codec::Vp9 | Codec::H264 => {
+            describe(codec, payload, marker)
+        }
     }
 }
 

@@ -360,7 +360,7 @@ pub(super) fn known_mime(kind: MediaKind, codec: &str) -> Option<String> {
     let name = codec.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
     match (kind, name.as_str()) {
         (MediaKind::Video, "vp8" | "h264" | "vp9" | "av1") => Some(format!("video/{name}")),
-        (MediaKind::Audio, "opus") => Some("audio/opus".to_owned()),
+        (MediaKind::Audio, "opus" | "pcmu" | "pcma") => Some(format!("audio/{name}")),
         (MediaKind::Video | MediaKind::Audio, _) => None,
     }
 }

@@ -235,7 +235,7 @@ impl Track {
             stereo: self.info.stereo,
             dtx: !self.info.disable_dtx,
             red: !self.info.disable_red && !self.is_encrypted(),
-            codec: video_codec(mime),
+            codec: codec_of(mime),
         }
     }
 
@@ -321,9 +321,9 @@ fn fill_layers(layers: &mut [VideoLayer], media: &TrackMedia) {
 
 /// The streams that dynacast can stop one by one: one that has its layers inside is stopped as a whole.
 pub(super) fn streams(layers: &[AnnouncedLayer], section: &RemoteSection, mime: &str) -> Vec<AnnouncedLayer> {
-    let has_layers_inside = match video_codec(mime) {
+    let has_layers_inside = match codec_of(mime) {
         Some(Codec::Vp9 | Codec::Av1) => true,
-        Some(Codec::Vp8 | Codec::H264 | Codec::Opus | Codec::Red) | None => false,
+        Some(Codec::Vp8 | Codec::H264 | Codec::Opus | Codec::Pcmu | Codec::Pcma | Codec::Red) | None => false,
     };
     let count = if section.rids.is_empty() && has_layers_inside { 1 } else { layers.len() };
     layers.iter().copied().take(count).collect()
@@ -384,13 +384,15 @@ pub(super) fn version(unix_ms: i64) -> TimedVersion {
     TimedVersion { unix_micro: unix_ms.saturating_mul(1000), ticks: 0 }
 }
 
-/// The codec of a video track's MIME type.
-fn video_codec(mime: &str) -> Option<Codec> {
-    match mime.strip_prefix("video/")?.to_ascii_lowercase().as_str() {
-        "vp8" => Some(Codec::Vp8),
-        "vp9" => Some(Codec::Vp9),
-        "h264" => Some(Codec::H264),
-        "av1" => Some(Codec::Av1),
+/// The codec of a MIME type, where its client must be asked for it: Opus goes first anyway, and RED before it.
+fn codec_of(mime: &str) -> Option<Codec> {
+    match mime.to_ascii_lowercase().as_str() {
+        "video/vp8" => Some(Codec::Vp8),
+        "video/vp9" => Some(Codec::Vp9),
+        "video/h264" => Some(Codec::H264),
+        "video/av1" => Some(Codec::Av1),
+        "audio/pcmu" => Some(Codec::Pcmu),
+        "audio/pcma" => Some(Codec::Pcma),
         _ => None,
     }
 }
@@ -402,7 +404,7 @@ fn mime(kind: MediaKind, codec: &str) -> String {
     match (kind, name.as_str()) {
         (MediaKind::Video, "h264" | "vp9" | "av1") => format!("video/{name}"),
         (MediaKind::Video, _) => "video/vp8".to_owned(),
-        (MediaKind::Audio, "red") => "audio/red".to_owned(),
+        (MediaKind::Audio, "red" | "pcmu" | "pcma") => format!("audio/{name}"),
         (MediaKind::Audio, _) => "audio/opus".to_owned(),
     }
 }

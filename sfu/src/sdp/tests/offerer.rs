@@ -45,6 +45,7 @@ fn each_section_offers_the_codec_of_its_track_alone() {
         h264(6, "packetization-mode=0;profile-level-id=4d001f"),
         track(7, MediaKind::Video, Codec::Vp9, "profile-id=2"),
         track(8, MediaKind::Video, Codec::Av1, ""),
+        pcmu(9),
     ];
     let mut negotiation = offerer();
     let (offer, accepted) = round(&mut negotiation, &send);
@@ -53,14 +54,15 @@ fn each_section_offers_the_codec_of_its_track_alone() {
         let line = parts[i].lines().next().expect("an m-line");
         line.split_once("SAVPF ").expect("formats").1.to_owned()
     };
-    let expected = ["111", "112", "111 63", "96 97", "108 109", "118 119", "100 101", "35 36"];
-    assert_eq!((1..9).map(formats).collect::<Vec<_>>(), expected);
+    let expected = ["111", "112", "111 63", "96 97", "108 109", "118 119", "100 101", "35 36", "0"];
+    assert_eq!((1..10).map(formats).collect::<Vec<_>>(), expected);
     assert!(
         has_line(&parts[1], "a=rtcp-fb:111 nack") && !parts[3].contains("nack"),
         "RED needs no resending"
     );
     assert!(has_line(&parts[4], "a=ssrc-group:FID 1004 2004") && has_line(&parts[4], "a=sendonly"));
-    assert_eq!(offer.tracks.len(), 8);
+    assert!(has_line(&parts[9], "a=rtpmap:0 PCMU/8000"));
+    assert_eq!(offer.tracks.len(), 9);
     assert_eq!(accepted.placed, offer.tracks);
     let sends: Vec<_> = accepted.sections.iter().filter_map(|s| s.send.as_ref()).collect();
     assert_eq!((sends[2].pt, sends[2].red_pt), (111, Some(63)));

@@ -399,6 +399,43 @@ fn a_codec_named_beforehand_needs_no_further_announcement() {
 }
 
 #[test]
+fn sound_has_further_codecs_too() {
+    let mut script = Script::new();
+    let alice = script.active(v0("alice"));
+    let bob = script.active(v0("bob"));
+    let codecs = vec![codec("audio/PCMU", "mic"), codec("audio/opus", "mic-opus")];
+    let (own, info) =
+        script.publish(alice, "3", AddTrackRequest { simulcast_codecs: codecs, ..microphone("mic") });
+    assert_eq!(info.mime_type, "audio/pcmu");
+    let peer = script.subscriber(bob);
+    script.media(Event::SubscriptionBound { peer, track: own });
+    script.advance(Duration::from_secs(10));
+    let ask = |opus| vec![("pcmu".to_owned(), true), ("opus".to_owned(), opus)];
+    assert_eq!(asked(&script.take(alice)), [] as [Vec<_>; 0]);
+    script.media(Event::SubscriptionUnsupported { peer, track: own });
+    assert_eq!(asked(&script.take(alice)), [ask(true)]);
+    assert_eq!(failures(&script.take(bob)), []);
+    let further = vec![codec("opus", "mic-opus")];
+    let request = AddTrackRequest {
+        cid: "mic-opus".into(),
+        sid: info.sid,
+        simulcast_codecs: further,
+        ..Default::default()
+    };
+    script.request(alice, Request::AddTrack(request));
+    script.take_commands();
+    let mut sections = script.known_sections(alice);
+    sections.push(section("4", MediaKind::Audio, "mic-opus"));
+    script.sections(alice, sections);
+    let commands = script.take_commands();
+    let opus = bound(&commands).expect("bound");
+    assert_eq!(replacements(&commands, peer), [opus]);
+    script.request(bob, Request::Leave(LeaveRequest::default()));
+    script.advance(Duration::from_secs(5));
+    assert_eq!(asked(&script.take(alice)).last(), Some(&ask(false)));
+}
+
+#[test]
 fn what_is_seen_of_the_second_codec_is_told_as_its_own() {
     let (mut call, viewers) = call(BackupCodecPolicy::Simulcast, &["bob"]);
     let own = call.id;
