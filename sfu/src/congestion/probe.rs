@@ -36,9 +36,6 @@ const MOST_WRONG: u32 = 1;
 /// were wrong, but no longer than that.
 const POLICER_BUCKET: [DataSize; 2] = [DataSize::bytes(64_000), DataSize::bytes(256_000)];
 const LONGEST_SOAK: Duration = Duration::from_secs(4);
-/// Pause after proofs that were wrong, one after the other: the picture that was given on their word had to be taken back.
-const MISTRUST: [Duration; 4] =
-    [Duration::ZERO, Duration::from_secs(3), Duration::from_secs(6), Duration::from_secs(10)];
 /// A proof is wrong if the target is cut within this time, although the path delivers so much of what was proven that it
 /// has not become another; and right if it is not.
 const BORNE_OUT: Duration = Duration::from_secs(10);
@@ -166,7 +163,6 @@ pub struct Prober {
     proof: Option<(Instant, Bitrate)>, // the last one, until it is known to be right or wrong
     wrong: u32,                        // proofs
     bucket: DataSize,                  // of a policer, if there is one
-    mistakes: usize,                   // wrong proofs since the last right one
     joined: Option<Instant>,           // when something was first sent to probe with
 }
 
@@ -185,7 +181,6 @@ impl Prober {
             proof: None,
             wrong: 0,
             bucket: POLICER_BUCKET[0],
-            mistakes: 0,
             joined: None,
         }
     }
@@ -233,8 +228,6 @@ impl Prober {
         if soon && delivered < rate && delivered >= rate.scale(SAME_PATH) {
             self.wrong = (self.wrong + 1).min(MOST_WRONG);
             self.bucket = (self.bucket + self.bucket).min(POLICER_BUCKET[1]);
-            self.mistakes = (self.mistakes + 1).min(MISTRUST.len());
-            self.not_before = self.not_before.max(Some(now + MISTRUST[self.mistakes - 1]));
         }
     }
 
@@ -433,7 +426,7 @@ impl Prober {
     fn begin_soak(&mut self, now: Instant, rate: Bitrate, goal: Bitrate, soaks: usize, c: Conditions) {
         self.refused = None;
         if self.proof.take_if(|(at, _)| now.saturating_duration_since(*at) >= BORNE_OUT).is_some() {
-            (self.wrong, self.mistakes) = (0, 0);
+            self.wrong = 0;
         }
         let rate = rate.min(goal);
         let beyond = c.policed.and_then(|policed| rate.saturating_sub(policed).time_for(self.bucket));

@@ -294,22 +294,3 @@ fn beyond_a_policer_a_soak_outlasts_its_bucket() {
     assert!(long > ms(1000), "{long:?}");
     assert_eq!(refused, None);
 }
-
-#[test]
-fn proofs_that_are_wrong_time_and_again_are_asked_for_seldom() {
-    let mut now = clock::start();
-    let mut prober = Prober::new(Bitrate::kbps(600));
-    let mut pauses = Vec::new();
-    for _ in 0..5 {
-        let from = now;
-        while prober.plan().is_none() {
-            prober.update(now, conditions(600, Some(900)));
-            now += ms(50);
-        }
-        pauses.push((now - from).as_secs());
-        prober.running = None;
-        prober.proof = Some((now, Bitrate::kbps(900)));
-        prober.on_cut(now, Bitrate::kbps(700));
-    }
-    assert_eq!(pauses, [0, 0, 3, 6, 10]);
-}
