@@ -56,7 +56,7 @@ const LIMITS: Limits =
 
 /// The same where repairs leave just less than the next step needs.
 const AT_THE_EDGE: Limits =
-    Limits { utilisation: Some(40.0), frozen: 5.0, longest: 1000.0, switches: 12.0, ..LIMITS };
+    Limits { utilisation: Some(40.0), frozen: 7.0, longest: 1000.0, switches: 12.0, ..LIMITS };
 
 /// A viewer joins on `path`, and the call goes on for as long as `play` takes. Judged from five seconds later on, against the
 /// best that fits `link` kbit/s.
@@ -114,7 +114,7 @@ fn policed(scene: &Scene, bucket: u64) -> Score {
 fn policed_low(scene: &Scene) -> Score {
     let path = access(500, 60);
     let down = LinkConfig { bucket: DataSize::bytes(30_000), queue_time: ms(5), ..path.down };
-    let limits = Limits { utilisation: Some(60.0), ..LIMITS };
+    let limits = Limits { utilisation: Some(60.0), frozen: 4.0, longest: 1500.0, ..LIMITS };
     steady(scene, &Access { down, ..path }, 500, &limits)
 }
 
@@ -263,7 +263,7 @@ fn ramp(scene: &Scene) -> Score {
 }
 
 fn fade(scene: &Scene) -> Score {
-    watch(scene, &access(4000, 60), 1500.0, &LIMITS, |call, viewer| {
+    watch(scene, &access(4000, 60), 1500.0, &Limits { frozen: 3.0, ..LIMITS }, |call, viewer| {
         call.run_for(seconds(10));
         for step in 0..60_u32 {
             let kbps = 4000.0 * (250.0_f64 / 4000.0).powf(f64::from(step) / 59.0);
