@@ -468,7 +468,9 @@ impl Estimator {
         match facts.loss {
             LossVerdict::TestBegins => {
                 self.before_test = Some(self.target);
-                let tested = self.target.min(facts.sending).scale(TEST);
+                // Below what got through: a policer's rate may be far below what is sent.
+                let through = facts.measured.map_or(facts.sending, |measured| measured.delivered);
+                let tested = self.target.min(facts.sending).min(through).scale(TEST);
                 self.set(now, tested.max(facts.least).min(self.target), Cause::LossTest);
             }
             LossVerdict::TestBlamesRate | LossVerdict::CameWithRate => {

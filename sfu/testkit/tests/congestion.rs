@@ -389,7 +389,7 @@ fn loss_that_follows_the_rate_is_obeyed() {
         call.run_for(secs(40.0));
         let (sent, dropped) = (call.down.stats().sent - sent, call.down.stats().queue_drops - dropped);
         let loss = dropped as f64 / sent as f64;
-        assert!(loss < 0.12, "seed {seed}: {loss:.3}"); // these seeds: worst 0.098; it was 0.077 before policers were known
+        assert!(loss < 0.10, "seed {seed}: {loss:.3}"); // 90 seeds: mean 0.036, worst 0.099
         assert!(call.media_rate(secs(40.0)) > 200, "seed {seed}: {}", call.media_rate(secs(40.0)));
     }
 }
