@@ -2,7 +2,8 @@
 //!
 //! Loss that is always there (a bad radio) becomes the inherent loss `p0` and slows nothing. Loss beyond it
 //! means congestion if a queue stands; without a queue it is put to the test: send less for a moment, and
-//! see whether it falls (a policer, a tiny buffer) or not (the radio got worse). What loss is compared with is measured
+//! see whether it falls (a policer, a tiny buffer) or not (the radio got worse). Much loss that came as the rate rose was
+//! tested by that. What loss is compared with is measured
 //! after it drew attention: of observations that were chosen for being high, the next ones are lower by chance alone.
 //! Always: counted by transport-wide numbers of our own path, never by receiver reports, which contain the
 //! publisher's losses.
@@ -71,10 +72,10 @@ pub enum LossVerdict {
     TestBegins,
     /// Loss followed the rate: stay low.
     TestBlamesRate,
-    /// Much is lost since the rate rose: something on the path drops what is beyond its own.
-    CameWithRate,
     /// It did not: restore the rate.
     TestClearsRate,
+    /// Much is lost since the rate rose: something on the path drops what is beyond its own.
+    CameWithRate,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -223,9 +224,7 @@ impl LossObserver {
         let rate = Bitrate::of(self.total, now.saturating_duration_since(since));
         (self.since, self.lost, self.total, self.packets) = (Some(now), DataSize::ZERO, DataSize::ZERO, 0);
         if self.test.is_none() && envelope < CALM_ENVELOPE && self.came_with_the_rate(now, rate) {
-            self.no_test_before = Some(now + BETWEEN_TESTS);
-            self.forget();
-            return LossVerdict::CameWithRate;
+            return self.blame(now, LossVerdict::CameWithRate);
         }
         self.observe(now, packets, envelope, rtt, may_test)
     }
@@ -252,7 +251,11 @@ impl LossObserver {
                 clean.count = clean.count.saturating_sub(2);
             }
         }
-        self.strikes >= STRIKES && std::mem::take(&mut self.strikes) > 0
+        let enough = self.strikes >= STRIKES;
+        if enough {
+            self.strikes = 0;
+        }
+        enough
     }
 
     fn observe(
@@ -312,13 +315,18 @@ impl LossObserver {
         (self.exceeding, self.compared) = (0, 0.0);
     }
 
+    fn blame(&mut self, now: Instant, verdict: LossVerdict) -> LossVerdict {
+        self.forget();
+        self.no_test_before = Some(now + BETWEEN_TESTS);
+        verdict
+    }
+
     fn judge(&mut self, now: Instant, test: Test, blamed: bool) -> LossVerdict {
         self.test = None;
-        self.forget();
         if blamed {
-            self.no_test_before = Some(now + BETWEEN_TESTS);
-            return LossVerdict::TestBlamesRate;
+            return self.blame(now, LossVerdict::TestBlamesRate);
         }
+        self.forget();
         self.no_test_before = Some(now + AFTER_CLEARED);
         self.inherent = self.inherent.max(test.before.midpoint(test.ratio())).min(INHERENT_MAX);
         LossVerdict::TestClearsRate

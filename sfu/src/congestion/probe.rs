@@ -7,7 +7,8 @@
 //! somebody who joins sees nothing at all, a longer cluster is believed for the first step, and the soak is made of the first
 //! picture and what follows it.
 //! A bucket that was full lets a short soak through, too, somewhat above the link's rate. What was given on its word then
-//! makes a queue; from then on soaks are longer, until one of those has passed: the path is wider now.
+//! makes a queue; from then on soaks are longer, until one of those has passed: the path is wider now. A policer makes no
+//! queue, and has larger buckets: beyond what one lets through, soaks last until such a bucket must be empty.
 //! Always: at most one stage at a time; nothing while the path is congested or silent, and nothing when
 //! everything wanted already fits; each failure waits longer, up to a bound.
 //! Not here: sending ([`super::pacer`]), the target itself ([`super::target`]).

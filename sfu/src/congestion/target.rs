@@ -322,14 +322,11 @@ impl Estimator {
             Outcome::Proven(rate) if rate > self.target => {
                 self.proven = rate;
                 self.set(now, rate, Cause::Probe);
-                self.carried = match self.carried {
-                    Some(carried) if rate <= carried.rate.scale(BUCKET) && !carried.policed => Some(carried),
-                    // There still may be a policer, of a higher rate or with a larger bucket.
-                    Some(carried) if carried.policed => {
-                        Some(Carried { rate: rate.max(carried.rate), ..carried })
-                    }
-                    _ => None,
-                };
+                // Where there seems to be a policer there still may be one, of a higher rate or with a larger bucket.
+                self.carried = self
+                    .carried
+                    .filter(|carried| carried.policed || rate <= carried.rate.scale(BUCKET))
+                    .map(|it| if it.policed { Carried { rate: rate.max(it.rate), ..it } } else { it });
                 if self.near_max.is_some_and(|near| rate.as_bps() as f64 / 1000.0 > near.bounds().1) {
                     self.near_max = None;
                 }

@@ -36,7 +36,7 @@ pub(super) struct Alternative {
     pub(super) dynacast: Dynacast,
     mime: String,
     /// The client's name for it; empty where it is not known yet.
-    cid: [String; 1],
+    cid: String,
     stage: Stage,
 }
 
@@ -63,7 +63,7 @@ pub(super) enum Pick {
 
 impl Alternative {
     fn new(id: TrackId, mime: String, cid: String) -> Alternative {
-        Alternative { id, dynacast: Dynacast::idle(), mime, cid: [cid], stage: Stage::Declared }
+        Alternative { id, dynacast: Dynacast::idle(), mime, cid, stage: Stage::Declared }
     }
 
     /// Its section, once published.
@@ -80,13 +80,13 @@ impl Alternative {
     }
 
     /// The same as `vp8`.
-    pub(super) fn name(&self) -> &str {
-        self.mime.rsplit('/').next().unwrap_or_default()
+    pub(super) fn name(&self) -> String {
+        track::name_of(&self.mime)
     }
 
     /// Whether it waits for a section of that name.
     pub(super) fn awaits(&self, name: &str) -> bool {
-        self.stage == Stage::Pending && self.cid[0] == name
+        self.stage == Stage::Pending && self.cid == name
     }
 
     /// What the client may call it in its SDP.
@@ -95,7 +95,7 @@ impl Alternative {
             Stage::Published { sdp_id, .. } => sdp_id.as_ref(),
             Stage::Declared | Stage::Pending => None,
         };
-        let cid = Some(&self.cid[0]).filter(|cid| !cid.is_empty());
+        let cid = Some(&self.cid).filter(|cid| !cid.is_empty());
         let other = sdp_id.filter(|id| Some(*id) != cid);
         cid.into_iter().chain(other).map(String::as_str)
     }
@@ -118,14 +118,14 @@ impl Track {
     /// Those of its further codecs that wait for a section. One that was not announced yet goes by its name only.
     pub(super) fn waiting_alternatives(&self) -> impl Iterator<Item = Waiting<'_>> {
         let waiting = |alternative: &&Alternative| match alternative.stage {
-            Stage::Declared => !alternative.cid[0].is_empty(),
+            Stage::Declared => !alternative.cid.is_empty(),
             Stage::Pending => true,
             Stage::Published { .. } => false,
         };
         self.alternatives.iter().filter(waiting).map(|alternative| Waiting {
             track: alternative.id,
             kind: self.kind,
-            cids: &alternative.cid,
+            cids: std::slice::from_ref(&alternative.cid),
             by_kind: alternative.stage == Stage::Pending,
         })
     }
@@ -176,7 +176,7 @@ impl Room {
         let cid = cid.unwrap_or(&request.cid).clone();
         let replaced = self.tracks.get(&track).is_some_and(|track| {
             let it = &track.alternatives[alternative];
-            it.mid().is_some() && it.cid[0] != cid
+            it.mid().is_some() && it.cid != cid
         });
         if replaced {
             self.end_codec(clock, track, alternative);
@@ -185,7 +185,7 @@ impl Room {
         let it = &mut known.alternatives[alternative];
         if it.mid().is_none() {
             it.stage = Stage::Pending;
-            it.cid = [cid.clone()];
+            it.cid.clone_from(&cid);
             if let Some(info) = known.info.codecs.get_mut(1 + alternative) {
                 info.cid = cid;
                 let named = request.simulcast_codecs.first().map(|codec| &codec.layers);
@@ -206,7 +206,7 @@ impl Room {
         if let Some(at) = track.alternatives.iter().position(|it| it.mime == mime) {
             return Some(at);
         }
-        if mime.ends_with(&format!("/{}", track.codec_name())) {
+        if track::name_of(&mime) == track.codec_name() {
             return None;
         }
         if track.info.codecs.is_empty() {
@@ -234,7 +234,7 @@ impl Room {
         section.mid.as_str().clone_into(&mut info.mid);
         section.track_id.clone().unwrap_or_default().clone_into(&mut info.sdp_cid);
         let mut sorted = info.layers.clone();
-        sorted.sort_by_key(|layer| (layer.quality, layer.width.saturating_mul(layer.height)));
+        sorted.sort_by_key(track::rank);
         let layers = announced_layers(&sorted, &section.rids);
         track.alternatives[at].dynacast.publish(streams(&layers, section, &mime));
         track.info.version = Some(track::version(clock.unix_ms));
@@ -357,7 +357,7 @@ impl Room {
 
 /// The MIME type of a codec that can be a further one, by the name or the MIME type that clients give.
 pub(super) fn known_mime(kind: MediaKind, codec: &str) -> Option<String> {
-    let name = codec.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
+    let name = track::name_of(codec);
     match (kind, name.as_str()) {
         (MediaKind::Video, "vp8" | "h264" | "vp9" | "av1") => Some(format!("video/{name}")),
         (MediaKind::Audio, "opus" | "pcmu" | "pcma") => Some(format!("audio/{name}")),

@@ -269,7 +269,7 @@ impl Room {
 /// What is asked of each codec of a track.
 fn update_for(track: &Track) -> Response {
     let own = track.dynacast.as_ref().map_or(Reach::High, |dynacast| dynacast.told);
-    let further = track.alternatives.iter().map(|it| (it.name().to_owned(), it.dynacast.told));
+    let further = track.alternatives.iter().map(|it| (it.name(), it.dynacast.told));
     let codecs = [(track.codec_name(), own)].into_iter().chain(further);
     let track_sid = track.info.sid.clone();
     match track.kind {

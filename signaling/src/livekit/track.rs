@@ -146,7 +146,7 @@ impl Track {
         }
         let announced_mime = codecs.first().map(|codec| codec.mime_type.clone());
         let mut layers = request.layers;
-        layers.sort_by_key(|layer| (layer.quality, layer.width.saturating_mul(layer.height)));
+        layers.sort_by_key(rank);
         let info = TrackInfo {
             sid,
             r#type: request.r#type,
@@ -274,7 +274,7 @@ impl Track {
     /// another, whatever the SDP came to.
     pub(super) fn codec_name(&self) -> String {
         let mime = self.announced_mime.as_ref().unwrap_or(&self.info.mime_type);
-        mime.rsplit('/').next().unwrap_or_default().to_ascii_lowercase()
+        name_of(mime)
     }
 
     /// Takes what the media core found out. Tells what changed for those who look at it.
@@ -299,11 +299,21 @@ impl Track {
     }
 }
 
+/// A codec's name, such as `vp8`, of that or of its MIME type in any case.
+pub(super) fn name_of(codec: &str) -> String {
+    codec.rsplit('/').next().unwrap_or_default().to_ascii_lowercase()
+}
+
+/// The order of layers, the smallest first.
+pub(super) fn rank(layer: &VideoLayer) -> (i32, u32) {
+    (layer.quality, layer.width.saturating_mul(layer.height))
+}
+
 /// Enters what was seen of a codec.
 pub(super) fn fill_codec(codec: &mut SimulcastCodecInfo, media: &TrackMedia) {
     codec.mime_type.clone_from(&media.mime);
     media.mid.as_str().clone_into(&mut codec.mid);
-    codec.layers.sort_by_key(|layer| (layer.quality, layer.width.saturating_mul(layer.height)));
+    codec.layers.sort_by_key(rank);
     fill_layers(&mut codec.layers, media);
 }
 
@@ -400,7 +410,7 @@ fn codec_of(mime: &str) -> Option<Codec> {
 /// The MIME type of a track's own codec, as a client announced it. JS throws on a video codec that it does not know, and
 /// follows the server's choice on one that it does: so an unknown one becomes VP8.
 fn mime(kind: MediaKind, codec: &str) -> String {
-    let name = codec.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
+    let name = name_of(codec);
     match (kind, name.as_str()) {
         (MediaKind::Video, "h264" | "vp9" | "av1") => format!("video/{name}"),
         (MediaKind::Video, _) => "video/vp8".to_owned(),

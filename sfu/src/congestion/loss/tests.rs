@@ -4,6 +4,19 @@ use crate::congestion::twcc::Arrival;
 use crate::ids::SeqNo;
 use sfu_testkit::clock;
 
+/// A packet of so many bytes that was sent and reported.
+fn packet(sent: Instant, bytes: u64, lost: bool) -> Acked {
+    Acked {
+        number: SeqNo::first(1),
+        sent,
+        arrival: (!lost).then_some(Arrival::micros(0)),
+        late: false,
+        size: DataSize::bytes(bytes),
+        class: PacketClass::Video,
+        cluster: None,
+    }
+}
+
 /// 50 packets per 100 ms, lost with probability `loss(now)`; the verdicts that ask for something.
 fn run(
     observer: &mut LossObserver,
@@ -17,16 +30,7 @@ fn run(
     for step in 0..seconds * 10 {
         let now = clock::start() + Duration::from_secs(1000) + Duration::from_millis(step * 100);
         let p = loss(observer.testing());
-        let packet = |lost: bool| Acked {
-            number: SeqNo::first(1),
-            sent: now,
-            arrival: (!lost).then_some(Arrival::micros(0)),
-            late: false,
-            size: DataSize::bytes(1000),
-            class: PacketClass::Video,
-            cluster: None,
-        };
-        let acked: Vec<Acked> = (0..50).map(|_| packet(rng.f64() < p)).collect();
+        let acked: Vec<Acked> = (0..50).map(|_| packet(now, 1000, rng.f64() < p)).collect();
         let verdict = observer.on_acked(now, &acked, envelope, Duration::from_millis(50), true);
         if verdict != LossVerdict::Fine {
             verdicts.push(verdict);
@@ -111,16 +115,7 @@ fn step_through(steps: &[(u64, f64)]) -> Vec<LossVerdict> {
     let tenths = steps.iter().flat_map(|step| std::iter::repeat_n(step, 10)).enumerate();
     for (tenth, &(kbps, loss)) in tenths {
         let now = clock::start() + Duration::from_millis(100) * tenth as u32;
-        let packet = |lost: bool| Acked {
-            number: SeqNo::first(1),
-            sent: now,
-            arrival: (!lost).then_some(Arrival::micros(0)),
-            late: false,
-            size: DataSize::bytes(kbps * 100 / 8 / 12),
-            class: PacketClass::Video,
-            cluster: None,
-        };
-        let acked: Vec<Acked> = (0..12).map(|_| packet(rng.f64() < loss)).collect();
+        let acked: Vec<Acked> = (0..12).map(|_| packet(now, kbps * 100 / 8 / 12, rng.f64() < loss)).collect();
         verdicts.push(observer.on_acked(now, &acked, Duration::ZERO, Duration::from_millis(50), true));
     }
     verdicts.retain(|verdict| *verdict != LossVerdict::Fine);

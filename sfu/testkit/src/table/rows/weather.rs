@@ -14,14 +14,18 @@ use crate::table::{Row, Scene};
 pub(super) fn rows() -> [Row; 18] {
     let row = |name, about, play| Row { name, about, known: None, play, heavy: false };
     [
-        row("policed", "1 Mbit/s by a policer: 15 kB at once, no queue; 60 ms", |scene| policed(scene, 15)),
-        row("policed-60", "1 Mbit/s by a policer: 60 kB at once, no queue; 60 ms", |scene| {
-            policed(scene, 60)
+        row("policed", "1 Mbit/s by a policer: 15 kB at once, no queue; 60 ms", |scene| {
+            policed(scene, (1000, 15), &USED)
         }),
-        row("policed-500", "500 kbit/s by a policer: 30 kB at once, no queue; 60 ms", policed_low),
+        row("policed-60", "1 Mbit/s by a policer: 60 kB at once, no queue; 60 ms", |scene| {
+            policed(scene, (1000, 60), &USED)
+        }),
+        row("policed-500", "500 kbit/s by a policer: 30 kB at once, no queue; 60 ms", |scene| {
+            policed(scene, (500, 30), &Limits { frozen: 4.0, longest: 1500.0, ..USED })
+        }),
         row("tiny-buffer", "1 Mbit/s, 60 ms, queue of 25 ms", tiny_buffer),
         row("narrow-lossy", "1 Mbit/s, 60 ms, 5 % lost", |scene| {
-            narrow_lossy(scene, (1000, 60), 0.05, &Limits { utilisation: Some(60.0), ..LIMITS })
+            narrow_lossy(scene, (1000, 60), 0.05, &USED)
         }),
         row("narrow-lossy-500", "500 kbit/s, 100 ms, 10 % lost", |scene| {
             narrow_lossy(scene, (500, 100), 0.1, &AT_THE_EDGE)
@@ -53,6 +57,9 @@ struct Limits {
 
 const LIMITS: Limits =
     Limits { utilisation: None, frozen: 2.0, longest: 700.0, queueing: 250.0, concealed: 2.0, switches: 6.0 };
+
+/// The same where most of the link is to be used.
+const USED: Limits = Limits { utilisation: Some(60.0), ..LIMITS };
 
 /// The same where repairs leave just less than the next step needs.
 const AT_THE_EDGE: Limits =
@@ -104,18 +111,11 @@ fn steady(scene: &Scene, path: &Access, link: u64, limits: &Limits) -> Score {
     watch(scene, path, link as f64, limits, |call, _| call.run_for(seconds(60)))
 }
 
-fn policed(scene: &Scene, bucket: u64) -> Score {
-    let path = access(1000, 60);
+/// `bucket` in kB.
+fn policed(scene: &Scene, (kbps, bucket): (u64, u64), limits: &Limits) -> Score {
+    let path = access(kbps, 60);
     let down = LinkConfig { bucket: DataSize::bytes(bucket * 1000), queue_time: ms(5), ..path.down };
-    let limits = Limits { utilisation: Some(60.0), ..LIMITS };
-    steady(scene, &Access { down, ..path }, 1000, &limits)
-}
-
-fn policed_low(scene: &Scene) -> Score {
-    let path = access(500, 60);
-    let down = LinkConfig { bucket: DataSize::bytes(30_000), queue_time: ms(5), ..path.down };
-    let limits = Limits { utilisation: Some(60.0), frozen: 4.0, longest: 1500.0, ..LIMITS };
-    steady(scene, &Access { down, ..path }, 500, &limits)
+    steady(scene, &Access { down, ..path }, kbps, limits)
 }
 
 fn tiny_buffer(scene: &Scene) -> Score {
@@ -141,9 +141,8 @@ fn mixed(scene: &Scene) -> Score {
 fn two_way(scene: &Scene) -> Score {
     let path = access(1000, 100);
     let lossy = |link: LinkConfig| LinkConfig { loss: Loss::Random(0.05), queue_time: ms(300), ..link };
-    let limits = Limits { utilisation: Some(60.0), ..LIMITS };
     let path = Access { down: lossy(path.down), up: lossy(path.up) };
-    steady(scene, &path, 1000, &limits)
+    steady(scene, &path, 1000, &USED)
 }
 
 fn bloat(scene: &Scene) -> Score {
