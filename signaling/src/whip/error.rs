@@ -51,7 +51,7 @@ pub enum WhipError {
     #[error("the offer cannot be answered: {0}")]
     Offer(String),
     /// A section in codecs that are not forwarded.
-    #[error("m-line {m_line} has no codec that is forwarded: Opus, VP8, VP9, H264 and AV1 are")]
+    #[error("m-line {m_line} has no codec that is forwarded: Opus, PCMU, PCMA, VP8, VP9, H264 and AV1 are")]
     NoCodec {
         /// Counted from 0.
         m_line: usize,

@@ -183,7 +183,7 @@ async fn what_is_wrong_is_said() {
         ("/whip", good, String::new(), 400, "no audio or video"),
         ("/whip", good, "garbage\r\nm=video 9 X 0".to_owned(), 400, "cannot be answered"),
         ("/whip", good, OFFER.replace("a=group", "a=x"), 400, "BUNDLE"),
-        ("/whip", good, OFFER.replace("opus/48000/2", "pcmu/8000"), 422, "m-line 0"),
+        ("/whip", good, OFFER.replace("opus/48000/2", "G722/8000"), 422, "m-line 0"),
         (
             "/whep",
             good,
