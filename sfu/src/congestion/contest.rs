@@ -36,6 +36,9 @@ const WEIGHTS: [f64; 8] = [1.0, 1.0, 1.0, 1.0, 0.8, 0.6, 0.4, 0.2];
 /// Packet of a TCP flow.
 const SEGMENT_BITS: f64 = 1500.0 * 8.0;
 
+/// What the path carried for us is remembered for so long, unless it became narrower meanwhile.
+const MEMORY: Duration = Duration::from_secs(10);
+
 /// A queue that we were cut for.
 #[derive(Clone, Copy, Debug)]
 struct Suspect {
@@ -46,6 +49,7 @@ struct Suspect {
 /// See the module's page.
 #[derive(Debug, Default)]
 pub struct Contest {
+    most: Option<(Instant, Bitrate)>, // that was carried lately
     suspect: Option<Suspect>,
     contested: bool,
     carried: Bitrate, // before we gave way
@@ -84,12 +88,16 @@ impl Contest {
             self.empty_since = None;
         }
         let starved = delivered < sent.scale(STARVED);
+        let most = self.most.filter(|&(at, most)| {
+            !starved && most > delivered && now.saturating_duration_since(at) < MEMORY
+        });
+        let (_, most) = *self.most.insert(most.unwrap_or((now, delivered)));
         self.contested &= envelope < LONGEST && !starved;
         if envelope < STANDS {
             return;
         }
         if evidence.last_cut == Some(now) {
-            self.suspect.get_or_insert(Suspect { before: delivered, yielded: None });
+            self.suspect.get_or_insert(Suspect { before: most, yielded: None });
         }
         let Some(suspect) = &mut self.suspect else { return };
         if starved {

@@ -43,6 +43,8 @@ pub(super) const TEST: f64 = 0.80;
 const BLAMED: f64 = 0.95;
 /// No queue stands below this queueing delay: no probe begins above it, and what arrives above it proves nothing.
 pub(super) const CALM: Duration = Duration::from_millis(15);
+/// What a cut does to a standing queue is seen this much later: after a round trip and the envelope's window.
+const STANDING_SPACING: Duration = Duration::from_millis(450);
 /// A standing queue that did not move by more than this while we halved is a longer route.
 const ROUTE_TOLERANCE: Duration = Duration::from_millis(5);
 /// Target after an outage, short and long.
@@ -437,7 +439,7 @@ impl Estimator {
             self.route_changed = true;
             self.standing = None;
             self.set(now, standing.target, Cause::RouteChange);
-        } else {
+        } else if self.last_cut.is_none_or(|at| now.saturating_duration_since(at) >= STANDING_SPACING) {
             self.cut_to_delivered(now, facts, Cause::QueueStanding);
         }
     }

@@ -73,6 +73,23 @@ fn one_that_stays_is_somebody_elses_until_it_is_gone() {
     assert_eq!(contest.fair_share(RTT), None);
 }
 
+/// Two megabits that passed, then a small picture beside which others fill the queue.
+fn small_after(seconds: u64) -> Contest {
+    let mut contest = Contest::default();
+    reports(&mut contest, 1000, 1100, 0, 2000, 0, 40);
+    let queue = 1100 + seconds * 1000;
+    reports(&mut contest, 1100, queue, 0, 500, 0, 40);
+    reports(&mut contest, queue, queue + 2000, 60, 500, queue, 40);
+    contest
+}
+
+#[test]
+fn what_passed_a_moment_ago_is_no_queue_of_what_is_sent_now() {
+    let fair = small_after(5).fair_share(RTT);
+    assert!(fair.is_some_and(|fair| fair > Bitrate::kbps(500)), "{fair:?}");
+    assert_eq!(small_after(11).fair_share(RTT), None, "the path may have become narrow since");
+}
+
 #[test]
 fn a_path_that_became_narrow_is_full_of_what_is_ours() {
     let mut contest = Contest::default();
