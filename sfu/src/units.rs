@@ -43,8 +43,13 @@ impl Bitrate {
 
     /// What passes at this rate within `time`.
     pub fn size_in(self, time: Duration) -> DataSize {
-        let bytes = u128::from(self.0) * time.as_micros() / 8_000_000;
-        DataSize(u64::try_from(bytes).unwrap_or(u64::MAX))
+        let us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        // In 64 bits where they do, as nearly always: dividing 128 takes a call.
+        let bytes = self.0.checked_mul(us).map_or_else(
+            || u64::try_from(u128::from(self.0) * u128::from(us) / 8_000_000).unwrap_or(u64::MAX),
+            |bits| bits / 8_000_000,
+        );
+        DataSize(bytes)
     }
 
     /// Scaled by a factor of our own choosing, which must be finite and not negative.

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::run::{self, Result, cargo, command, root};
-use crate::{tidy, tools, wire};
+use crate::{cost, tidy, tools, wire};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -33,6 +33,7 @@ pub(crate) fn run(args: &Args) -> Result {
     )?;
     encrypted()?;
     wire::run()?;
+    cost::run()?;
     run::run(&mut cargo(&["build", "--release", "--locked", "--bin", "sluice"]))?;
     if args.no_clients {
         eprintln!("left out on request: tests with browsers, SDKs and namespaces");

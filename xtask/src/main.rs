@@ -4,6 +4,7 @@
 mod against;
 mod bench;
 mod ci;
+mod cost;
 mod dev;
 mod fuzz;
 mod rows;
@@ -34,6 +35,8 @@ enum Command {
     Clients,
     /// Measure the packet path: CPU and allocations per forwarded packet, alone or against other servers
     Bench(bench::Args),
+    /// Count instructions and allocations for each forwarded packet, and compare with what they were
+    Cost,
     /// Fuzz the parsers and state machines
     Fuzz(fuzz::Args),
     /// Run seeded calls over simulated links in virtual time
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Command::Ci(args) => ci::run(&args),
         Command::Clients => ci::clients(),
         Command::Bench(args) => bench::run(&args),
+        Command::Cost => cost::run(),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Sim(args) => sim::run(&args),
         Command::Rows(args) => rows::run(&args),

@@ -88,9 +88,9 @@ impl Contest {
             self.empty_since = None;
         }
         let starved = delivered < sent.scale(STARVED);
-        let most = self.most.filter(|&(at, most)| {
-            !starved && most > delivered && now.saturating_duration_since(at) < MEMORY
-        });
+        let most = self
+            .most
+            .filter(|&(at, most)| !starved && most > delivered && now.saturating_duration_since(at) < MEMORY);
         let (_, most) = *self.most.insert(most.unwrap_or((now, delivered)));
         self.contested &= envelope < LONGEST && !starved;
         if envelope < STANDS {

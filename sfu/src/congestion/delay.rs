@@ -23,7 +23,7 @@ const AFTER_CLUSTER: Duration = Duration::from_millis(40);
 const BASE_SECONDS: usize = 30;
 /// The envelope is the least of this time, and of this many groups at least.
 const ENVELOPE: Duration = Duration::from_millis(300);
-const ENVELOPE_GROUPS: usize = 8;
+const ENVELOPE_GROUPS: u64 = 8;
 /// Groups kept.
 const GROUPS: usize = 128;
 /// Groups in the trend line, and smoothing of its input (libwebrtc).
@@ -95,6 +95,14 @@ struct OpenGroup {
     usable: bool,
 }
 
+/// A group with the least delay since it was closed.
+#[derive(Clone, Copy, Debug)]
+struct Low {
+    number: u64,
+    arrival: Arrival,
+    delay: i64,
+}
+
 /// Delay detector of one transport.
 #[derive(Debug)]
 pub struct DelayDetector {
@@ -106,6 +114,8 @@ pub struct DelayDetector {
     least: i64, // of `base`; `i64::MAX` before the first group
     envelope: i64,
     groups: VecDeque<(Arrival, i64)>, // delay, not yet less the base
+    closed: u64,                      // groups so far
+    lows: VecDeque<Low>,              // of the envelope's groups; rising, so that the first is the least
     trend: VecDeque<(f64, f64)>,      // arrival and smoothed delay, ms
     trend_start: Option<(Arrival, i64)>,
     smoothed: f64,
@@ -146,6 +156,8 @@ impl DelayDetector {
             least: i64::MAX,
             envelope: 0,
             groups: VecDeque::with_capacity(GROUPS),
+            closed: 0,
+            lows: VecDeque::new(),
             trend: VecDeque::with_capacity(TREND_GROUPS),
             trend_start: None,
             smoothed: 0.0,
@@ -218,7 +230,7 @@ impl DelayDetector {
 
     /// Takes the present delay for the path's own: the route is longer than it was.
     pub fn rebase(&mut self) {
-        let now = self.groups.iter().rev().take(ENVELOPE_GROUPS).map(|&(_, delay)| delay).min();
+        let now = self.groups.iter().rev().take(ENVELOPE_GROUPS as usize).map(|&(_, delay)| delay).min();
         self.base = [i64::MAX; BASE_SECONDS];
         if let Some(delay) = now {
             self.base[(self.base_at % BASE_SECONDS as u64) as usize] = delay;
@@ -268,6 +280,7 @@ impl DelayDetector {
         let jumped = self.groups.back().is_some_and(|&(_, last)| (group.delay - last).abs() > CLOCK_JUMP);
         if jumped {
             self.groups.clear();
+            self.lows.clear();
             self.base = [i64::MAX; BASE_SECONDS];
             self.least = i64::MAX;
             self.forget_trend();
@@ -279,6 +292,7 @@ impl DelayDetector {
             self.groups.pop_front();
         }
         self.groups.push_back((group.arrival, group.delay));
+        self.add_low(group);
         self.update_base(group);
         self.update_swing(group.delay - self.base_delay());
         self.envelope = self.find_envelope();
@@ -306,14 +320,24 @@ impl DelayDetector {
         if self.least == i64::MAX { 0 } else { self.least }
     }
 
+    fn add_low(&mut self, OpenGroup { arrival, delay, .. }: OpenGroup) {
+        self.closed += 1;
+        while self.lows.back().is_some_and(|low| low.delay >= delay) {
+            self.lows.pop_back();
+        }
+        self.lows.push_back(Low { number: self.closed, arrival, delay });
+        let old = |low: &Low| {
+            let behind = self.closed - low.number;
+            behind >= ENVELOPE_GROUPS
+                && (behind >= GROUPS as u64 || !arrival.is_within(ENVELOPE, low.arrival))
+        };
+        while self.lows.front().is_some_and(old) {
+            self.lows.pop_front();
+        }
+    }
+
     fn find_envelope(&self) -> i64 {
-        let Some(&(latest, _)) = self.groups.back() else { return 0 };
-        let recent = self.groups.iter().rev().enumerate();
-        let within = recent.take_while(|&(index, &(arrival, _))| {
-            index < ENVELOPE_GROUPS || latest.since(arrival) <= ENVELOPE
-        });
-        let least = within.map(|(_, &(_, delay))| delay).min();
-        least.map_or(0, |delay| (delay - self.base_delay()).max(0))
+        self.lows.front().map_or(0, |low| (low.delay - self.base_delay()).max(0))
     }
 
     fn forget_trend(&mut self) {
@@ -389,10 +413,12 @@ impl DelayDetector {
 /// Least squares; `None` if all points share one time.
 fn slope(points: &VecDeque<(f64, f64)>) -> Option<f64> {
     let count = points.len() as f64;
-    let mean_x = points.iter().map(|p| p.0).sum::<f64>() / count;
-    let mean_y = points.iter().map(|p| p.1).sum::<f64>() / count;
-    let over: f64 = points.iter().map(|p| (p.0 - mean_x) * (p.1 - mean_y)).sum();
-    let under: f64 = points.iter().map(|p| (p.0 - mean_x).powi(2)).sum();
+    let (sum_x, sum_y) = points.iter().fold((0.0, 0.0), |(x, y), p| (x + p.0, y + p.1));
+    let (mean_x, mean_y) = (sum_x / count, sum_y / count);
+    let (over, under) = points.iter().fold((0.0, 0.0), |(over, under), p| {
+        let (x, y) = (p.0 - mean_x, p.1 - mean_y);
+        (over + x * y, under + x * x)
+    });
     (under > f64::EPSILON).then(|| over / under)
 }
 

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use super::PacketClass;
 use super::probe::{ClusterId, ProbePlan};
 use crate::ahead::look;
-use crate::ticks::{FAST_TICK, TICK, Ticks};
+use crate::ticks::{FAST_TICK, Moment, TICK, Ticks};
 use crate::units::{Bitrate, DataSize, RtpTime};
 
 /// Above this rate [`TICK`] is too long for shallow buffers.
@@ -131,7 +131,7 @@ pub struct Counters {
 struct Queued<T> {
     item: T,
     size: DataSize,
-    since: Instant,
+    since: Moment,
     frame: Frame,
 }
 
@@ -175,7 +175,7 @@ struct ActiveProbe {
     plan: ProbePlan,
     sent: DataSize,
     packets: u32,
-    until: Instant,
+    until: Moment,
     padding_works: bool,
 }
 
@@ -196,11 +196,11 @@ pub struct Pacer<T> {
     /// What left before waits on our side of the network: sound goes on, the rest waits here.
     stopped: bool,
     budget: i64, // bytes; may be negative by what the last packet was too large
-    credited: Instant,
+    credited: Moment,
     ticks: Ticks,
-    flush: Option<Instant>,    // when video left last
-    enforced: Option<Instant>, // when limits were looked at last
-    departed: Instant,
+    flush: Option<Moment>,    // when video left last
+    enforced: Option<Moment>, // when limits were looked at last
+    departed: Moment,
     events: VecDeque<PacerEvent>,
     counters: Counters,
 }
@@ -222,10 +222,10 @@ impl<T: Copy> Pacer<T> {
             hold_works: true,
             stopped: false,
             budget: ONE_PACKET,
-            credited: now,
+            credited: ticks.moment(now),
             flush: None,
             enforced: None,
-            departed: now,
+            departed: ticks.moment(now),
             events: VecDeque::new(),
             counters: Counters::default(),
         }
@@ -233,6 +233,7 @@ impl<T: Copy> Pacer<T> {
 
     /// Takes over the controller's wishes. Call it after every report and timeout of the controller.
     pub fn follow(&mut self, now: Instant, pacing: Pacing) {
+        let now = self.ticks.moment(now);
         self.credit(now);
         if pacing.hold.is_none() {
             self.hold_works = true;
@@ -285,7 +286,7 @@ impl<T: Copy> Pacer<T> {
             self.counters.dropped += 1;
             return Enqueued::Dropped;
         }
-        queue.push_back(Queued { item, size, since: now, frame });
+        queue.push_back(Queued { item, size, since: self.ticks.moment(now), frame });
         if !matches!(class, PacketClass::Audio | PacketClass::AudioRtx) {
             self.waiting += size;
         }
@@ -330,7 +331,7 @@ impl<T: Copy> Pacer<T> {
             self.flush_track(index);
             return Enqueued::Dropped;
         }
-        let packet = Queued { item, size, since: now, frame };
+        let packet = Queued { item, size, since: self.ticks.moment(now), frame };
         self.waiting += packet.waiting();
         track.packets.push_back(packet);
         Enqueued::Queued
@@ -376,6 +377,7 @@ impl<T: Copy> Pacer<T> {
 
     /// What leaves at `now`; `None` when the budget or the queues are empty. Call until `None`.
     pub fn next(&mut self, now: Instant) -> Option<Departure<T>> {
+        let now = self.ticks.moment(now);
         self.credit(now);
         if let Some(packet) = self.audio.pop_front() {
             return Some(self.depart(now, packet, PacketClass::Audio));
@@ -446,25 +448,23 @@ impl<T: Copy> Pacer<T> {
     /// When `next` may have something; `None` while all queues are empty and nothing is to be padded.
     pub fn next_timeout(&self) -> Option<Instant> {
         if !self.audio.is_empty() {
-            return Some(self.credited);
+            return Some(self.ticks.instant(self.credited));
         }
-        let padding = self.probe.as_ref().is_some_and(|probe| probe.padding_works);
-        let video = !self.video_rtx.is_empty() || self.video.iter().any(|track| !track.packets.is_empty());
-        let budget_at = self.credited + self.time_to_credit();
-        let flush_at = self.flush.map_or(budget_at, |at| {
-            self.ticks.from(budget_at, self.tick()).max(self.ticks.after(at, self.tick()))
-        });
-        if !self.audio_rtx.is_empty() {
-            return Some(flush_at);
-        }
-        if self.stopped {
+        let hold = self.holding().filter(|_| !self.stopped);
+        let video = || !self.video_rtx.is_empty() || self.video.iter().any(|track| !track.packets.is_empty());
+        let padding = || self.probe.as_ref().is_some_and(|probe| probe.padding_works);
+        let waits = hold.is_some() || !self.audio_rtx.is_empty() || (!self.stopped && (video() || padding()));
+        if !waits {
             return None;
         }
-        match self.holding() {
-            Some(interval) => Some(flush_at.max(self.departed + interval)),
-            None if video || padding => Some(flush_at),
-            None => None,
-        }
+        let budget_at = self.credited + self.time_to_credit();
+        let flush_at =
+            self.flush.map_or(budget_at, |at| budget_at.from(self.tick()).max(at.after(self.tick())));
+        let at = match hold.filter(|_| self.audio_rtx.is_empty()) {
+            Some(interval) => flush_at.max(self.departed + interval),
+            None => flush_at,
+        };
+        Some(self.ticks.instant(at))
     }
 
     /// Whether a probe is under way.
@@ -492,7 +492,7 @@ impl<T: Copy> Pacer<T> {
     /// How long the oldest video packet has waited; zero if none does.
     pub fn video_delay(&self, now: Instant) -> Duration {
         let oldest = self.video.iter().filter_map(|track| track.packets.front()).map(|packet| packet.since);
-        oldest.min().map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+        oldest.min().map_or(Duration::ZERO, |since| self.ticks.moment(now).since(since))
     }
 
     fn holding(&self) -> Option<Duration> {
@@ -513,12 +513,12 @@ impl<T: Copy> Pacer<T> {
     }
 
     /// A flush at the same instant goes on; a new one waits for its tick. Either needs budget.
-    fn may_flush(&self, now: Instant) -> bool {
-        self.budget > 0 && self.flush.is_none_or(|at| at == now || self.ticks.after(at, self.tick()) <= now)
+    fn may_flush(&self, now: Moment) -> bool {
+        self.budget > 0 && self.flush.is_none_or(|at| at == now || at.after(self.tick()) <= now)
     }
 
-    fn credit(&mut self, now: Instant) {
-        let elapsed = now.saturating_duration_since(self.credited);
+    fn credit(&mut self, now: Moment) {
+        let elapsed = now.since(self.credited);
         if elapsed.is_zero() {
             return;
         }
@@ -546,19 +546,19 @@ impl<T: Copy> Pacer<T> {
         self.rate().time_for(missing).map_or(Duration::from_secs(1), |time| time + Duration::from_micros(1))
     }
 
-    fn depart(&mut self, now: Instant, packet: Queued<T>, class: PacketClass) -> Departure<T> {
+    fn depart(&mut self, now: Moment, packet: Queued<T>, class: PacketClass) -> Departure<T> {
         self.counters.sent += 1;
         let cluster = self.charge(now, class, packet.size);
         Departure::Packet { item: packet.item, class, size: packet.size, cluster }
     }
 
-    fn pad(&mut self, now: Instant, size: DataSize, cluster: Option<ClusterId>) -> Departure<T> {
+    fn pad(&mut self, now: Moment, size: DataSize, cluster: Option<ClusterId>) -> Departure<T> {
         self.counters.padding += 1;
         self.charge(now, PacketClass::Padding, size);
         Departure::Padding { size, cluster }
     }
 
-    fn charge(&mut self, now: Instant, class: PacketClass, size: DataSize) -> Option<ClusterId> {
+    fn charge(&mut self, now: Moment, class: PacketClass, size: DataSize) -> Option<ClusterId> {
         self.departed = now;
         self.budget -= signed(size);
         if class == PacketClass::Audio {
@@ -592,8 +592,8 @@ impl<T: Copy> Pacer<T> {
         keyframe.or_else(|| order().find(|&i| !self.video[i].packets.is_empty()))
     }
 
-    fn enforce_limits(&mut self, now: Instant) {
-        let stale = |packet: &Queued<T>| now.saturating_duration_since(packet.since) > FLUSH_LIMIT;
+    fn enforce_limits(&mut self, now: Moment) {
+        let stale = |packet: &Queued<T>| now.since(packet.since) > FLUSH_LIMIT;
         while let Some(packet) = self.video_rtx.pop_front_if(|packet| stale(packet)) {
             self.waiting = self.waiting - packet.waiting();
             self.counters.dropped += 1;
@@ -603,7 +603,7 @@ impl<T: Copy> Pacer<T> {
         let hopeless = |track: &TrackQueue<T>| {
             track.packets.front().is_some_and(|front| {
                 let limit = if front.frame.keyframe { KEYFRAME_FLUSH_LIMIT } else { FLUSH_LIMIT };
-                now.saturating_duration_since(front.since) > limit
+                now.since(front.since) > limit
             })
         };
         for index in 0..self.video.len() {

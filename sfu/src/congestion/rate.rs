@@ -28,7 +28,7 @@ const APPLICATION_LIMITED: f64 = 0.80;
 
 #[derive(Clone, Copy, Debug)]
 struct Sample {
-    sent: Instant,
+    sent: u64, // microseconds since the meter's beginning
     arrival: Arrival,
     size: DataSize,
 }
@@ -52,6 +52,7 @@ impl Measured {
 /// Meters of one transport.
 #[derive(Debug)]
 pub struct RateMeter {
+    origin: Instant,
     samples: VecDeque<Sample>,
     measured: Option<Measured>,
     short: Option<Measured>,
@@ -66,6 +67,7 @@ impl RateMeter {
     /// Nothing measured yet.
     pub fn new(now: Instant) -> RateMeter {
         RateMeter {
+            origin: now,
             samples: VecDeque::new(),
             measured: None,
             short: None,
@@ -127,11 +129,12 @@ impl RateMeter {
             if self.samples.len() == SAMPLES {
                 self.samples.pop_front();
             }
-            self.samples.push_back(Sample { sent: acked.sent, arrival, size: acked.size });
+            let sent = acked.sent.saturating_duration_since(self.origin).as_micros() as u64;
+            self.samples.push_back(Sample { sent, arrival, size: acked.size });
         }
         let Some(latest) = self.samples.back().map(|sample| sample.arrival) else { return };
         // A receiver whose clock jumped back would keep old samples for ever.
-        let stale = |sample: &Sample| latest.since(sample.arrival) > WINDOW || sample.arrival > latest;
+        let stale = |sample: &Sample| !latest.is_within(WINDOW, sample.arrival) || sample.arrival > latest;
         while self.samples.front().is_some_and(stale) {
             self.samples.pop_front();
         }
@@ -156,20 +159,25 @@ impl RateMeter {
 
     /// Rates over the last [`SHORT_WINDOW`] and over the last [`WINDOW`] of arrivals, once so much time has passed.
     fn measure(&self) -> (Option<Measured>, Option<Measured>) {
-        let (Some(latest), Some(first)) = (self.samples.back().map(|sample| sample.arrival), self.first)
+        let (Some(latest), Some(begun)) = (self.samples.back().map(|sample| sample.arrival), self.first)
         else {
             return (None, None);
         };
+        let mut short = None;
+        let mut sum = Sum { size: DataSize::ZERO, first: u64::MAX, last: 0 };
         // By arrival, but for what overtook the report before.
-        let mut samples = self.samples.iter().rev().peekable();
-        let mut sum = Sum::default();
-        let mut over = |window: Duration| {
-            while let Some(sample) = samples.next_if(|sample| latest.since(sample.arrival) <= window) {
-                sum.add(sample);
+        for sample in self.samples.iter().rev() {
+            if short.is_none() && !latest.is_within(SHORT_WINDOW, sample.arrival) {
+                short = Some(sum);
             }
-            sum.over(window).filter(|_| latest.since(first) >= window)
-        };
-        (over(SHORT_WINDOW), over(WINDOW))
+            if !latest.is_within(WINDOW, sample.arrival) {
+                break;
+            }
+            sum.size += sample.size;
+            (sum.first, sum.last) = (sum.first.min(sample.sent), sum.last.max(sample.sent));
+        }
+        let over = |sum: Sum, window: Duration| (latest.since(begun) >= window).then(|| sum.over(window));
+        (over(short.unwrap_or(sum), SHORT_WINDOW), over(sum, WINDOW))
     }
 
     /// Highest delivered rate of the last 5 s.
@@ -194,24 +202,18 @@ impl RateMeter {
     }
 }
 
-/// Samples taken together.
-#[derive(Default)]
+/// Samples taken together, one at least.
+#[derive(Clone, Copy)]
 struct Sum {
     size: DataSize,
-    sent: Option<(Instant, Instant)>, // the first and the last
+    first: u64, // sent, microseconds since the meter's beginning
+    last: u64,
 }
 
 impl Sum {
-    fn add(&mut self, sample: &Sample) {
-        self.size += sample.size;
-        let (first, last) = self.sent.unwrap_or((sample.sent, sample.sent));
-        self.sent = Some((first.min(sample.sent), last.max(sample.sent)));
-    }
-
-    fn over(&self, window: Duration) -> Option<Measured> {
-        let (first, last) = self.sent?;
-        let sent = Bitrate::of(self.size, (last - first).max(window / 4));
-        Some(Measured { delivered: Bitrate::of(self.size, window), sent })
+    fn over(self, window: Duration) -> Measured {
+        let sent = Duration::from_micros(self.last.saturating_sub(self.first)).max(window / 4);
+        Measured { delivered: Bitrate::of(self.size, window), sent: Bitrate::of(self.size, sent) }
     }
 }
 

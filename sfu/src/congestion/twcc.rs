@@ -54,6 +54,11 @@ impl Arrival {
     pub fn since(self, earlier: Arrival) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0).max(0).unsigned_abs())
     }
+
+    /// Whether that is at most `time`: cheaper to ask, where it is asked of each packet.
+    pub fn is_within(self, time: Duration, earlier: Arrival) -> bool {
+        self.0.saturating_sub(earlier.0) <= time.as_micros() as i64
+    }
 }
 
 /// One packet whose fate is known.
