@@ -11,14 +11,15 @@ use crate::run::{self, Result, cargo, command, root};
 use crate::tools;
 
 /// As recorded last; what they were before is in benches/BASELINE.md.
-const RECORDED: Cost = Cost { instructions: 0.0, allocations: 0.0 };
+const RECORDED: Cost = Cost { instructions: 8836.0, allocations: 0.0 };
 /// So much more or less is the compiler's mood, and the order in which maps are walked.
 const TOLERANCE: f64 = 0.03;
 const FEWEST_ALLOCATIONS: f64 = 0.02;
 
 const VIEWERS: &str = "20";
-/// What belongs to the core, and where counting begins (sfu/testkit/src/call/server.rs, …/examples/fanout.rs).
-const COUNTED: [&str; 3] = ["*Server*core_takes*", "*Server*core_wakes*", "*Server*core_flushes*"];
+/// What belongs to the core, and where counting begins (sfu/testkit/src/call/server.rs, …/examples/fanout.rs). One pattern for
+/// all three: of several that begin alike callgrind heeds the first.
+const COUNTED: &str = "*Server*core_*";
 const FROM: &str = "*fanout*counted*";
 const ALLOCATES: [&str; 4] = ["malloc", "calloc", "realloc", "posix_memalign"];
 
@@ -47,7 +48,7 @@ pub(crate) fn run() -> Result {
 /// Runs the call under callgrind; gives how many packets it sent meanwhile.
 fn count(profile: &Path) -> Result<f64> {
     let mut call = command("valgrind", &["--tool=callgrind", "--collect-atstart=no", "--quiet"]);
-    call.args(COUNTED.map(|name| format!("--toggle-collect={name}")));
+    call.arg(format!("--toggle-collect={COUNTED}"));
     call.arg(format!("--zero-before={FROM}"));
     call.arg(format!("--callgrind-out-file={}", profile.display()));
     call.arg(root().join("target/debug/examples/fanout")).arg(VIEWERS);

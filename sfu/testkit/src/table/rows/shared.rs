@@ -19,19 +19,16 @@ pub(super) fn rows() -> [Row; 2] {
     let row = |name, about, play| Row { name, about, known: None, play, heavy: false };
     [
         Row {
-            known: Some("in one call of fifty loss in bursts is blamed on the rate"),
+            known: Some(
+                "in one call of fifty a layer costs more at first than the probe before it has proven",
+            ),
             ..row(
                 "bursts",
                 "4 Mbit/s, 80 ms; bursts of 3 lose 5 %, jitter of 60 ms, 3 % out of order by up to 15 ms, 2 % twice",
                 bursts,
             )
         },
-        Row {
-            known: Some(
-                "when whose queue it is becomes clear late, one call in fifty has six seconds of the low layer",
-            ),
-            ..row("tcp", "3 Mbit/s, 60 ms, queue of 100 ms, shared with a download (Cubic) after 10 s", tcp)
-        },
+        row("tcp", "3 Mbit/s, 60 ms, queue of 100 ms, shared with a download (Cubic) after 10 s", tcp),
     ]
 }
 
