@@ -18,16 +18,11 @@ const SETTLED: Duration = Duration::from_secs(15);
 pub(super) fn rows() -> [Row; 2] {
     let row = |name, about, play| Row { name, about, known: None, play, heavy: false };
     [
-        Row {
-            known: Some(
-                "in one call of fifty a layer costs more at first than the probe before it has proven",
-            ),
-            ..row(
-                "bursts",
-                "4 Mbit/s, 80 ms; bursts of 3 lose 5 %, jitter of 60 ms, 3 % out of order by up to 15 ms, 2 % twice",
-                bursts,
-            )
-        },
+        row(
+            "bursts",
+            "4 Mbit/s, 80 ms; bursts of 3 lose 5 %, jitter of 60 ms, 3 % out of order by up to 15 ms, 2 % twice",
+            bursts,
+        ),
         row("tcp", "3 Mbit/s, 60 ms, queue of 100 ms, shared with a download (Cubic) after 10 s", tcp),
     ]
 }
