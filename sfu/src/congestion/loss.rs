@@ -22,9 +22,6 @@ const INHERENT: f64 = 0.02;
 const INHERENT_MAX: f64 = 0.30;
 const FOLLOW_UP: f64 = 0.10;
 const FOLLOW_DOWN: f64 = 0.05;
-/// Packets lost in a row, at most, and how fast what is usual of them follows.
-const RUN_MAX: f64 = 5.0;
-const RUN_FOLLOW: f64 = 0.10;
 /// Loss above `p0` by less than this is noise.
 const MARGIN: f64 = 0.02;
 /// Below this, unexplained loss is not worth a test, which costs a step of quality.
@@ -97,10 +94,9 @@ impl Test {
     }
 
     /// Whether it is the rate's fault, once that is known.
-    fn result(&self, run: f64) -> Option<bool> {
+    fn result(&self) -> Option<bool> {
         let share = self.ratio() / self.before;
-        let sure = f64::from(self.total) >= f64::from(SURE_PACKETS) * run;
-        let certain = share <= PLAIN || share >= PLAINLY_NOT || sure;
+        let certain = share <= PLAIN || share >= PLAINLY_NOT || self.total >= SURE_PACKETS;
         certain.then_some(share <= BLAMED)
     }
 }
@@ -120,12 +116,8 @@ pub struct LossObserver {
     lost: DataSize,
     total: DataSize,
     packets: u32,
-    gone: u32, // packets lost…
-    runs: u32, // …in so many rows
-    gap: bool, // the last one was lost
     ratio: f64,
     inherent: f64,
-    run: f64, // usual length of a row
     exceeding: u32,
     compared: f64, // sum of the ratios after the first [`SUSTAINED`] that exceed
     test: Option<Test>,
@@ -148,12 +140,8 @@ impl LossObserver {
             lost: DataSize::ZERO,
             total: DataSize::ZERO,
             packets: 0,
-            gone: 0,
-            runs: 0,
-            gap: false,
             ratio: 0.0,
             inherent: INHERENT,
-            run: 1.0,
             exceeding: 0,
             compared: 0.0,
             test: None,
@@ -212,10 +200,7 @@ impl LossObserver {
             self.packets += 1;
             if lost {
                 self.lost += acked.size;
-                self.gone += 1;
-                self.runs += u32::from(!self.gap);
             }
-            self.gap = lost;
             if let Some(test) = &mut self.test
                 && acked.sent >= test.counts_from
             {
@@ -225,8 +210,8 @@ impl LossObserver {
         }
         if let Some(test) = self.test
             && now >= test.until
-            && f64::from(test.total) >= f64::from(TEST_PACKETS) * self.run
-            && let Some(blamed) = test.result(self.run)
+            && test.total >= TEST_PACKETS
+            && let Some(blamed) = test.result()
         {
             return self.judge(now, test, blamed);
         }
@@ -281,9 +266,7 @@ impl LossObserver {
         rtt: Duration,
         may_test: bool,
     ) -> LossVerdict {
-        // Losses in rows of geometric length: so much more of a spread than of single ones.
-        let spread = 2.0 * self.run - 1.0;
-        let deviation = (self.inherent * (1.0 - self.inherent) / packets * spread).sqrt();
+        let deviation = (self.inherent * (1.0 - self.inherent) / packets).sqrt();
         let excess = self.ratio - self.inherent - MARGIN.max(2.0 * deviation);
         let exceeds = excess > 0.0 && self.ratio >= WORTH_A_TEST;
         if self.exceeding >= SUSTAINED {
@@ -298,12 +281,7 @@ impl LossObserver {
             let follow = if self.ratio > self.inherent { FOLLOW_UP } else { FOLLOW_DOWN };
             self.inherent += follow * (self.ratio - self.inherent);
             self.inherent = self.inherent.clamp(0.0, INHERENT_MAX);
-            if self.runs > 0 {
-                let run = f64::from(self.gone) / f64::from(self.runs);
-                self.run = (self.run + RUN_FOLLOW * (run - self.run)).clamp(1.0, RUN_MAX);
-            }
         }
-        (self.gone, self.runs) = (0, 0);
         if excess > 0.0 && envelope >= CONGESTED_ENVELOPE {
             self.test = None;
             return LossVerdict::Congestion;
@@ -320,9 +298,8 @@ impl LossObserver {
         }
         // More than were waited for, if a queue or a test came between.
         let before = self.compared / f64::from(self.exceeding - SUSTAINED);
-        let chance = 2.0 * deviation / f64::from(COMPARED).sqrt();
         self.forget();
-        if before < self.inherent + STILL.max(chance) {
+        if before < self.inherent + MARGIN.max(STILL) {
             return LossVerdict::Fine;
         }
         if !may_test || self.no_test_before.is_some_and(|at| now < at) {

@@ -59,28 +59,6 @@ fn much_random_loss_costs_one_test() {
     }
 }
 
-/// Rows of four on average, 5 % in all: what three observations in a row show of that by chance is no worse path.
-#[test]
-fn loss_in_rows_begins_few_tests() {
-    let mut begun = 0;
-    for seed in 0..20 {
-        let mut observer = LossObserver::new();
-        let mut rng = fastrand::Rng::with_seed(seed);
-        let mut bad = false;
-        for step in 0..600 {
-            let now = clock::start() + Duration::from_secs(1000) + Duration::from_millis(step * 100);
-            let mut lost = || {
-                bad = rng.f64() < if bad { 0.75 } else { 0.25 * 0.05 / 0.95 };
-                bad
-            };
-            let acked: Vec<Acked> = (0..16).map(|_| packet(now, 1000, lost())).collect();
-            let verdict = observer.on_acked(now, &acked, Duration::ZERO, Duration::from_millis(50), true);
-            begun += u32::from(verdict == LossVerdict::TestBegins);
-        }
-    }
-    assert!(begun <= 4, "{begun} tests in 20 minutes");
-}
-
 /// A burst that draws attention and is over when it is looked at is not worth a test.
 #[test]
 fn loss_that_is_gone_before_it_is_measured_begins_no_test() {

@@ -62,8 +62,14 @@ const LIMITS: Limits =
 const USED: Limits = Limits { utilisation: Some(60.0), ..LIMITS };
 
 /// The same where repairs leave just less than the next step needs.
-const AT_THE_EDGE: Limits =
-    Limits { utilisation: Some(40.0), frozen: 7.0, longest: 1000.0, switches: 12.0, ..LIMITS };
+const AT_THE_EDGE: Limits = Limits {
+    utilisation: Some(40.0),
+    frozen: 7.0,
+    longest: 1000.0,
+    switches: 12.0,
+    concealed: 2.5,
+    ..LIMITS
+};
 
 /// A viewer joins on `path`, and the call goes on for as long as `play` takes. Judged from five seconds later on, against the
 /// best that fits `link` kbit/s.
