@@ -53,3 +53,5 @@ mod tcp;
 mod webhooks;
 #[path = "clients/whip.rs"]
 mod whip;
+#[path = "clients/words.rs"]
+mod words;

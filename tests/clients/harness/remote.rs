@@ -1,4 +1,4 @@
-//! Processes that do what they are told: `driver.mjs` with a browser, `sdk.py` with the Python SDK.
+//! Processes that do what they are told: `driver.mjs` with a browser, `sdk.py` with the Python SDK, `sdk.mjs` with Node's.
 //!
 //! One JSON request per line in, one JSON answer per line out. Both speak of participants by name and give them the
 //! same functions, so that tests do not care on which client a participant lives.
@@ -244,7 +244,7 @@ impl OverHttp {
     }
 }
 
-/// A process with the Python SDK.
+/// A process with the Python SDK, or Node's.
 pub(crate) struct Sdk(Remote);
 
 impl Sdk {
@@ -261,7 +261,12 @@ impl Sdk {
         Sdk(Remote::start("sdk", &programs::python(), &[&drivers().join("sdk.py")], place))
     }
 
-    /// A participant on the Python SDK, not in a room yet.
+    /// With Node's SDK, `@livekit/rtc-node`.
+    pub(crate) fn start_node() -> Sdk {
+        Sdk(Remote::start("sdk-node", &programs::node(), &[&drivers().join("sdk.mjs")], None))
+    }
+
+    /// A participant on the SDK, not in a room yet.
     pub(crate) fn participant(&self, name: &str) -> Participant<'_> {
         self.0.request(json!({ "op": "open", "name": name })).expect("a participant");
         self.0.participant(name)
