@@ -356,6 +356,18 @@ impl Participant<'_> {
         fingerprint(&sent)
     }
 
+    /// From now on sends a small reliable message every `interval` milliseconds.
+    #[track_caller]
+    pub(crate) fn begin_talk(&self, topic: &str, interval: u32) {
+        self.call::<Value>("beginTalk", &json!([topic, interval]));
+    }
+
+    /// Ends that; gives the fingerprints of all that was sent, in order.
+    #[track_caller]
+    pub(crate) fn end_talk(&self) -> Vec<u32> {
+        self.call("endTalk", &json!([]))
+    }
+
     /// Sends a text of that many letters as a stream to everybody; gives its fingerprint.
     #[track_caller]
     pub(crate) fn send_words(&self, letters: usize, note: &str) -> u32 {
