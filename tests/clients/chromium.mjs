@@ -29,9 +29,13 @@ function keepConnections() {
   };
 }
 
-/** A browser: `open` gives tabs, each in a context of its own. */
-export async function launchChromium(executablePath) {
-  const browser = await chromium.launch({ executablePath, headless: true, args: ARGUMENTS });
+/**
+ * A browser: `open` gives tabs, each in a context of its own. It takes certificates of the key whose hash is `trustedKey`.
+ */
+export async function launchChromium(executablePath, { trustedKey }) {
+  const trusting = trustedKey ? [`--ignore-certificate-errors-spki-list=${trustedKey}`] : [];
+  const args = [...ARGUMENTS, ...trusting];
+  const browser = await chromium.launch({ executablePath, headless: true, args });
   return {
     version: browser.version(),
     async open({ name, url, width, height }) {

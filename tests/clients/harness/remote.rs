@@ -144,23 +144,31 @@ pub(crate) struct Browser(Remote);
 
 impl Browser {
     pub(crate) fn start() -> Browser {
-        Browser::launch("chromium", &programs::chromium(), None)
+        Browser::launch("chromium", &programs::chromium(), None, &json!({}))
+    }
+
+    /// One that takes certificates with this public key, whatever else is wrong with them: base64 of the SHA-256 of the
+    /// `SubjectPublicKeyInfo` (RFC 7469 §2.4).
+    pub(crate) fn start_trusting(key: &str) -> Browser {
+        Browser::launch("chromium", &programs::chromium(), None, &json!({ "trustedKey": key }))
     }
 
     /// With all its traffic through a namespace's link.
     pub(crate) fn start_in(namespace: &Namespace) -> Browser {
-        Browser::launch("chromium", &programs::chromium(), Some(namespace))
+        Browser::launch("chromium", &programs::chromium(), Some(namespace), &json!({}))
     }
 
     /// Firefox, whose tabs can do what participants do.
     pub(crate) fn start_firefox() -> Browser {
-        Browser::launch("firefox", &programs::firefox(), None)
+        Browser::launch("firefox", &programs::firefox(), None, &json!({}))
     }
 
-    fn launch(kind: &str, program: &Path, place: Option<&Namespace>) -> Browser {
+    fn launch(kind: &str, program: &Path, place: Option<&Namespace>, options: &Value) -> Browser {
         let driver = drivers().join("driver.mjs");
         // Firefox's agent is talked to over a WebSocket, which Node.js has unasked only from version 22 on.
-        let arguments = [Path::new("--experimental-websocket"), &driver, Path::new(kind), program];
+        let options = options.to_string();
+        let arguments =
+            [Path::new("--experimental-websocket"), &driver, Path::new(kind), program, Path::new(&options)];
         Browser(Remote::start(kind, &programs::node(), &arguments, place))
     }
 
