@@ -37,6 +37,8 @@ mod layers;
 mod meeting;
 #[path = "clients/networks.rs"]
 mod networks;
+#[path = "clients/packets.rs"]
+mod packets;
 #[path = "clients/page.rs"]
 mod page;
 #[path = "clients/relay.rs"]

@@ -153,6 +153,16 @@ impl Browser {
         Browser::launch("chromium", &programs::chromium(), None, &json!({ "trustedKey": key }))
     }
 
+    /// One that has all RTP, RTCP and SCTP that it sends and gets in its log, without encryption.
+    pub(crate) fn start_dumping() -> Browser {
+        Browser::launch("chromium", &programs::chromium(), None, &json!({ "dump": true }))
+    }
+
+    /// Where its log is.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.0.log.clone()
+    }
+
     /// With all its traffic through a namespace's link.
     pub(crate) fn start_in(namespace: &Namespace) -> Browser {
         Browser::launch("chromium", &programs::chromium(), Some(namespace), &json!({}))
