@@ -124,6 +124,33 @@ fn the_python_sdk_resumes_when_its_websocket_breaks() {
 }
 
 #[test]
+#[ignore = "most of a minute, for what browsers show of each scenario"]
+fn native_sdks_resume_and_rejoin() {
+    let _turn = alone();
+    let server = Server::start("native");
+    let (python, node, browser) = (Sdk::start(), Sdk::start_node(), Browser::start());
+    for (number, (sdk, mode)) in
+        [(&python, Mode::V1), (&python, Mode::V0), (&node, Mode::V0)].iter().enumerate()
+    {
+        let name = |who: &str| format!("{who}-{number}");
+        let (native, grace) = (sdk.participant(&name("native")), browser.participant(&name("grace")));
+        meet(&server, *mode, &native, &grace);
+        let scenarios = [("signal-reconnect", true), ("node-failure", false), ("full-reconnect", false)];
+        for (count, (scenario, keeps)) in scenarios.into_iter().enumerate() {
+            let sid = native.sid();
+            native.simulate(scenario);
+            eventually(Duration::from_secs(30), || reconnected(&native, count + 1));
+            eventually(Duration::from_secs(20), || both_ways(&native, &grace));
+            assert_eq!(native.sid() == sid, keeps, "{scenario}");
+            said(&native, &grace, scenario);
+            said(&grace, &native, scenario);
+        }
+        native.leave();
+        grace.close();
+    }
+}
+
+#[test]
 fn a_phone_that_changes_its_network_keeps_its_call_over_one_connection() {
     a_browser_changes_its_network(Mode::V1, &Told::Nothing);
 }

@@ -16,6 +16,7 @@ import {
   Room,
   RoomEvent,
   RpcError,
+  SimulateScenarioKind,
   TrackKind,
   TrackPublishOptions,
   TrackSource,
@@ -292,6 +293,10 @@ class Participant {
     await own.updateName(name);
     await own.updateMetadata(metadata);
     await own.setAttributes(attributes);
+  }
+
+  simulate(scenario) {
+    return this.room.simulateScenario(SimulateScenarioKind[`SIMULATE_${scenario.toUpperCase().replaceAll('-', '_')}`]);
   }
 
   people() {

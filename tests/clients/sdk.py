@@ -453,6 +453,10 @@ class Participant:
     async def messages(self):
         return self.inbox
 
+    async def simulate(self, scenario):
+        name = f"SIMULATE_{scenario.upper().replace('-', '_')}"
+        await self.room.simulate_scenario(rtc.SimulateScenarioKind.Value(name))
+
     async def people(self):
         everybody = [self.room.local_participant, *self.room.remote_participants.values()]
         return {

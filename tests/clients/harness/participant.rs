@@ -474,7 +474,7 @@ impl Participant<'_> {
         self.call("departures", &json!([]))
     }
 
-    /// Has livekit-client do or ask for one of its scenarios, such as `signal-reconnect`.
+    /// Has the SDK do or ask for one of its scenarios, such as `signal-reconnect`.
     #[track_caller]
     pub(crate) fn simulate(&self, scenario: &str) {
         self.call::<Value>("simulate", &json!([scenario]));
