@@ -37,6 +37,8 @@ mod layers;
 mod meeting;
 #[path = "clients/networks.rs"]
 mod networks;
+#[path = "clients/packets.rs"]
+mod packets;
 #[path = "clients/page.rs"]
 mod page;
 #[path = "clients/relay.rs"]
@@ -53,3 +55,5 @@ mod tcp;
 mod webhooks;
 #[path = "clients/whip.rs"]
 mod whip;
+#[path = "clients/words.rs"]
+mod words;

@@ -5,7 +5,9 @@ use std::time::Duration;
 use livekit_protocol::DisconnectReason;
 use serde_json::{Value, json};
 
-use crate::harness::{Api, Camera, Kind, Mode, Participant, Sdk, Server, alone, eventually, observe};
+use crate::harness::{
+    Api, Browser, Camera, Kind, Mode, Participant, Sdk, Server, alone, eventually, observe,
+};
 use crate::meeting::{hears, sees};
 
 /// Time for news to reach a client.
@@ -13,22 +15,32 @@ const SOON: Duration = Duration::from_secs(5);
 
 #[test]
 fn python_administers_a_room() {
-    administers("python", Api::python);
+    administers("python", Api::python, OnWeb::Grace);
 }
 
 #[test]
 fn node_administers_a_room() {
-    administers("node", Api::node);
+    administers("node", Api::node, OnWeb::Ada);
 }
 
-fn administers(sdk: &str, start: fn(&Server) -> Api) {
+/// Who is in a browser; the other one is on the Python SDK.
+#[derive(Clone, Copy)]
+enum OnWeb {
+    Ada,
+    Grace,
+}
+
+fn administers(sdk: &str, start: fn(&Server) -> Api, web: OnWeb) {
     let _turn = alone();
     let server = Server::start(&format!("api-{sdk}"));
     let api = start(&server);
     let made = room_is_made(&api);
 
-    let people = Sdk::start();
-    let [ada, grace] = ["ada", "grace"].map(|name| people.participant(name));
+    let (python, browser) = (Sdk::start(), Browser::start());
+    let (ada, grace) = match web {
+        OnWeb::Ada => (browser.participant("ada"), python.participant("grace")),
+        OnWeb::Grace => (python.participant("ada"), browser.participant("grace")),
+    };
     for (person, mode) in [(&ada, Mode::V1), (&grace, Mode::V0)] {
         person.join(&server, "garden", mode);
     }

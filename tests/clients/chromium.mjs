@@ -1,6 +1,4 @@
 /** Headless Chromium, by Playwright. */
-import { chromium } from 'playwright-core';
-
 const ARGUMENTS = [
   '--no-sandbox', // containers have no user namespaces, and only our own page is opened
   '--disable-gpu',
@@ -29,9 +27,24 @@ function keepConnections() {
   };
 }
 
-/** A browser: `open` gives tabs, each in a context of its own. */
-export async function launchChromium(executablePath) {
-  const browser = await chromium.launch({ executablePath, headless: true, args: ARGUMENTS });
+/** Has libwebrtc log every packet of RTP, RTCP and SCTP, as it is without encryption, in the form that text2pcap(1) reads. */
+const DUMPING = [
+  '--force-fieldtrials=WebRTC-Debugging-RtpDump/Enabled/',
+  '--vmodule=*/webrtc/*=9',
+  '--enable-logging=stderr',
+];
+
+/**
+ * A browser: `open` gives tabs, each in a context of its own. It takes certificates of the key whose hash is `trustedKey`, and
+ * with `dump` what it sends and gets is in our log.
+ */
+export async function launchChromium(executablePath, { trustedKey, dump }) {
+  const trusting = trustedKey ? [`--ignore-certificate-errors-spki-list=${trustedKey}`] : [];
+  const args = [...ARGUMENTS, ...trusting, ...(dump ? DUMPING : [])];
+  // Read as the module is loaded: it passes on what the browser says.
+  if (dump) process.env.DEBUG = 'pw:browser';
+  const { chromium } = await import('playwright-core');
+  const browser = await chromium.launch({ executablePath, headless: true, args });
   return {
     version: browser.version(),
     async open({ name, url, width, height }) {

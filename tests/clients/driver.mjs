@@ -1,7 +1,7 @@
 /**
  * The tests' hand on a browser: one JSON request per line in, one JSON answer per line out.
  *
- * Started with `chromium` or `firefox` and where that is. Request `{id, op, …}`, answer `{id, ok}` or `{id, error}`. Tabs
+ * Started with `chromium` or `firefox`, where that is, and perhaps options of `launchChromium` as JSON. Request `{id, op, …}`, answer `{id, ok}` or `{id, error}`. Tabs
  * have names and a browser context each, so that they share neither storage nor process. Everything for people goes to
  * stderr. At the end of input the browser is closed.
  */
@@ -14,8 +14,9 @@ import { build } from 'esbuild';
 import { launchChromium } from './chromium.mjs';
 import { launchFirefox } from './firefox.mjs';
 
-const [kind, executablePath] = process.argv.slice(2);
-const browser = await (kind === 'firefox' ? launchFirefox : launchChromium)(executablePath);
+const [kind, executablePath, options] = process.argv.slice(2);
+const launch = kind === 'firefox' ? launchFirefox : launchChromium;
+const browser = await launch(executablePath, JSON.parse(options ?? '{}'));
 const home = await serveClientPage();
 const tabs = new Map();
 

@@ -12,12 +12,22 @@ const STARTED: f64 = 2000.0;
 
 #[test]
 fn layers_stop_when_nobody_watches_and_start_on_demand() {
+    layers_stop_and_start(Mode::V1);
+}
+
+#[test]
+#[ignore = "half a minute, for what the core does in the same way over one connection"]
+fn layers_stop_when_nobody_watches_and_start_on_demand_over_two_connections() {
+    layers_stop_and_start(Mode::V0);
+}
+
+fn layers_stop_and_start(mode: Mode) {
     let _turn = alone();
-    let server = Server::start("dynacast");
+    let server = Server::start(&format!("dynacast-{mode:?}"));
     let browser = Browser::start();
     let [sender, viewer] = ["sender", "viewer"].map(|name| browser.participant(name));
-    sender.join_with_dynacast(&server, "garden");
-    viewer.join(&server, "garden", Mode::V1);
+    sender.join_with_dynacast(&server, "garden", mode);
+    viewer.join(&server, "garden", mode);
     sender.publish_camera(&Camera::HD);
     let on_screen = |wanted: u32| with_width(&viewer, &sender, |width| width == wanted);
     // The rate grows from its first guess until there is room for the top layer.

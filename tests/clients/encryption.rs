@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Browser, Camera, Kind, Server, alone, eventually, observe};
+use crate::harness::{Browser, Camera, Kind, Sdk, Server, alone, eventually, observe};
 use crate::layers::with_width;
 use crate::meeting::{hears, sees};
 
@@ -53,6 +53,44 @@ fn what_is_encrypted_end_to_end_arrives() {
             person.close();
         }
     }
+}
+
+/// They make one key of one passphrase, and frames of one form.
+#[test]
+#[ignore = "a quarter of a minute, and what is encrypted is forwarded alike whoever sends it"]
+fn python_node_and_chromium_decrypt_each_other() {
+    let _turn = alone();
+    let server = Server::start("encryption-sdk");
+    let (browser, python, node) = (Browser::start(), Sdk::start(), Sdk::start_node());
+    let people = [browser.participant("ada"), python.participant("alan"), node.participant("kurt")];
+    let stranger = browser.participant("stranger");
+    let voices = [440.0, 660.0, 880.0];
+    for person in &people {
+        person.join_encrypted(&server, "garden", "open sesame");
+    }
+    stranger.join_encrypted(&server, "garden", "open barley");
+    for (person, hertz) in people.iter().zip(voices) {
+        person.publish_camera(&Camera { fps: 12, ..Camera::SMALL });
+        person.publish_microphone(hertz);
+    }
+    for (speaker, hertz) in people.iter().zip(voices) {
+        for listener in people.iter().filter(|one| one.name() != speaker.name()) {
+            eventually(Duration::from_secs(20), || sees(listener, speaker));
+            eventually(Duration::from_secs(10), || hears(listener, speaker, hertz));
+        }
+        let fingerprint = speaker.send(2_000, true, "secret").expect("it fits");
+        for listener in people.iter().filter(|one| one.name() != speaker.name()) {
+            eventually(Duration::from_secs(5), || {
+                let messages = listener.messages();
+                let got = messages.iter().any(|message| message.fingerprint == fingerprint);
+                if got { Ok(()) } else { Err(format!("{}: {messages:?}", listener.name())) }
+            });
+        }
+        assert!(hears(&stranger, speaker, hertz).is_err(), "{}", speaker.name());
+        let blind = stranger.track(speaker, Kind::Video).expect("it is subscribed");
+        assert!(blind.stats.bytes_received > 0 && blind.stats.frames_decoded == 0, "{blind:?}");
+    }
+    assert!(stranger.messages().is_empty(), "{:?}", stranger.messages());
 }
 
 /// livekit-client's worker gives AV1 up (`FrameCryptor.getUnencryptedBytes`), and with it the track: nothing leaves the browser.

@@ -13,12 +13,22 @@ const SWITCH: f64 = 1000.0 + 250.0;
 
 #[test]
 fn a_viewer_gets_the_layer_it_asks_for() {
+    a_viewer_asks_for_layers(Mode::V1);
+}
+
+#[test]
+#[ignore = "half a minute, for what the core does in the same way over one connection"]
+fn a_viewer_gets_the_layer_it_asks_for_over_two_connections() {
+    a_viewer_asks_for_layers(Mode::V0);
+}
+
+fn a_viewer_asks_for_layers(mode: Mode) {
     let _turn = alone();
-    let server = Server::start("layers");
+    let server = Server::start(&format!("layers-{mode:?}"));
     let browser = Browser::start();
     let [sender, viewer] = ["sender", "viewer"].map(|name| browser.participant(name));
     for person in [&sender, &viewer] {
-        person.join(&server, "garden", Mode::V1);
+        person.join(&server, "garden", mode);
     }
     sender.publish_camera(&Camera::HD);
     // The rate grows from its first guess until there is room for the top layer.

@@ -12,14 +12,24 @@ use crate::meeting::{hears, sees};
 
 #[test]
 fn a_narrow_downlink_gets_a_lower_layer_and_nobody_else_notices() {
+    a_downlink_becomes_narrow(Mode::V1);
+}
+
+#[test]
+#[ignore = "half a minute, for what the core does in the same way over one connection"]
+fn a_narrow_downlink_gets_a_lower_layer_and_nobody_else_notices_over_two_connections() {
+    a_downlink_becomes_narrow(Mode::V0);
+}
+
+fn a_downlink_becomes_narrow(mode: Mode) {
     let _turn = alone();
     let namespace = Namespace::new();
-    let server = Server::start_at("narrow", namespace.outside());
+    let server = Server::start_at(&format!("narrow-{mode:?}"), namespace.outside());
     let (sending, viewing, browser) = (Sdk::start(), Sdk::start(), Browser::start_in(&namespace));
     let (sender, other, narrow) =
         (sending.participant("sender"), viewing.participant("other"), browser.participant("narrow"));
     for person in [&sender, &other, &narrow] {
-        person.join(&server, "garden", Mode::V1);
+        person.join(&server, "garden", mode);
     }
     sender.publish_camera(&Camera::HD);
     sender.publish_microphone(440.0);
@@ -57,13 +67,23 @@ fn a_narrow_downlink_gets_a_lower_layer_and_nobody_else_notices() {
 
 #[test]
 fn five_percent_loss_is_repaired() {
+    five_percent_are_lost(Mode::V1);
+}
+
+#[test]
+#[ignore = "half a minute, for what the core does in the same way over one connection"]
+fn five_percent_loss_is_repaired_over_two_connections() {
+    five_percent_are_lost(Mode::V0);
+}
+
+fn five_percent_are_lost(mode: Mode) {
     let _turn = alone();
     let namespace = Namespace::new();
-    let server = Server::start_at("loss", namespace.outside());
+    let server = Server::start_at(&format!("loss-{mode:?}"), namespace.outside());
     let (sdk, browser) = (Sdk::start(), Browser::start_in(&namespace));
     let (outside, lossy) = (sdk.participant("outside"), browser.participant("lossy"));
     for (person, hertz) in [(&outside, 440.0), (&lossy, 660.0)] {
-        person.join(&server, "garden", Mode::V1);
+        person.join(&server, "garden", mode);
         person.publish_camera(&Camera::SMALL);
         person.publish_microphone(hertz);
     }

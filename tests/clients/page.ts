@@ -28,6 +28,7 @@ import {
   watchDataTracks,
 } from './data_tracks';
 import { fingerprint, pattern } from './pattern';
+import { callMethod, introduce, people, registerGreeting, sendFile, sendWords, streams, watchStreams } from './words';
 import { paintedCamera, tone, type CameraOptions } from './sources';
 import { AudioWatch, VideoWatch } from './watch';
 import { overHttp } from './whip';
@@ -114,6 +115,7 @@ async function join(url: string, token: string, options: JoinOptions = {}) {
   room.now = here;
   here.on(RoomEvent.TrackSubscribed, attach);
   watchDataTracks(here);
+  watchStreams(here);
   here.on(RoomEvent.TrackUnsubscribed, (track, publication) => {
     watches.get(publication.trackSid)?.stop();
     watches.delete(publication.trackSid);
@@ -256,9 +258,33 @@ async function send(bytes: number, reliable: boolean, topic: string) {
   return { fingerprint: fingerprint(payload) };
 }
 
+const talk: { said?: Promise<number[]>; over: boolean } = { over: false };
+
+/** Sends a reliable message every `interval` milliseconds, one after the other, until `endTalk`. */
+function beginTalk(topic: string, interval: number) {
+  const say = async () => {
+    const sent: number[] = [];
+    while (!talk.over) {
+      const payload = pattern(100, `${topic}-${sent.length}`);
+      await joined().localParticipant.publishData(payload, { reliable: true, topic });
+      sent.push(fingerprint(payload));
+      await new Promise((resolve) => setTimeout(resolve, interval));
+    }
+    return sent;
+  };
+  talk.over = false;
+  talk.said = say();
+}
+
+/** Gives the fingerprints of all that was sent, in order. */
+function endTalk() {
+  talk.over = true;
+  return talk.said;
+}
+
 /** livekit-client's own examination of a server: what it found, step by step. */
-async function examine(url: string, token: string) {
-  const check = new ConnectionCheck(url, token);
+async function examine(url: string, token: string, { v0 }: JoinOptions) {
+  const check = new ConnectionCheck(url, token, { roomOptions: { singlePeerConnection: !v0 } });
   await check.checkWebsocket();
   await check.checkWebRTC();
   await check.checkTURN();
@@ -289,6 +315,17 @@ const client = {
   subscribe,
   sent,
   send,
+  beginTalk,
+  endTalk,
+  sendWords: (length: number, note: string) => sendWords(joined(), length, note),
+  sendFile: (length: number, note: string) => sendFile(joined(), length, note),
+  streams,
+  introduce: (name: string, metadata: string, attributes: Record<string, string>) =>
+    introduce(joined(), name, metadata, attributes),
+  people: () => people(joined()),
+  roomMetadata: () => joined().metadata,
+  registerGreeting: (method: string) => registerGreeting(joined(), method),
+  callMethod: (identity: string, method: string, payload: string) => callMethod(joined(), identity, method, payload),
   publishDataTrack: (name: string) => publishDataTrack(joined(), name),
   pushFrames,
   unpublishDataTrack,

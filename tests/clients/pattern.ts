@@ -1,4 +1,4 @@
-/** Bytes that can be recognised at the other end; `sdk.py` and `data.rs` know the same two functions. */
+/** Bytes that can be recognised at the other end; `sdk.py` and `sdk.mjs` know the same functions. */
 
 /** `length` bytes of a linear congruential sequence that begins with the topic's fingerprint. */
 export function pattern(length: number, topic: string): Uint8Array<ArrayBuffer> {
@@ -9,6 +9,11 @@ export function pattern(length: number, topic: string): Uint8Array<ArrayBuffer> 
     bytes[at] = state >>> 24;
   }
   return bytes;
+}
+
+/** `length` letters of the same sequence, one of 27 of two bytes in UTF-8. */
+export function words(length: number, topic: string): string {
+  return [...pattern(length, topic)].map((byte) => 'abcdefghijklmnopqrstuvwxyzé'[byte % 27]).join('');
 }
 
 /** 32-bit FNV-1a. */

@@ -60,11 +60,21 @@ fn clients_resume(mode: Mode) {
 
 #[test]
 fn a_client_that_cannot_resume_rejoins() {
+    a_client_rejoins(Mode::V1);
+}
+
+#[test]
+#[ignore = "half a minute, for what the core does in the same way over one connection"]
+fn a_client_that_cannot_resume_rejoins_over_two_connections() {
+    a_client_rejoins(Mode::V0);
+}
+
+fn a_client_rejoins(mode: Mode) {
     let _turn = alone();
-    let server = Server::start("rejoining");
+    let server = Server::start(&format!("rejoining-{mode:?}"));
     let browser = Browser::start();
     let (ada, grace) = (browser.participant("ada"), browser.participant("grace"));
-    meet(&server, Mode::V1, &ada, &grace);
+    meet(&server, mode, &ada, &grace);
     for (count, scenario) in
         ["full-reconnect", "leave-full-reconnect", "node-failure", "resume-reconnect"].iter().enumerate()
     {
@@ -114,20 +124,58 @@ fn the_python_sdk_resumes_when_its_websocket_breaks() {
 }
 
 #[test]
+#[ignore = "most of a minute, for what browsers show of each scenario"]
+fn native_sdks_resume_and_rejoin() {
+    let _turn = alone();
+    let server = Server::start("native");
+    let (python, node, browser) = (Sdk::start(), Sdk::start_node(), Browser::start());
+    for (number, (sdk, mode)) in
+        [(&python, Mode::V1), (&python, Mode::V0), (&node, Mode::V0)].iter().enumerate()
+    {
+        let name = |who: &str| format!("{who}-{number}");
+        let (native, grace) = (sdk.participant(&name("native")), browser.participant(&name("grace")));
+        meet(&server, *mode, &native, &grace);
+        let scenarios = [("signal-reconnect", true), ("node-failure", false), ("full-reconnect", false)];
+        for (count, (scenario, keeps)) in scenarios.into_iter().enumerate() {
+            let sid = native.sid();
+            native.simulate(scenario);
+            eventually(Duration::from_secs(30), || reconnected(&native, count + 1));
+            eventually(Duration::from_secs(20), || both_ways(&native, &grace));
+            assert_eq!(native.sid() == sid, keeps, "{scenario}");
+            said(&native, &grace, scenario);
+            said(&grace, &native, scenario);
+        }
+        native.leave();
+        grace.close();
+    }
+}
+
+#[test]
 fn a_phone_that_changes_its_network_keeps_its_call_over_one_connection() {
-    a_phone_changes_its_network(Mode::V1, &Told::Nothing);
+    a_browser_changes_its_network(Mode::V1, &Told::Nothing);
 }
 
 #[test]
 fn a_phone_that_changes_its_network_keeps_its_call_over_two_connections() {
-    a_phone_changes_its_network(Mode::V0, &Told::Nothing);
+    a_browser_changes_its_network(Mode::V0, &Told::Nothing);
 }
 
 #[test]
-#[ignore = "over one connection the phone's picture comes back after 3.1 s, which is not understood yet"]
+fn the_python_sdk_changes_its_network_and_keeps_its_call_over_one_connection() {
+    the_python_sdk_changes_its_network(Mode::V1);
+}
+
+#[test]
+#[ignore = "half a minute, for what it does in the same way over one connection"]
+fn the_python_sdk_changes_its_network_and_keeps_its_call_over_two_connections() {
+    the_python_sdk_changes_its_network(Mode::V0);
+}
+
+#[test]
+#[ignore = "most of a minute: the server does the same for those that are not told, which come later"]
 fn a_phone_that_is_told_of_its_new_network_hardly_misses_a_word() {
-    a_phone_changes_its_network(Mode::V1, &Told::AtOnce);
-    a_phone_changes_its_network(Mode::V0, &Told::AtOnce);
+    a_browser_changes_its_network(Mode::V1, &Told::AtOnce);
+    a_browser_changes_its_network(Mode::V0, &Told::AtOnce);
 }
 
 /// What the client hears of the change.
@@ -135,32 +183,76 @@ fn a_phone_that_is_told_of_its_new_network_hardly_misses_a_word() {
 enum Told {
     /// Nothing: it goes by its pings, which go unanswered.
     Nothing,
-    /// As mobile SDKs are by their system.
+    /// What it sees itself: the native SDKs look at the interfaces every two seconds.
+    ItLooks,
+    /// As mobile SDKs are by their system, and the new network was there before the old one went. Chromium hears of an address
+    /// two to three seconds after it has come, and has no candidate there until then.
     AtOnce,
 }
 
-fn a_phone_changes_its_network(mode: Mode, told: &Told) {
+fn a_browser_changes_its_network(mode: Mode, told: &Told) {
     let _turn = alone();
     let namespace = Namespace::new();
-    let server = Server::start_at(&format!("switch-{mode:?}"), namespace.outside());
-    let (house, pocket) = (Browser::start(), Browser::start_in(&namespace));
-    let (home, phone) = (house.participant("home"), pocket.participant("phone"));
-    meet(&server, mode, &home, &phone);
+    let pocket = Browser::start_in(&namespace);
+    a_phone_changes_its_network(
+        &format!("switch-{mode:?}"),
+        &namespace,
+        &pocket.participant("phone"),
+        mode,
+        told,
+    );
+}
+
+fn the_python_sdk_changes_its_network(mode: Mode) {
+    let _turn = alone();
+    let namespace = Namespace::new();
+    let pocket = Sdk::start_in(&namespace);
+    let phone = pocket.participant("phone");
+    a_phone_changes_its_network(&format!("switch-sdk-{mode:?}"), &namespace, &phone, mode, &Told::ItLooks);
+}
+
+fn a_phone_changes_its_network(
+    test: &str,
+    namespace: &Namespace,
+    phone: &Participant<'_>,
+    mode: Mode,
+    told: &Told,
+) {
+    let server = Server::start_at(test, namespace.outside());
+    let house = Browser::start();
+    let home = house.participant("home");
+    meet(&server, mode, &home, phone);
     let sid = phone.sid();
+    for person in [&home, phone] {
+        person.begin_talk(person.name(), 50);
+    }
+    if *told == Told::AtOnce {
+        namespace.bring_up_second();
+        observe(Duration::from_secs(6));
+    }
     home.restart();
     let left = phone.restart_at();
-    namespace.switch_network();
-    if *told == Told::AtOnce {
-        phone.simulate("signal-reconnect");
+    match told {
+        Told::Nothing | Told::ItLooks => {
+            namespace.bring_up_second();
+            namespace.switch_network();
+        }
+        Told::AtOnce => {
+            namespace.switch_network();
+            phone.simulate("signal-reconnect");
+        }
     }
 
-    eventually(Duration::from_secs(30), || reconnected(&phone, 1));
-    eventually(Duration::from_secs(10), || both_ways(&home, &phone));
+    eventually(Duration::from_secs(30), || reconnected(phone, 1));
+    eventually(Duration::from_secs(10), || both_ways(&home, phone));
     let history = phone.history();
     let noticed = history.iter().find(|happening| happening.what.ends_with("reconnecting"));
     let detected = noticed.expect("it noticed").at;
     println!("{mode:?}: noticed after {:.0} ms: {history:?}", detected - left);
-    for (viewer, of) in [(&home, &phone), (&phone, &home)] {
+    for (talker, listener) in [(&home, phone), (phone, &home)] {
+        heard_all(talker, listener);
+    }
+    for (viewer, of) in [(&home, phone), (phone, &home)] {
         for (kind, most) in [(Kind::Video, 1500.0), (Kind::Audio, 1000.0)] {
             let seen = viewer.track(of, kind).expect("still there").seen;
             // Of the longest gap, the part since then.
@@ -171,9 +263,34 @@ fn a_phone_changes_its_network(mode: Mode, told: &Told) {
                 seen.longest_gap
             );
             assert!(missed < most, "{kind:?} of {}: {missed} ms: {seen:?}", of.name());
+            let longest = match told {
+                Told::Nothing => 20_000.0,
+                Told::ItLooks => 4000.0,
+                Told::AtOnce => 2000.0,
+            };
+            assert!(seen.longest_gap < longest, "{kind:?} of {}: {seen:?}", of.name());
         }
     }
     assert_eq!((phone.sid(), home.departures().len()), (sid, 0));
+}
+
+/// Ends the talk that began before; all of it arrives, once and in order.
+#[track_caller]
+fn heard_all(talker: &Participant<'_>, listener: &Participant<'_>) {
+    let said = talker.end_talk();
+    assert!(said.len() > 100, "{} said {} things", talker.name(), said.len());
+    let heard = eventually(Duration::from_secs(10), || {
+        let of_talk =
+            listener.messages().into_iter().filter(|one| one.topic.as_deref() == Some(talker.name()));
+        let heard: Vec<u32> = of_talk.map(|one| one.fingerprint).collect();
+        if heard.len() >= said.len() {
+            Ok(heard)
+        } else {
+            Err(format!("{} heard {} of {}'s {}", listener.name(), heard.len(), talker.name(), said.len()))
+        }
+    });
+    println!("{} heard all that {} said, {} messages", listener.name(), talker.name(), said.len());
+    assert!(heard == said, "{} heard {heard:?}, and {} said {said:?}", listener.name(), talker.name());
 }
 
 fn meet(server: &Server, mode: Mode, one: &Participant<'_>, other: &Participant<'_>) {

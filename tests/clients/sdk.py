@@ -37,6 +37,11 @@ def pattern(length: int, topic: str) -> bytes:
     return bytes(out)
 
 
+def words(length: int, topic: str) -> str:
+    """Letters that can be recognised, one of 27 of two bytes in UTF-8, as `pattern.ts` makes them."""
+    return "".join("é" if byte % 27 == 26 else chr(97 + byte % 27) for byte in pattern(length, topic))
+
+
 def i420(rgb: np.ndarray) -> bytes:
     """BT.601 limited range from an array of height x width x 3."""
     red, green, blue = (rgb[..., part].astype(np.float32) for part in range(3))
@@ -124,29 +129,40 @@ class VideoSeen:
         }
 
 
+# As in `watch.ts`: a tone quieter than this is concealed or gone.
+QUIET = 0.02
+
+
 class AudioSeen:
-    """The last second of one remote track's sound."""
+    """The last second of one remote track's sound, and how long there was none. Times in milliseconds."""
 
     def __init__(self, track: rtc.Track):
         self.track = track
         self.stream = rtc.AudioStream(track, sample_rate=SAMPLE_RATE, num_channels=1, capacity=200)
         self.samples = np.zeros(0, np.int16)
-        self.total = 0
+        self.restart()
         self.task = asyncio.create_task(self.read())
 
     def restart(self):
         self.total = 0
+        self.heard, self.gap, self.gap_ended = time.time(), 0.0, 0.0
 
     async def read(self):
         async for event in self.stream:
             new = np.frombuffer(event.frame.data, np.int16)
             self.total += len(new)
+            now = time.time()
+            if now - self.heard > self.gap:
+                self.gap, self.gap_ended = now - self.heard, now
+            if np.sqrt(np.mean((new / 32768) ** 2)) > QUIET:
+                self.heard = now
             self.samples = np.concatenate([self.samples, new])[-SAMPLE_RATE:]
 
     def seen(self):
         samples = self.samples.astype(np.float64) / 32768
+        gap = {"longestGap": self.gap * 1000, "gapEnded": self.gap_ended * 1000}
         if len(samples) < SAMPLE_RATE // 2:
-            return {"samples": self.total, "hertz": 0.0, "rms": 0.0, "purity": 0.0}
+            return {"samples": self.total, "hertz": 0.0, "rms": 0.0, "purity": 0.0, **gap}
         power = np.abs(np.fft.rfft(samples * np.hanning(len(samples)))) ** 2
         peak = int(power.argmax())
         # How much of the sound is that one tone: the windowed peak is a few bins wide.
@@ -156,6 +172,7 @@ class AudioSeen:
             "hertz": peak * SAMPLE_RATE / len(samples),
             "rms": float(np.sqrt((samples**2).mean())),
             "purity": float(purity),
+            **gap,
         }
 
 
@@ -186,6 +203,7 @@ class Participant:
     def __init__(self):
         self.room = rtc.Room()
         self.tracks, self.inbox, self.happened, self.playing = {}, [], [], []
+        self.talk, self.read_streams = None, []
         self.own_data, self.frames, self.ended = {}, [], []
         self.gone = []
         self.camera = None
@@ -193,10 +211,15 @@ class Participant:
         self.room.on("track_unsubscribed", lambda track, *_: self.tracks.pop(track.sid, None))
         self.room.on("data_received", self.data)
         self.room.on("data_track_published", self.data_track)
-        self.room.on("reconnecting", lambda *_: self.happened.append("reconnecting"))
-        self.room.on("reconnected", lambda *_: self.happened.append("reconnected"))
+        self.room.on("reconnecting", lambda *_: self.note("reconnecting"))
+        self.room.on("reconnected", lambda *_: self.note("reconnected"))
         self.room.on("participant_disconnected", lambda who: self.gone.append(who.identity))
-        self.room.on("disconnected", lambda reason: self.happened.append(f"disconnected: {reason}"))
+        self.room.on("disconnected", lambda reason: self.note(f"disconnected: {reason}"))
+        self.room.register_text_stream_handler("words", self.read_text)
+        self.room.register_byte_stream_handler("file", self.read_bytes)
+
+    def note(self, what):
+        self.happened.append({"at": time.time() * 1000, "what": what})
 
     def subscribed(self, track, publication, participant):
         kind = VideoSeen if track.kind == rtc.TrackKind.KIND_VIDEO else AudioSeen
@@ -233,12 +256,39 @@ class Participant:
 
         self.playing.append(asyncio.create_task(read()))
 
+    def read_text(self, reader: rtc.TextStreamReader, sender: str):
+        async def read():
+            self.take_stream(sender, "words", reader.info, (await reader.read_all()).encode())
+
+        self.playing.append(asyncio.create_task(read()))
+
+    def read_bytes(self, reader: rtc.ByteStreamReader, sender: str):
+        async def read():
+            self.take_stream(sender, "file", reader.info, b"".join([chunk async for chunk in reader]))
+
+        self.playing.append(asyncio.create_task(read()))
+
+    def take_stream(self, sender, topic, info, content: bytes):
+        self.read_streams.append(
+            {
+                "from": sender,
+                "topic": topic,
+                "note": info.attributes.get("note"),
+                "bytes": len(content),
+                "fingerprint": fingerprint(content),
+            }
+        )
+
     async def join(self, url, token, options):
         one_connection = not options.get("v0", False)
         options_of_room = rtc.RoomOptions(single_peer_connection=one_connection)
         if options.get("relay", False):
             relayed = proto_room.IceTransportType.TRANSPORT_RELAY
             options_of_room.rtc_config = rtc.RtcConfiguration(ice_transport_type=relayed)
+        if "passphrase" in options:
+            # As livekit-client has it, which tries no keys made of the one that failed: 16 of them cost a second for each frame.
+            key = rtc.KeyProviderOptions(shared_key=options["passphrase"].encode(), ratchet_window_size=0)
+            options_of_room.encryption = rtc.E2EEOptions(key_provider_options=key)
         await self.room.connect(url, token, options_of_room)
         return {"sid": self.room.local_participant.sid, "identity": self.room.local_participant.identity}
 
@@ -325,6 +375,59 @@ class Participant:
         await self.room.local_participant.publish_data(payload, reliable=reliable, topic=topic)
         return {"fingerprint": fingerprint(payload)}
 
+    async def beginTalk(self, topic, interval):
+        """Sends a reliable message every `interval` milliseconds, one after the other, until `endTalk`."""
+        sent, going = [], asyncio.Event()
+
+        async def say():
+            while not going.is_set():
+                payload = pattern(100, f"{topic}-{len(sent)}")
+                await self.room.local_participant.publish_data(payload, reliable=True, topic=topic)
+                sent.append(fingerprint(payload))
+                await asyncio.sleep(interval / 1000)
+            return sent
+
+        self.talk = (going, asyncio.create_task(say()))
+
+    async def endTalk(self):
+        going, task = self.talk
+        going.set()
+        return await task
+
+    async def sendWords(self, length, note):
+        text = words(length, note)
+        await self.room.local_participant.send_text(text, topic="words", attributes={"note": note})
+        return {"fingerprint": fingerprint(text.encode())}
+
+    async def sendFile(self, length, note):
+        content = pattern(length, note)
+        await self.room.local_participant.send_bytes(content, topic="file", attributes={"note": note})
+        return {"fingerprint": fingerprint(content)}
+
+    async def streams(self):
+        return self.read_streams
+
+    async def setQuality(self, identity, quality):
+        asked = time.time() * 1000
+        for publication in self.room.remote_participants[identity].track_publications.values():
+            if publication.kind == rtc.TrackKind.KIND_VIDEO:
+                publication.set_video_quality(rtc.VideoQuality.Value(f"VIDEO_QUALITY_{quality}"))
+        return asked
+
+    async def introduce(self, name, metadata, attributes):
+        own = self.room.local_participant
+        await own.set_name(name)
+        await own.set_metadata(metadata)
+        await own.set_attributes(attributes)
+
+    async def callMethod(self, identity, method, payload):
+        try:
+            return await self.room.local_participant.perform_rpc(
+                destination_identity=identity, method=method, payload=payload, response_timeout=5.0
+            )
+        except rtc.RpcError as error:
+            return f"error {error.code}: {error.message}"
+
     async def publishDataTrack(self, name):
         self.own_data[name] = await self.room.local_participant.publish_data_track(name=name)
         return {"sid": self.own_data[name].info.sid}
@@ -349,6 +452,10 @@ class Participant:
 
     async def messages(self):
         return self.inbox
+
+    async def simulate(self, scenario):
+        name = f"SIMULATE_{scenario.upper().replace('-', '_')}"
+        await self.room.simulate_scenario(rtc.SimulateScenarioKind.Value(name))
 
     async def people(self):
         everybody = [self.room.local_participant, *self.room.remote_participants.values()]
@@ -382,6 +489,9 @@ class Participant:
         return self.gone
 
     async def events(self):
+        return [one["what"] for one in self.happened]
+
+    async def history(self):
         return self.happened
 
     async def leave(self):

@@ -1,8 +1,9 @@
-//! The Python SDK, whose core is that of the other native SDKs: with itself and with Chromium.
+//! The Python SDK, whose core is that of the other native SDKs: with itself and with Chromium. And Node's, which has that core too.
 
 use std::time::Duration;
 
 use crate::harness::{Browser, Camera, Kind, Mode, Participant, Received, Sdk, Server, alone, eventually};
+use crate::layers::with_width;
 use crate::meeting::{hears, sees};
 
 const RED: [u8; 3] = [200, 40, 60];
@@ -45,6 +46,12 @@ fn python_meets_python_and_chromium(mode: Mode) {
         track if track.seen.width == 1280 => Ok(()),
         track => Err(format!("{track:?}")),
     });
+    // Asked for in the same way over two.
+    let layers = if mode == Mode::V1 { &[("LOW", 320), ("HIGH", 1280)][..] } else { &[] };
+    for &(quality, width) in layers {
+        grace.set_quality(&ada, quality);
+        eventually(Duration::from_secs(10), || with_width(&grace, &ada, |now| now == width));
+    }
 
     // The other way of connecting, to show that the two ways meet.
     let browser = Browser::start();
@@ -60,6 +67,37 @@ fn python_meets_python_and_chromium(mode: Mode) {
     eventually(Duration::from_secs(10), || hears(&alan, &grace, 660.0));
     eventually(Duration::from_secs(10), || hears(&grace, &alan, 880.0));
     for person in [&ada, &grace, &alan] {
+        assert_eq!(person.events(), [""; 0], "{}'s connection was in trouble", person.name());
+    }
+}
+
+#[test]
+fn node_meets_node_and_chromium() {
+    let _turn = alone();
+    let server = Server::start("sdk-node");
+    let (node, browser) = (Sdk::start_node(), Browser::start());
+    let people = [node.participant("ada"), node.participant("grace"), browser.participant("alan")];
+    let voices = [440.0, 660.0, 880.0];
+    for (person, hertz) in people.iter().zip(voices) {
+        person.join(&server, "garden", Mode::V1);
+        person.publish_camera(&Camera { fps: 12, ..Camera::SMALL });
+        person.publish_microphone(hertz);
+    }
+    for (speaker, hertz) in people.iter().zip(voices) {
+        let fingerprint = speaker.send(2000, true, speaker.name()).expect("it fits");
+        for listener in people.iter().filter(|one| one.name() != speaker.name()) {
+            eventually(Duration::from_secs(20), || sees(listener, speaker));
+            eventually(Duration::from_secs(10), || hears(listener, speaker, hertz));
+            eventually(Duration::from_secs(5), || {
+                let messages = listener.messages();
+                match messages.iter().filter(|message| message.fingerprint == fingerprint).count() {
+                    1 => Ok(()),
+                    count => Err(format!("{count} in {messages:?}")),
+                }
+            });
+        }
+    }
+    for person in &people {
         assert_eq!(person.events(), [""; 0], "{}'s connection was in trouble", person.name());
     }
 }

@@ -66,7 +66,9 @@ impl Drop for Server {
 }
 
 fn launch(port: u16, url: &str, queue: &Path) -> Child {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_sluice"))
+    // Another build can be put to the same test, as with the client tests.
+    let binary = std::env::var_os("SLUICE_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_sluice").into());
+    let mut child = Command::new(binary)
         .args(["serve", "--dev", "--port", &port.to_string()])
         .env("SLUICE_MEDIA__UDP_PORT_START", "0")
         .env("SLUICE_MEDIA__TCP_PORT", "0")

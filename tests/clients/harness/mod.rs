@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 pub(crate) use access::{Access, AccessLink};
 pub(crate) use agent::AgentWorker;
 pub(crate) use api::{Api, Hooks};
-pub(crate) use participant::{Camera, DataFrame, Kind, Message, Mode, Participant, Received, Stats};
+pub(crate) use participant::{Camera, DataFrame, Kind, Message, Mode, Participant, Received, Stats, Stream};
 pub(crate) use remote::{Browser, OverHttp, Sdk, Tab};
 pub(crate) use server::Server;
 pub(crate) use signal::{Signal, join_request};

@@ -156,13 +156,19 @@ impl Namespace {
         ]
     }
 
-    /// Leaves one network for another, as a phone does that goes out of the house: a new interface with a new address
-    /// comes up, and the old one goes down.
-    pub(crate) fn switch_network(&self) {
+    /// A second network is there beside the first one, as a phone's cellular one is: a new interface with an address of its own.
+    pub(crate) fn bring_up_second(&self) {
         let [outer, second] = self.second();
         ip(&format!("link add {outer} type veth peer name {second} netns {}", self.name));
         self.bring_up([&outer, &second], self.other);
-        self.leave_first(&second);
+    }
+
+    /// Leaves the first network for the one of [`Namespace::bring_up_second`], as a phone does that goes out of the house. The
+    /// old address goes too, or what is sent from it would find its way over the new network.
+    pub(crate) fn switch_network(&self) {
+        let Namespace { name, inner, .. } = self;
+        ip(&format!("-n {name} addr flush dev {inner}"));
+        self.leave_first(&self.second()[1]);
     }
 
     /// Comes within reach of a second network, which nothing is sent over as long as the first one is there.

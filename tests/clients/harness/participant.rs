@@ -124,7 +124,7 @@ pub(crate) struct Stats {
 pub(crate) struct Seen {
     pub(crate) frames: u64,
     pub(crate) width: u32,
-    /// Milliseconds without a new frame, the longest; in Chromium also without sound.
+    /// Milliseconds without a new frame or without sound, the longest.
     pub(crate) longest_gap: f64,
     /// When that ended, in milliseconds since the Unix epoch; now, if it has not.
     pub(crate) gap_ended: f64,
@@ -185,6 +185,18 @@ pub(crate) struct Message {
     pub(crate) fingerprint: u32,
 }
 
+/// A stream of text or bytes that was read to its end.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Stream {
+    pub(crate) from: String,
+    /// `words` or `file`.
+    pub(crate) topic: String,
+    /// An attribute of the stream.
+    pub(crate) note: Option<String>,
+    pub(crate) bytes: usize,
+    pub(crate) fingerprint: u32,
+}
+
 /// A frame of a data track that arrived.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct DataFrame {
@@ -227,10 +239,10 @@ impl Participant<'_> {
         self.join_with(server, room, &json!({ "v0": mode == Mode::V0 }));
     }
 
-    /// Joins over one connection, and stops the layers that nobody watches.
+    /// Joins, and stops the layers that nobody watches.
     #[track_caller]
-    pub(crate) fn join_with_dynacast(&self, server: &Server, room: &str) {
-        self.join_with(server, room, &json!({ "dynacast": true }));
+    pub(crate) fn join_with_dynacast(&self, server: &Server, room: &str, mode: Mode) {
+        self.join_with(server, room, &json!({ "v0": mode == Mode::V0, "dynacast": true }));
     }
 
     /// Joins in a browser that cannot decode this codec, such as `VP9`.
@@ -245,7 +257,7 @@ impl Participant<'_> {
         self.join_with(server, room, &json!({ "v0": mode == Mode::V0, "relay": true }));
     }
 
-    /// Joins over one connection, with media and data encrypted end to end; in a browser only.
+    /// Joins over one connection, with media and data encrypted end to end.
     #[track_caller]
     pub(crate) fn join_encrypted(&self, server: &Server, room: &str, passphrase: &str) {
         self.join_with(server, room, &json!({ "passphrase": passphrase }));
@@ -341,10 +353,49 @@ impl Participant<'_> {
     /// What the SDK says.
     pub(crate) fn send(&self, bytes: usize, reliable: bool, topic: &str) -> Result<u32, String> {
         let sent = self.try_call("send", &json!([bytes, reliable, topic]))?;
-        sent["fingerprint"]
-            .as_u64()
-            .and_then(|number| u32::try_from(number).ok())
-            .ok_or_else(|| sent.to_string())
+        fingerprint(&sent)
+    }
+
+    /// From now on sends a small reliable message every `interval` milliseconds.
+    #[track_caller]
+    pub(crate) fn begin_talk(&self, topic: &str, interval: u32) {
+        self.call::<Value>("beginTalk", &json!([topic, interval]));
+    }
+
+    /// Ends that; gives the fingerprints of all that was sent, in order.
+    #[track_caller]
+    pub(crate) fn end_talk(&self) -> Vec<u32> {
+        self.call("endTalk", &json!([]))
+    }
+
+    /// Sends a text of that many letters as a stream to everybody; gives its fingerprint.
+    #[track_caller]
+    pub(crate) fn send_words(&self, letters: usize, note: &str) -> u32 {
+        fingerprint(&self.call("sendWords", &json!([letters, note]))).expect("a fingerprint")
+    }
+
+    /// Sends that many bytes as a stream to everybody; gives their fingerprint.
+    #[track_caller]
+    pub(crate) fn send_file(&self, bytes: usize, note: &str) -> u32 {
+        fingerprint(&self.call("sendFile", &json!([bytes, note]))).expect("a fingerprint")
+    }
+
+    /// All streams so far that came to their end.
+    #[track_caller]
+    pub(crate) fn streams(&self) -> Vec<Stream> {
+        self.call("streams", &json!([]))
+    }
+
+    /// Gives itself a name, metadata and an attribute.
+    #[track_caller]
+    pub(crate) fn introduce(&self, name: &str, metadata: &str, attribute: (&str, &str)) {
+        self.call::<Value>("introduce", &json!([name, metadata, { attribute.0: attribute.1 }]));
+    }
+
+    /// Calls a method that somebody registered; gives its answer, or `error CODE: MESSAGE`.
+    #[track_caller]
+    pub(crate) fn call_method(&self, of: &Participant<'_>, method: &str, payload: &str) -> String {
+        self.call("callMethod", &json!([of.name, method, payload]))
     }
 
     /// All messages so far, oldest first.
@@ -405,7 +456,7 @@ impl Participant<'_> {
         self.remote.request(json!({ "op": "close", "name": self.name })).expect("a tab");
     }
 
-    /// The same with the time of each, in milliseconds since the Unix epoch; in Chromium only.
+    /// The same with the time of each, in milliseconds since the Unix epoch.
     #[track_caller]
     pub(crate) fn history(&self) -> Vec<Happening> {
         self.call("history", &json!([]))
@@ -423,7 +474,7 @@ impl Participant<'_> {
         self.call("departures", &json!([]))
     }
 
-    /// Has livekit-client do or ask for one of its scenarios, such as `signal-reconnect`.
+    /// Has the SDK do or ask for one of its scenarios, such as `signal-reconnect`.
     #[track_caller]
     pub(crate) fn simulate(&self, scenario: &str) {
         self.call::<Value>("simulate", &json!([scenario]));
@@ -431,24 +482,25 @@ impl Participant<'_> {
 
     /// What livekit-client's `ConnectionCheck` finds, in a browser only.
     #[track_caller]
-    pub(crate) fn examine(&self, server: &Server, room: &str) -> Vec<Finding> {
-        self.call("examine", &json!([server.url(), server.token(room, &self.name)]))
+    pub(crate) fn examine(&self, server: &Server, room: &str, mode: Mode) -> Vec<Finding> {
+        let options = json!({ "v0": mode == Mode::V0 });
+        self.call("examine", &json!([server.url(), server.token(room, &self.name), options]))
     }
 
     /// What its SDK knows of itself and the others by identity: `name`, `metadata`, `attributes`, and `muted`, the sources of
-    /// muted tracks; with the Python SDK only.
+    /// muted tracks.
     #[track_caller]
     pub(crate) fn people(&self) -> Value {
         self.call("people", &json!([]))
     }
 
-    /// The room's metadata as its SDK knows it; with the Python SDK only.
+    /// The room's metadata as its SDK knows it; not with Node's.
     #[track_caller]
     pub(crate) fn room_metadata(&self) -> String {
         self.call("roomMetadata", &json!([]))
     }
 
-    /// Registers a method that greets whoever is named in its payload, and refuses `nobody`; with the Python SDK only.
+    /// Registers a method that greets whoever is named in its payload, and refuses `nobody`.
     #[track_caller]
     pub(crate) fn register_greeting(&self, method: &str) {
         self.call::<Value>("registerGreeting", &json!([method]));
@@ -464,4 +516,9 @@ impl Participant<'_> {
     pub(crate) fn leave(&self) {
         self.call::<Value>("leave", &json!([]));
     }
+}
+
+fn fingerprint(sent: &Value) -> Result<u32, String> {
+    let number = sent["fingerprint"].as_u64().and_then(|number| u32::try_from(number).ok());
+    number.ok_or_else(|| sent.to_string())
 }

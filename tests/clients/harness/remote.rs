@@ -1,4 +1,4 @@
-//! Processes that do what they are told: `driver.mjs` with a browser, `sdk.py` with the Python SDK.
+//! Processes that do what they are told: `driver.mjs` with a browser, `sdk.py` with the Python SDK, `sdk.mjs` with Node's.
 //!
 //! One JSON request per line in, one JSON answer per line out. Both speak of participants by name and give them the
 //! same functions, so that tests do not care on which client a participant lives.
@@ -144,23 +144,41 @@ pub(crate) struct Browser(Remote);
 
 impl Browser {
     pub(crate) fn start() -> Browser {
-        Browser::launch("chromium", &programs::chromium(), None)
+        Browser::launch("chromium", &programs::chromium(), None, &json!({}))
+    }
+
+    /// One that takes certificates with this public key, whatever else is wrong with them: base64 of the SHA-256 of the
+    /// `SubjectPublicKeyInfo` (RFC 7469 §2.4).
+    pub(crate) fn start_trusting(key: &str) -> Browser {
+        Browser::launch("chromium", &programs::chromium(), None, &json!({ "trustedKey": key }))
+    }
+
+    /// One that has all RTP, RTCP and SCTP that it sends and gets in its log, without encryption.
+    pub(crate) fn start_dumping() -> Browser {
+        Browser::launch("chromium", &programs::chromium(), None, &json!({ "dump": true }))
+    }
+
+    /// Where its log is.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.0.log.clone()
     }
 
     /// With all its traffic through a namespace's link.
     pub(crate) fn start_in(namespace: &Namespace) -> Browser {
-        Browser::launch("chromium", &programs::chromium(), Some(namespace))
+        Browser::launch("chromium", &programs::chromium(), Some(namespace), &json!({}))
     }
 
     /// Firefox, whose tabs can do what participants do.
     pub(crate) fn start_firefox() -> Browser {
-        Browser::launch("firefox", &programs::firefox(), None)
+        Browser::launch("firefox", &programs::firefox(), None, &json!({}))
     }
 
-    fn launch(kind: &str, program: &Path, place: Option<&Namespace>) -> Browser {
+    fn launch(kind: &str, program: &Path, place: Option<&Namespace>, options: &Value) -> Browser {
         let driver = drivers().join("driver.mjs");
         // Firefox's agent is talked to over a WebSocket, which Node.js has unasked only from version 22 on.
-        let arguments = [Path::new("--experimental-websocket"), &driver, Path::new(kind), program];
+        let options = options.to_string();
+        let arguments =
+            [Path::new("--experimental-websocket"), &driver, Path::new(kind), program, Path::new(&options)];
         Browser(Remote::start(kind, &programs::node(), &arguments, place))
     }
 
@@ -244,7 +262,7 @@ impl OverHttp {
     }
 }
 
-/// A process with the Python SDK.
+/// A process with the Python SDK, or Node's.
 pub(crate) struct Sdk(Remote);
 
 impl Sdk {
@@ -261,7 +279,12 @@ impl Sdk {
         Sdk(Remote::start("sdk", &programs::python(), &[&drivers().join("sdk.py")], place))
     }
 
-    /// A participant on the Python SDK, not in a room yet.
+    /// With Node's SDK, `@livekit/rtc-node`.
+    pub(crate) fn start_node() -> Sdk {
+        Sdk(Remote::start("sdk-node", &programs::node(), &[&drivers().join("sdk.mjs")], None))
+    }
+
+    /// A participant on the SDK, not in a room yet.
     pub(crate) fn participant(&self, name: &str) -> Participant<'_> {
         self.0.request(json!({ "op": "open", "name": name })).expect("a participant");
         self.0.participant(name)

@@ -18,7 +18,7 @@ impl Claims {
             "sub": identity,
             "nbf": now - 60,
             "exp": now + 3600,
-            "video": { "roomJoin": true, "room": room },
+            "video": { "roomJoin": true, "room": room, "canUpdateOwnMetadata": true },
         }))
     }
 
