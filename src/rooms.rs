@@ -78,13 +78,17 @@ struct Handle {
     generation: u64,
 }
 
+/// A session's outgoing messages, as the room sees them. In boxes: a queue has places for 32 of them from the start, which would
+/// be most of what somebody costs who says nothing.
+type Outbox = mpsc::Sender<Box<SignalResponse>>;
+
 /// What sessions tell a room.
 #[expect(clippy::large_enum_variant, reason = "frames are the usual case, and a box would be made for each")]
 enum ToRoom {
     Join {
         session: SessionId,
         admission: Box<Admission>,
-        outgoing: mpsc::Sender<SignalResponse>,
+        outgoing: Outbox,
         answer: oneshot::Sender<Result<(), JoinError>>,
     },
     FromClient(SessionId, FromClient),
@@ -128,7 +132,7 @@ pub enum FromClient {
 
 /// One client's place at its room: what a WebSocket needs. Dropping it tells the room that the socket is gone.
 pub struct Session {
-    outgoing: mpsc::Receiver<SignalResponse>,
+    outgoing: mpsc::Receiver<Box<SignalResponse>>,
     seat: Option<Seat>,
     end: SocketEnd,
 }
@@ -142,7 +146,7 @@ struct Seat {
 impl Session {
     /// The next message to write; `None` when the room wants the socket closed, all before being written.
     pub async fn next(&mut self) -> Option<SignalResponse> {
-        self.outgoing.recv().await
+        self.outgoing.recv().await.map(|message| *message)
     }
 
     /// The socket is gone.
@@ -156,7 +160,7 @@ impl Session {
     }
 
     /// Both directions at once, for a loop that waits for either.
-    pub fn split(&mut self) -> (&mut mpsc::Receiver<SignalResponse>, Option<Mailbox<'_>>) {
+    pub fn split(&mut self) -> (&mut mpsc::Receiver<Box<SignalResponse>>, Option<Mailbox<'_>>) {
         (&mut self.outgoing, self.seat.as_ref().map(Mailbox))
     }
 }
@@ -295,7 +299,7 @@ impl Rooms {
             let (outgoing, responses) = mpsc::channel(self.shared.session_queue.get());
             let Some(handle) = self.room_for(&admission) else {
                 // Nothing to resume: no room is made for that.
-                let _ = outgoing.try_send(refuse_resume());
+                let _ = outgoing.try_send(Box::new(refuse_resume()));
                 return Ok(Session { outgoing: responses, seat: None, end: SocketEnd::Closed });
             };
             let id = SessionId(self.shared.next_id.fetch_add(1, Ordering::Relaxed));
