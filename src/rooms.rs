@@ -74,6 +74,7 @@ struct Shared {
 #[derive(Clone)]
 struct Handle {
     mailbox: mpsc::Sender<ToRoom>,
+    worker: WorkerClient,
     /// Tells rooms of one name apart.
     generation: u64,
 }
@@ -278,7 +279,18 @@ impl Rooms {
         if !shared.workers.iter().any(WorkerClient::is_alive) {
             return Err(refusal(503, "no media worker is running"));
         }
+        let handle = self.named(&admission.room);
+        let has_time = handle.map_or_else(|| self.has_time(), |handle| handle.worker.load().admits());
+        if !has_time {
+            shared.metrics.limit_hit("load");
+            return Err(refusal(503, "server is overloaded: nobody more is let in for now; try again later"));
+        }
         Ok(())
+    }
+
+    /// Whether some worker has time for another room.
+    fn has_time(&self) -> bool {
+        self.shared.workers.iter().any(|worker| worker.is_alive() && worker.load().admits())
     }
 
     /// Lets somebody in, into a new room if there is none of that name. The room's first message is there when
@@ -358,21 +370,22 @@ impl Rooms {
         }
     }
 
-    /// Starts a room's task on the worker with the fewest participants.
+    /// Starts a room's task on the worker with most time left.
     fn open(&self, name: &str, config: Option<&RoomConfiguration>) -> Option<Handle> {
         let alive = self.shared.alive.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()?;
         let workers = self.shared.workers.iter().filter(|worker| worker.is_alive());
-        let worker = workers.min_by_key(|worker| worker.load().load(Ordering::Relaxed))?.clone();
+        let worker = workers.min_by_key(|worker| worker.load().rank())?.clone();
         let generation = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
         let (mailbox, messages) = mpsc::channel(MAILBOX);
         let room = bridge::room(&self.shared.room_settings, name, config);
         let way_back = JobMailbox(mailbox.downgrade());
-        let actor = actor::Actor::new(Arc::clone(&self.shared), room, generation, worker, messages, way_back);
+        let shared = Arc::clone(&self.shared);
+        let actor = actor::Actor::new(shared, room, generation, worker.clone(), messages, way_back);
         tokio::spawn(async move {
             actor.run().await;
             drop(alive);
         });
-        Some(Handle { mailbox, generation })
+        Some(Handle { mailbox, worker, generation })
     }
 
     /// Why a participant gets what it gets, with so many seconds of history. Whoever asks may know it.

@@ -240,7 +240,7 @@ impl Actor {
     fn count(&mut self, now: usize) {
         let now = if self.ended { 0 } else { now };
         let before = std::mem::replace(&mut self.counted, now);
-        for count in [&self.shared.participants, self.worker.load()] {
+        for count in [&self.shared.participants, self.worker.load().participants()] {
             // Wraps where participants left, as it should.
             count.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
         }
