@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use livekit_protocol::RoomConfiguration;
+use sfu::congestion::restraint::Restraint;
 use sfu::ticks::Ticks;
 use sfu::{Sfu, SfuConfig};
 use signaling::agents::{Pool, PoolLimits};
@@ -181,6 +182,9 @@ impl MediaCore for Core {
     }
     fn handle_backlog(&mut self, path: sfu::command::Path, waits: bool) {
         self.0.handle_backlog(path, waits);
+    }
+    fn restrain(&mut self, now: Instant, restraint: Restraint) {
+        self.0.restrain(now, restraint);
     }
     fn egress(&self) -> impl Iterator<Item = Outgoing<'_>> {
         let egress = self.0.egress_ref();

@@ -74,9 +74,14 @@ struct Shared {
 #[derive(Clone)]
 struct Handle {
     mailbox: mpsc::Sender<ToRoom>,
+    worker: WorkerClient,
     /// Tells rooms of one name apart.
     generation: u64,
 }
+
+/// A session's outgoing messages, as the room sees them. In boxes: a queue has places for 32 of them from the start, which would
+/// be most of what somebody costs who says nothing.
+type Outbox = mpsc::Sender<Box<SignalResponse>>;
 
 /// What sessions tell a room.
 #[expect(clippy::large_enum_variant, reason = "frames are the usual case, and a box would be made for each")]
@@ -84,7 +89,7 @@ enum ToRoom {
     Join {
         session: SessionId,
         admission: Box<Admission>,
-        outgoing: mpsc::Sender<SignalResponse>,
+        outgoing: Outbox,
         answer: oneshot::Sender<Result<(), JoinError>>,
     },
     FromClient(SessionId, FromClient),
@@ -128,7 +133,7 @@ pub enum FromClient {
 
 /// One client's place at its room: what a WebSocket needs. Dropping it tells the room that the socket is gone.
 pub struct Session {
-    outgoing: mpsc::Receiver<SignalResponse>,
+    outgoing: mpsc::Receiver<Box<SignalResponse>>,
     seat: Option<Seat>,
     end: SocketEnd,
 }
@@ -142,7 +147,7 @@ struct Seat {
 impl Session {
     /// The next message to write; `None` when the room wants the socket closed, all before being written.
     pub async fn next(&mut self) -> Option<SignalResponse> {
-        self.outgoing.recv().await
+        self.outgoing.recv().await.map(|message| *message)
     }
 
     /// The socket is gone.
@@ -156,7 +161,7 @@ impl Session {
     }
 
     /// Both directions at once, for a loop that waits for either.
-    pub fn split(&mut self) -> (&mut mpsc::Receiver<SignalResponse>, Option<Mailbox<'_>>) {
+    pub fn split(&mut self) -> (&mut mpsc::Receiver<Box<SignalResponse>>, Option<Mailbox<'_>>) {
         (&mut self.outgoing, self.seat.as_ref().map(Mailbox))
     }
 }
@@ -274,7 +279,18 @@ impl Rooms {
         if !shared.workers.iter().any(WorkerClient::is_alive) {
             return Err(refusal(503, "no media worker is running"));
         }
+        let handle = self.named(&admission.room);
+        let has_time = handle.map_or_else(|| self.has_time(), |handle| handle.worker.load().admits());
+        if !has_time {
+            shared.metrics.limit_hit("load");
+            return Err(refusal(503, "server is overloaded: nobody more is let in for now; try again later"));
+        }
         Ok(())
+    }
+
+    /// Whether some worker has time for another room.
+    fn has_time(&self) -> bool {
+        self.shared.workers.iter().any(|worker| worker.is_alive() && worker.load().admits())
     }
 
     /// Lets somebody in, into a new room if there is none of that name. The room's first message is there when
@@ -295,7 +311,7 @@ impl Rooms {
             let (outgoing, responses) = mpsc::channel(self.shared.session_queue.get());
             let Some(handle) = self.room_for(&admission) else {
                 // Nothing to resume: no room is made for that.
-                let _ = outgoing.try_send(refuse_resume());
+                let _ = outgoing.try_send(Box::new(refuse_resume()));
                 return Ok(Session { outgoing: responses, seat: None, end: SocketEnd::Closed });
             };
             let id = SessionId(self.shared.next_id.fetch_add(1, Ordering::Relaxed));
@@ -354,21 +370,22 @@ impl Rooms {
         }
     }
 
-    /// Starts a room's task on the worker with the fewest participants.
+    /// Starts a room's task on the worker with most time left.
     fn open(&self, name: &str, config: Option<&RoomConfiguration>) -> Option<Handle> {
         let alive = self.shared.alive.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()?;
         let workers = self.shared.workers.iter().filter(|worker| worker.is_alive());
-        let worker = workers.min_by_key(|worker| worker.load().load(Ordering::Relaxed))?.clone();
+        let worker = workers.min_by_key(|worker| worker.load().rank())?.clone();
         let generation = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
         let (mailbox, messages) = mpsc::channel(MAILBOX);
         let room = bridge::room(&self.shared.room_settings, name, config);
         let way_back = JobMailbox(mailbox.downgrade());
-        let actor = actor::Actor::new(Arc::clone(&self.shared), room, generation, worker, messages, way_back);
+        let shared = Arc::clone(&self.shared);
+        let actor = actor::Actor::new(shared, room, generation, worker.clone(), messages, way_back);
         tokio::spawn(async move {
             actor.run().await;
             drop(alive);
         });
-        Some(Handle { mailbox, generation })
+        Some(Handle { mailbox, worker, generation })
     }
 
     /// Why a participant gets what it gets, with so many seconds of history. Whoever asks may know it.

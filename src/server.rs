@@ -18,6 +18,7 @@ use crate::config::{DEV_KEY, Settings};
 use crate::http::places::HttpPlaces;
 use crate::http::router::{App, router};
 use crate::http::serve::{self, TlsError};
+use crate::media::pressure::Limits;
 use crate::media::tcp::{Door, Places};
 use crate::media::worker::{MediaCore, Worker, WorkerClient};
 use crate::metrics::Metrics;
@@ -161,7 +162,8 @@ impl Server {
                 seed: bridge::random(),
             };
             let make_core = make_core.clone();
-            let worker = Worker::start(index, sockets, move |now| make_core(seed, now));
+            let limits = settings.media.max_load.map(Limits::of);
+            let worker = Worker::start(index, sockets, limits, move |now| make_core(seed, now));
             workers.push(worker.map_err(StartError::Worker)?);
         }
         tracing::info!(%http_addr, ?udp_ports, tcp_port, ?announced, "server started");

@@ -240,7 +240,7 @@ async fn run(mut session: Session, mut exchange: Exchange, mut asked: mpsc::Rece
             biased;
             message = outgoing.recv() => {
                 let Some(message) = message else { break };
-                let outcome = match exchange.hear(message) {
+                let outcome = match exchange.hear(*message) {
                     Progress::Restarted { fragment, etag } => Ok(Changed::Restarted { fragment, etag }),
                     Progress::Refused(error) => Err(error),
                     Progress::None | Progress::Created(_) => continue,

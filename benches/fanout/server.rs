@@ -62,7 +62,7 @@ impl Server {
         let announced = vec![socket.local_addr()];
         let core_seed = CoreSeed { announced, announced_tcp: Vec::new(), number: 0, wall, seed };
         let (tell, told) = std::sync::mpsc::sync_channel(1);
-        let worker = Worker::start(0, vec![socket], move |now| {
+        let worker = Worker::start(0, vec![socket], None, move |now| {
             allocations::watch_this_thread();
             // Nobody listens only if the bench has failed already.
             let _ = tell.send(fs::read_link("/proc/thread-self"));

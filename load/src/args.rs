@@ -36,7 +36,7 @@ pub(crate) struct Args {
     /// The room that everybody joins
     #[arg(long, default_value = "load")]
     room: String,
-    /// Participants with camera and microphone
+    /// Participants with camera and microphone; 0: the others only wait
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(..=5000))]
     publishers: u16,
     /// Participants who only watch and listen
@@ -57,6 +57,9 @@ pub(crate) struct Args {
     /// A microphone for each publisher
     #[arg(long, value_name = "on|off", default_value = "on", value_parser = switch, action = clap::ArgAction::Set)]
     audio: bool,
+    /// So many microphones at most, those of the publishers that come first [default: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    speakers: Option<u16>,
     /// Participants that join in a second
     #[arg(long, value_name = "N", default_value_t = 20.0, value_parser = rate)]
     joins_per_second: f64,
@@ -72,6 +75,9 @@ pub(crate) struct Args {
     /// Write the summary to this file, too
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// Write each second to this file, too, a line of JSON each
+    #[arg(long, value_name = "FILE")]
+    pub(crate) seconds: Option<PathBuf>,
     /// No line a second
     #[arg(long)]
     pub(crate) quiet: bool,
@@ -95,6 +101,7 @@ impl Args {
             warm_up: self.warm_up,
             video: self.video,
             audio: self.audio,
+            speakers: self.speakers.unwrap_or(u16::MAX),
             joins_per_second: self.joins_per_second,
             join_timeout: self.join_timeout,
             quality: self.quality,
@@ -108,8 +115,8 @@ impl Args {
         if self.video == Video::Off && !self.audio {
             return Some("--video off and --audio off: there would be nothing to measure");
         }
-        if self.publishers == 0 {
-            return Some("--publishers 0: there would be nothing to watch");
+        if self.publishers == 0 && self.protocol == Protocol::Videoroom {
+            return Some("--publishers 0 with --protocol videoroom: there would be nothing to watch");
         }
         if self.subscribers == 0 && !self.meeting {
             return Some("--subscribers 0 without --meeting: nobody would watch");
@@ -237,9 +244,9 @@ mod tests {
     fn contradictions_are_told() {
         for words in [
             &["--video", "off", "--audio", "off"][..],
-            &["--publishers", "0"],
             &["--subscribers", "0"],
             &["--protocol", "videoroom", "--meeting"],
+            &["--protocol", "videoroom", "--publishers", "0"],
         ] {
             assert!(parse(words).unwrap().contradiction().is_some(), "{words:?}");
         }

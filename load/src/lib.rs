@@ -29,6 +29,6 @@ mod videoroom;
 mod vp8;
 
 pub use failure::JoinFailure;
-pub use report::{FrameCounts, Generator, Joins, Quantiles, Received, Second, Server, Summary};
+pub use report::{FrameCounts, Generator, Joins, Quantiles, Received, Second, Server, Sound, Summary};
 pub use run::{RunError, run};
 pub use settings::{Protocol, Quality, Settings, Video};

@@ -2,6 +2,7 @@
 
 mod args;
 
+use std::fs::File;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
@@ -19,7 +20,17 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     let mut lines = 0;
+    let mut seconds = match args.seconds.as_ref().map(File::create).transpose() {
+        Ok(file) => file,
+        Err(error) => {
+            eprintln!("sluice-load: cannot write --seconds: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     let result = sluice_load::run(&args.settings(), |second| {
+        if let Some(file) = &mut seconds {
+            note(file, second);
+        }
         if !args.quiet {
             print(second, lines % PAGE == 0);
             lines += 1;
@@ -31,6 +42,13 @@ fn main() -> ExitCode {
             eprintln!("sluice-load: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// A line of JSON. If the disk is full the run goes on, and the lines are missing.
+fn note(file: &mut File, second: &Second) {
+    if let Ok(line) = serde_json::to_string(second) {
+        let _ = writeln!(file, "{line}");
     }
 }
 

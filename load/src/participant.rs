@@ -164,7 +164,7 @@ impl Participant {
                 let cid = Some(cid.to_owned());
                 sdp.add_media(kind, Direction::SendOnly, cid.clone(), cid, simulcast)
             };
-            if settings.audio {
+            if settings.audio && role.publisher < Some(settings.speakers) {
                 sending.microphone_in(add(MediaKind::Audio, offer::MICROPHONE, None));
                 tracks.push(offer::microphone());
             }
@@ -188,6 +188,7 @@ impl Participant {
         let (first, pending) = sdp.apply().unzip();
         let opening = Opening { offer: first.map(|offer| offer.to_sdp_string()), tracks };
         let offers = Offers { last: 1, pending, wanted: false, wanted_sections: [0; 2], receiving };
+        let waits = role.publisher.is_none() && settings.publishers > 0;
         let participant = Participant {
             index,
             role,
@@ -199,8 +200,8 @@ impl Participant {
             join_by: now + settings.join_timeout,
             answered: false,
             milestones: Milestones::default(),
-            listens: settings.audio && role.publisher.is_none(),
-            looks: settings.video.is_on() && role.publisher.is_none(),
+            listens: settings.audio && waits,
+            looks: settings.video.is_on() && waits,
             session: None,
             connection,
             offers,

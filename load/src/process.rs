@@ -27,7 +27,10 @@ impl Usage {
         let mut total = Duration::ZERO;
         for thread in fs::read_dir(folder.join("task"))? {
             // A thread may end meanwhile.
-            let Ok(text) = fs::read_to_string(thread?.path().join("schedstat")) else { continue };
+            let Ok(text) = thread.and_then(|thread| fs::read_to_string(thread.path().join("schedstat")))
+            else {
+                continue;
+            };
             total += running_time(&text).ok_or_else(|| strange("schedstat"))?;
         }
         let (user, kernel) = split(&read(&folder, "stat")?).ok_or_else(|| strange("stat"))?;

@@ -35,14 +35,18 @@ pub(crate) struct Stream {
 pub(crate) struct Delays {
     pub(crate) audio: Histogram,
     pub(crate) video: Histogram,
-    /// Of both, in the second that runs.
+    /// Of both, in the second that runs, and of sound alone.
     pub(crate) recent: Histogram,
+    pub(crate) recent_audio: Histogram,
 }
 
 impl Delays {
     fn record(&mut self, kind: Kind, micros: u64) {
         match kind {
-            Kind::Audio => self.audio.record(micros),
+            Kind::Audio => {
+                self.audio.record(micros);
+                self.recent_audio.record(micros);
+            }
             Kind::Video => self.video.record(micros),
         }
         self.recent.record(micros);

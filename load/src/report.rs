@@ -7,11 +7,13 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::histogram::Histogram;
+use crate::receive::MAX_LAYERS;
 
 /// What happened within a second.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Second {
-    /// Since the start.
+    /// Since the start, in seconds.
+    #[serde(serialize_with = "seconds")]
     pub at: Duration,
     /// Participants that are there now.
     pub joined: usize,
@@ -23,6 +25,12 @@ pub struct Second {
     pub lost: u64,
     /// Packets that came after later ones.
     pub reordered: u64,
+    /// Of sound alone.
+    pub sound: Sound,
+    /// Packets of video by encoding, a second, smallest picture first.
+    pub layers: [f64; MAX_LAYERS],
+    /// Frames that could be shown.
+    pub frames: u64,
     /// Frames that could not be shown.
     pub bad_frames: u64,
     /// From sender to receiver: median and 99th percentile, in ms.
@@ -33,21 +41,37 @@ pub struct Second {
     pub server_cpu: Option<f64>,
 }
 
+/// Sound within a second.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Sound {
+    /// Packets, a second.
+    pub packets: f64,
+    /// Those that did not come by themselves.
+    pub lost: u64,
+    /// From sender to receiver: median and 99th percentile, in ms.
+    pub delay_ms: Option<(f64, f64)>,
+}
+
+fn seconds<S: serde::Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_f64(time.as_secs_f64())
+}
+
 impl Second {
     /// The names of the columns.
-    pub const HEADER: &'static str = "  time  joined  failed  packets/s    lost  reordered  bad frames  delay ms: p50     p99  CPU: own  server";
+    pub const HEADER: &'static str = "  time  joined  failed  packets/s    lost  of sound  reordered  bad frames  delay ms: p50     p99  CPU: own  server";
 }
 
 impl fmt::Display for Second {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:4.0} s  {:6}  {:6}  {:9.0}  {:6}  {:9}  {:10}  ",
+            "{:4.0} s  {:6}  {:6}  {:9.0}  {:6}  {:8}  {:9}  {:10}  ",
             self.at.as_secs_f64(),
             self.joined,
             self.failed,
             self.packets,
             self.lost,
+            self.sound.lost,
             self.reordered,
             self.bad_frames
         )?;
@@ -125,6 +149,8 @@ pub struct Received {
     pub lost: u64,
     /// The same as a share, 0 to 1.
     pub loss: f64,
+    /// Of sound alone.
+    pub audio_lost: u64,
     /// Of these, those that came as a repair.
     pub repaired: u64,
     /// Those that did not come at all.
@@ -226,9 +252,9 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Whether anybody got anything.
+    /// Whether anybody got anything, or joined where nobody publishes.
     pub fn has_media(&self) -> bool {
-        self.received.packets > 0
+        self.received.packets > 0 || (self.publishers == 0 && self.subscriber_joins.joined > 0)
     }
 }
 

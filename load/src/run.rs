@@ -20,7 +20,7 @@ use crate::process::Usage;
 use crate::receive::ledger::Counts;
 use crate::receive::picture::Frames;
 use crate::receive::{Delays, Kind, MAX_LAYERS};
-use crate::report::{FrameCounts, Generator, Joins, Quantiles, Received, Second, Server, Summary};
+use crate::report::{FrameCounts, Generator, Joins, Quantiles, Received, Second, Server, Sound, Summary};
 use crate::settings::{Protocol, Settings};
 use crate::signalling::{News, Signalling};
 use crate::token::{self, Grant};
@@ -137,6 +137,8 @@ struct Run<'a> {
 struct Snapshot {
     at: Instant,
     counts: Counts,
+    sound: Counts,
+    layers: [u64; MAX_LAYERS],
     frames: Frames,
     own: Usage,
     server: Usage,
@@ -149,6 +151,8 @@ impl<'a> Run<'a> {
         let told = Snapshot {
             at: now,
             counts: Counts::default(),
+            sound: Counts::default(),
+            layers: [0; MAX_LAYERS],
             frames: Frames::default(),
             own: Usage::own(),
             server: server_before,
@@ -277,12 +281,25 @@ impl<'a> Run<'a> {
     }
 
     fn snapshot(&self, at: Instant) -> Result<Snapshot, RunError> {
-        let (mut counts, mut frames) = (Counts::default(), Frames::default());
+        let (mut counts, mut sound, mut frames) = (Counts::default(), Counts::default(), Frames::default());
+        let mut layers = [0; MAX_LAYERS];
         for stream in self.people.iter().flat_map(|who| &who.streams) {
             counts.add(&stream.counts());
+            match stream.kind {
+                Kind::Audio => sound.add(&stream.counts()),
+                Kind::Video => layers.iter_mut().zip(stream.layers).for_each(|(sum, layer)| *sum += layer),
+            }
             frames.add(&stream.picture.frames());
         }
-        Ok(Snapshot { at, counts, frames, own: Usage::own(), server: server_usage(self.settings)? })
+        Ok(Snapshot {
+            at,
+            counts,
+            sound,
+            layers,
+            frames,
+            own: Usage::own(),
+            server: server_usage(self.settings)?,
+        })
     }
 
     fn second(&mut self, now: Instant) -> Second {
@@ -295,17 +312,29 @@ impl<'a> Run<'a> {
         let counts = snapshot.counts;
         let ms = |micros: u64| micros as f64 / 1000.0;
         let recent = std::mem::take(&mut self.delays.recent);
+        let recent_audio = std::mem::take(&mut self.delays.recent_audio);
+        let delays = |recent: &Histogram| {
+            recent.quantile(0.5).zip(recent.quantile(0.99)).map(|(p50, p99)| (ms(p50), ms(p99)))
+        };
+        let rate = |now: u64, before: u64| (now - before) as f64 / seconds;
         let bad = |frames: &Frames| frames.undecodable + frames.incomplete;
         let is_in = |who: &&Participant| matches!(who.status, Status::Joined(_)) && who.lost.is_none();
         Second {
             at: now - self.started,
             joined: self.people.iter().filter(is_in).count(),
             failed: self.people.iter().filter(|who| matches!(who.status, Status::Failed(_))).count(),
-            packets: (counts.received - before.counts.received) as f64 / seconds,
+            packets: rate(counts.received, before.counts.received),
             lost: counts.lost().saturating_sub(before.counts.lost()),
             reordered: counts.reordered - before.counts.reordered,
+            sound: Sound {
+                packets: rate(snapshot.sound.received, before.sound.received),
+                lost: snapshot.sound.lost().saturating_sub(before.sound.lost()),
+                delay_ms: delays(&recent_audio),
+            },
+            layers: std::array::from_fn(|layer| rate(snapshot.layers[layer], before.layers[layer])),
+            frames: snapshot.frames.shown - before.frames.shown,
             bad_frames: bad(&snapshot.frames) - bad(&before.frames),
-            delay_ms: recent.quantile(0.5).zip(recent.quantile(0.99)).map(|(p50, p99)| (ms(p50), ms(p99))),
+            delay_ms: delays(&recent),
             own_cpu: share(snapshot.own, before.own),
             server_cpu: self.settings.server_pid.map(|_| share(snapshot.server, before.server)),
         }
@@ -349,12 +378,7 @@ impl<'a> Run<'a> {
         let within = |sum: fn(&Snapshot) -> u64| steady.map_or(0, |steady| sum(frozen) - sum(&steady)) as f64;
         let steady_packets = within(|snapshot| snapshot.counts.received);
         let counts = last.counts;
-        let mut layers = [0; MAX_LAYERS];
-        for stream in streams() {
-            for (sum, layer) in layers.iter_mut().zip(stream.layers) {
-                *sum += layer;
-            }
-        }
+        let layers = last.layers;
         let video: u64 = layers.iter().sum();
         let used = self.settings.video.layers().len();
         let own = steady.map(|steady| frozen.own.since(steady.own));
@@ -390,6 +414,7 @@ impl<'a> Run<'a> {
                 video_packets: packets_of(Kind::Video),
                 packets_per_second: if seconds > 0.0 { steady_packets / seconds } else { 0.0 },
                 lost: counts.lost(),
+                audio_lost: last.sound.lost(),
                 loss: counts.lost() as f64 / counts.expected.max(1) as f64,
                 repaired: counts.repaired,
                 missing: counts.missing(),

@@ -29,6 +29,8 @@ pub struct Settings {
     pub video: Video,
     /// Whether publishers have a microphone.
     pub audio: bool,
+    /// How many of them, the first to come.
+    pub speakers: u16,
     /// After the last join, until things are taken for steady.
     pub warm_up: Duration,
     /// New participants a second.

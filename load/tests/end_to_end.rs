@@ -14,6 +14,7 @@ fn settings(server: &RunningServer) -> Settings {
         api_secret: "secret".to_owned(),
         room: "load".to_owned(),
         publishers: 1,
+        speakers: u16::MAX,
         subscribers: 5,
         meeting: false,
         duration: Duration::from_secs(5),

@@ -19,6 +19,7 @@ use crate::ahead;
 use crate::command::{Command, Event, MediaKind, Path, PeerEnd, SpeakerLevel, SpeakerLevels};
 #[cfg(feature = "null-cipher")]
 use crate::congestion::controller::Snapshot;
+use crate::congestion::restraint::Restraint;
 use crate::data_track::DataTracks;
 use crate::egress::Egress;
 #[cfg(feature = "null-cipher")]
@@ -112,6 +113,7 @@ pub struct Sfu {
     speakers_due: Option<Instant>,
     data_tracks: DataTracks,
     data_packets: DataPackets,
+    restraint: Restraint,
     egress: Egress,
     events: VecDeque<Event>,
     stats: Stats,
@@ -148,6 +150,7 @@ impl Sfu {
             speakers_due: None,
             data_tracks: DataTracks::default(),
             data_packets: DataPackets::default(),
+            restraint: Restraint::NONE,
             egress: Egress::default(),
             events: VecDeque::new(),
             stats: Stats::default(),
@@ -311,6 +314,18 @@ impl Sfu {
             dirty.clear();
             dirty.append(&mut self.dirty);
             self.dirty = dirty;
+        }
+    }
+
+    /// How much video is held back from now on, since time is short. Less of it leaves at once, more within some seconds.
+    pub fn restrain(&mut self, now: Instant, restraint: Restraint) {
+        let falls = restraint > std::mem::replace(&mut self.restraint, restraint);
+        for index in 0..self.peers.len() {
+            let Some(peer) = self.peers[index].as_mut() else { continue };
+            peer.downlink.controller.restrain(restraint.share(index));
+            if falls && peer.downlink.has_video() {
+                self.allocate(now, index);
+            }
         }
     }
 

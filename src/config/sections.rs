@@ -73,6 +73,8 @@ pub struct MediaSection {
     pub tcp_connections_per_address: usize,
     /// Addresses told to clients; empty for those of the interfaces.
     pub node_ips: Vec<IpAddr>,
+    /// Percent; 0 for no limit.
+    pub max_load: usize,
     /// Bytes.
     pub receive_buffer: usize,
     /// Bytes.

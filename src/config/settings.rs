@@ -96,6 +96,8 @@ pub struct MediaSettings {
     pub tcp: TcpLimits,
     /// Told to clients; empty for the addresses of the interfaces (of loopback, when bound to that).
     pub node_ips: Vec<IpAddr>,
+    /// Share of a worker's time above which nobody more is let in, 0 to 1; `None` for no limit.
+    pub max_load: Option<f64>,
     /// Of each socket.
     pub buffers: BufferSizes,
 }
@@ -260,6 +262,12 @@ pub enum SettingsError {
         /// Which.
         ip: IpAddr,
     },
+    /// A share of the time that no load stays below, or that leaves no time to act.
+    #[error("media.max-load: {got} percent; 20 to 95 are right, 0 for no limit, the default is 85")]
+    MaxLoad {
+        /// As written.
+        got: usize,
+    },
     /// A buffer that holds no burst.
     #[error("media.{key}: {got} bytes are too few; at least {least}, by default 8388608")]
     Buffer {
@@ -331,6 +339,7 @@ impl SettingsError {
             SettingsError::TcpConnections { key: "tcp-connections" } => "media.tcp-connections",
             SettingsError::TcpConnections { .. } => "media.tcp-connections-per-address",
             SettingsError::NodeIp { .. } => "media.node-ips",
+            SettingsError::MaxLoad { .. } => "media.max-load",
             SettingsError::Buffer { key: "receive-buffer", .. } => "media.receive-buffer",
             SettingsError::Buffer { .. } => "media.send-buffer",
             SettingsError::WhipBody { .. } => "whip.max-body",
@@ -361,6 +370,8 @@ impl Settings {
         settings.media.first_port = 0;
         settings.media.tcp_port = Some(0);
         settings.media.workers = NonZeroUsize::MIN;
+        // Machines that tests run on have other things to do.
+        settings.media.max_load = None;
         settings
     }
 
@@ -566,6 +577,9 @@ fn checked_media(media: super::MediaSection) -> Result<MediaSettings, SettingsEr
             return Err(SettingsError::Buffer { key, got, least: MIN_BUFFER });
         }
     }
+    if !matches!(media.max_load, 0 | 20..=95) {
+        return Err(SettingsError::MaxLoad { got: media.max_load });
+    }
     for (key, connections) in [
         ("tcp-connections", media.tcp_connections),
         ("tcp-connections-per-address", media.tcp_connections_per_address),
@@ -585,6 +599,7 @@ fn checked_media(media: super::MediaSection) -> Result<MediaSettings, SettingsEr
             connections_per_address: media.tcp_connections_per_address,
         },
         node_ips: media.node_ips,
+        max_load: (media.max_load > 0).then_some(media.max_load as f64 / 100.0),
         buffers: BufferSizes { receive: media.receive_buffer, send: media.send_buffer },
     })
 }

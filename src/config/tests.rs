@@ -90,6 +90,7 @@ fn values_that_do_not_fit_together_are_refused_with_their_line() {
         ("[media]\nworkers = 9\nudp-port-start = 65530", ["line 3: media.udp-port-start", "at most 65527"]),
         ("[media]\nnode-ips = [\"0.0.0.0\"]", ["line 2: media.node-ips", "public address"]),
         ("[media]\ntcp-connections = 0", ["line 2: media.tcp-connections:", "media.tcp-port = 0"]),
+        ("[media]\nmax-load = 10", ["line 2: media.max-load", "20 to 95"]),
         ("[media]\ntcp-connections-per-address = 0", ["line 2: media.tcp-connections-per", "nobody"]),
         ("[media]\nworkers = 100000", ["line 2: media.workers", "limit of 1024"]),
         ("[media]\nsend-buffer = 1", ["line 2: media.send-buffer", "65536"]),

@@ -204,12 +204,11 @@ async fn connect_websocket(app: App, endpoint: Endpoint, mut parts: Parts) -> Re
     };
     let (metrics, idle_timeout) = (app.metrics, app.idle_timeout);
     // Above the limit of a frame, so that one that is a little too long is answered with its own error.
-    upgrade.max_message_size(2 * MAX_FRAME).max_frame_size(2 * MAX_FRAME).on_upgrade(
-        move |socket| async move {
-            websocket::run(socket, session, &metrics, idle_timeout).await;
-            drop((open, place));
-        },
-    )
+    let upgrade = upgrade.max_message_size(2 * MAX_FRAME).max_frame_size(2 * MAX_FRAME);
+    upgrade.read_buffer_size(websocket::READ_BUFFER).on_upgrade(move |socket| async move {
+        websocket::run(socket, session, &metrics, idle_timeout).await;
+        drop((open, place));
+    })
 }
 
 #[derive(serde::Deserialize)]

@@ -22,6 +22,10 @@ use crate::rooms::{FromClient, Session};
 /// Requests of this client that wait for a place at the room.
 const PENDING: usize = 64;
 
+/// Bytes that are read at once. The default of 128 KiB, which is zeroed for each socket, is most of what an idle participant costs;
+/// a longer frame is read in several turns.
+pub(super) const READ_BUFFER: usize = 4096;
+
 /// Why the loop ended.
 enum End {
     /// The room has said its last word, or is gone.

@@ -1,4 +1,4 @@
-//! The kernel: epoll, eventfd, UDP in batches, network interfaces. The only module with `unsafe`.
+//! The kernel: epoll, eventfd, UDP in batches, network interfaces, a thread's CPU time. The only module with `unsafe`.
 //!
 //! Always: what leaves this module is safe to use in any order; every `unsafe` block says why it is sound.
 //! A socket answers from the address that a packet was sent to, also on a host with many addresses.
@@ -6,6 +6,7 @@
 #![expect(unsafe_code, reason = "system calls; nothing else in the project needs it")]
 
 mod batch;
+mod clock;
 mod interfaces;
 mod poll;
 mod udp;
@@ -15,6 +16,7 @@ mod watched;
 mod tests;
 
 pub use batch::{Outgoing, ReceiveBatch, SendBatch, SendReport};
+pub use clock::thread_cpu_time;
 pub use interfaces::interface_addresses;
 pub use poll::{Poller, Ready, Wakeup, raise_open_file_limit};
 pub use udp::{BufferSizes, UdpSocket};

@@ -12,6 +12,10 @@ pub struct MediaStats {
     pub core: Stats,
     /// How late the loop comes to a deadline, in seconds.
     pub lag: Histogram<10>,
+    /// Time that the loop used of what it could have had, in seconds.
+    pub busy: f64,
+    /// Steps by which video is held back now.
+    pub restraint: u8,
     /// Calls of `sendmmsg` and `sendmsg`.
     pub send_calls: u64,
     /// Messages in them: runs of datagrams that the kernel was given as one.
@@ -33,6 +37,8 @@ impl Default for MediaStats {
         MediaStats {
             core: Stats::default(),
             lag: Histogram::new(LAG_BOUNDS),
+            busy: 0.0,
+            restraint: 0,
             send_calls: 0,
             send_messages: 0,
             send_no_room: 0,

@@ -12,23 +12,27 @@
 //! three quarters of its queue messages of data channels are dropped and counted (signalling needs the rest), and
 //! when the queue is full the room is closed, its connections removed, which the room sees as the end of its queue.
 //! No allocation per packet: batches and their buffers are made once.
+//! The loop measures how much of its time it needs; what follows from that is `pressure`'s affair.
 //! Not here: what packets mean (`sfu`), and what events mean (`rooms`).
 
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use sfu::command::{Command, Event, Path, Protocol};
+use sfu::congestion::restraint::Restraint;
 use sfu::ids::RoomId;
 use sfu::stats::Stats;
 use sfu::ticks::{FAST_TICK, TICK, Ticks};
 use tokio::sync::mpsc;
 
-use super::kernel::{Outgoing, Poller, Ready, ReceiveBatch, SendBatch, UdpSocket, Wakeup};
+use super::kernel::{Outgoing, Poller, Ready, ReceiveBatch, SendBatch, UdpSocket, Wakeup, thread_cpu_time};
 use super::ledger::Ledger;
+use super::load::Load;
+use super::pressure::{Limits, Meter, Pressure};
 use super::stats::MediaStats;
 use super::tcp::{Arrival, Streams};
 
@@ -75,6 +79,8 @@ pub trait MediaCore {
     fn knows(&self, path: Path) -> bool;
     /// What was sent over this path waits on our side of the network, or does no longer.
     fn handle_backlog(&mut self, path: Path, waits: bool);
+    /// So much video is held back from now on.
+    fn restrain(&mut self, now: Instant, restraint: Restraint);
     /// What is to be sent, in order.
     fn egress(&self) -> impl Iterator<Item = Outgoing<'_>>;
     /// It was sent.
@@ -116,7 +122,7 @@ pub struct WorkerGone;
 pub struct WorkerClient {
     queue: mpsc::Sender<ToWorker>,
     doorbell: Arc<Doorbell>,
-    load: Arc<AtomicUsize>,
+    load: Arc<Load>,
 }
 
 /// Wakes the worker, at most once until it has looked.
@@ -156,8 +162,8 @@ impl WorkerClient {
         !self.queue.is_closed()
     }
 
-    /// Participants on this worker, as its rooms count them: where the next room goes.
-    pub fn load(&self) -> &AtomicUsize {
+    /// How much it has to do.
+    pub fn load(&self) -> &Load {
         &self.load
     }
 }
@@ -172,11 +178,17 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts a thread that owns `sockets`, at most one of each address family. `core` is called on it.
+    /// Starts a thread that owns `sockets`, at most one of each address family. `core` is called on it. Without `limits` it lets in
+    /// whoever comes and holds nothing back.
     ///
     /// # Errors
     /// The process is out of threads or file descriptors.
-    pub fn start<C, F>(index: usize, sockets: Vec<UdpSocket>, core: F) -> io::Result<Worker>
+    pub fn start<C, F>(
+        index: usize,
+        sockets: Vec<UdpSocket>,
+        limits: Option<Limits>,
+        core: F,
+    ) -> io::Result<Worker>
     where
         C: MediaCore,
         F: FnOnce(Instant) -> C + Send + 'static,
@@ -193,8 +205,8 @@ impl Worker {
         }
         let streams = Streams::new()?;
         pollers.all.add(streams.poller(), STREAMS)?;
-        let client =
-            WorkerClient { queue, doorbell: Arc::clone(&doorbell), load: Arc::new(AtomicUsize::new(0)) };
+        let load = Arc::new(Load::default());
+        let client = WorkerClient { queue, doorbell: Arc::clone(&doorbell), load: Arc::clone(&load) };
         let shared = Arc::clone(&stats);
         let thread = std::thread::Builder::new().name(format!("media-{index}")).spawn(move || {
             let now = Instant::now();
@@ -213,6 +225,9 @@ impl Worker {
                 stats_at: now + STATS_INTERVAL,
                 told: now,
                 traffic: Traffic::since(now),
+                meter: Meter::new(now, Duration::ZERO),
+                pressure: limits.map(|limits| Pressure::new(now, limits)),
+                load,
                 unread: false,
                 stopping: false,
             };
@@ -300,6 +315,9 @@ struct Loop<C> {
     /// The latest time that the core knows of.
     told: Instant,
     traffic: Traffic,
+    meter: Meter,
+    pressure: Option<Pressure>,
+    load: Arc<Load>,
     /// There was more to read than one turn may.
     unread: bool,
     stopping: bool,
@@ -313,8 +331,10 @@ impl<C: MediaCore> Loop<C> {
             let now = Instant::now();
             let wake = self.next_turn(now, deadline);
             let poller = if self.traffic.busy { &mut pollers.doorbell } else { &mut pollers.all };
+            let begin = now;
             poller.wait(&mut ready, Some(wake.saturating_duration_since(now)))?;
             let now = Instant::now();
+            self.meter.slept(now.min(wake).saturating_duration_since(begin));
             if let Some(late) = now.checked_duration_since(wake) {
                 self.stats.lag.observe(late.as_secs_f64());
             }
@@ -338,6 +358,7 @@ impl<C: MediaCore> Loop<C> {
             }
             self.flush();
             self.deliver_events(now);
+            self.look_at_the_time(now)?;
             if self.stats_at <= now {
                 self.streams.sweep(now, &self.core);
                 self.copy_stats();
@@ -402,8 +423,9 @@ impl<C: MediaCore> Loop<C> {
                 let now = Instant::now();
                 let local = self.sockets[socket].local_addr();
                 self.receive.paths(local).for_each(|path| self.core.expect_datagram(path));
-                let (core, told) = (&mut self.core, self.told);
+                let (core, told, meter) = (&mut self.core, self.told, &mut self.meter);
                 self.receive.for_each(now, local, |arrival, path, bytes| {
+                    meter.waited(now.saturating_duration_since(arrival));
                     // Time never runs back for the core.
                     core.handle_datagram(arrival.max(told), path, bytes);
                 });
@@ -487,6 +509,35 @@ impl<C: MediaCore> Loop<C> {
             self.ledger.command(&command);
             self.core.handle_command(now, command);
         }
+    }
+
+    /// Holds video back if there is too little of it.
+    fn look_at_the_time(&mut self, now: Instant) -> io::Result<()> {
+        if !self.meter.is_due(now) {
+            return Ok(());
+        }
+        let window = self.meter.take(now, thread_cpu_time()?);
+        let (load, waited) = (window.load(), window.waited);
+        self.stats.busy += window.length.as_secs_f64() * load;
+        let Some(pressure) = &mut self.pressure else {
+            self.load.tell(load);
+            return Ok(());
+        };
+        pressure.on_window(now, window);
+        self.load.tell(pressure.load());
+        self.load.admit(pressure.admits());
+        let (steps, before) = (pressure.restraint().steps(), self.stats.restraint);
+        if steps == before {
+            return Ok(());
+        }
+        self.core.restrain(now, pressure.restraint());
+        self.stats.restraint = steps;
+        match (before, steps) {
+            (0, _) => tracing::warn!(load, ?waited, "no time left: video is held back"),
+            (_, 0) => tracing::info!(load, "there is time again: no video is held back"),
+            (_, _) => tracing::debug!(load, ?waited, steps, "another part of video is held back"),
+        }
+        Ok(())
     }
 
     fn copy_stats(&mut self) {

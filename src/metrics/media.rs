@@ -80,6 +80,13 @@ const ICE: Declaration =
 const DTLS: Declaration =
     ("sluice_dtls_failures_total", "DTLS handshakes that failed, by reason", &["reason"]);
 const LAG: Declaration = ("sluice_worker_lag_seconds", "How late a worker's loop comes to a deadline", &[]);
+const BUSY: Declaration =
+    ("sluice_worker_busy_seconds_total", "Time that workers used of what they could have had", &[]);
+const RESTRAINT: Declaration = (
+    "sluice_worker_restraint",
+    "Steps by which the worker that is worst off holds video back for lack of time, 0 to 16",
+    &[],
+);
 const SEND_CALLS: Declaration = ("sluice_udp_send_calls_total", "System calls that send datagrams", &[]);
 const SEND_MESSAGES: Declaration = (
     "sluice_udp_send_messages_total",
@@ -110,7 +117,7 @@ const DATA_TRACK_DROPPED: Declaration = (
 const OVERRUN: Declaration =
     ("sluice_rooms_overrun_total", "Rooms closed since they did not take their events", &[]);
 
-const ALL: [Declaration; 28] = [
+const ALL: [Declaration; 30] = [
     PACKETS,
     BYTES,
     DROPPED,
@@ -131,6 +138,8 @@ const ALL: [Declaration; 28] = [
     ICE,
     DTLS,
     LAG,
+    BUSY,
+    RESTRAINT,
     SEND_CALLS,
     SEND_DROPPED,
     TCP_DROPPED,
@@ -209,6 +218,8 @@ fn add(total: &mut MediaStats, part: &MediaStats) {
     ] {
         *sum += part;
     }
+    total.busy += part.busy;
+    total.restraint = total.restraint.max(part.restraint);
     add_all(&mut total.tcp_dropped, &part.tcp_dropped);
     add_all(&mut core.dropped, &more.dropped);
     add_all(&mut core.nacks_refused, &more.nacks_refused);
@@ -290,6 +301,8 @@ impl prometheus::core::Collector for Collector {
             counters(ICE, ends(Part::Ice)),
             counters(DTLS, ends(Part::Dtls)),
             histogram(LAG, &total.lag),
+            seconds(BUSY, total.busy),
+            gauges(RESTRAINT, [([], total.restraint.into())]),
             counters(SEND_CALLS, [([], total.send_calls)]),
             counters(SEND_MESSAGES, [([], total.send_messages)]),
             counters(
@@ -337,6 +350,14 @@ pub(super) fn counters<const N: usize>(
     family(declaration, MetricType::COUNTER, samples, |metric, count| {
         let mut counter = Counter::default();
         counter.set_value(count as f64);
+        metric.set_counter(counter);
+    })
+}
+
+fn seconds(declaration: Declaration, sum: f64) -> MetricFamily {
+    family(declaration, MetricType::COUNTER, [([], sum)], |metric, sum| {
+        let mut counter = Counter::default();
+        counter.set_value(sum);
         metric.set_counter(counter);
     })
 }
@@ -433,6 +454,7 @@ mod tests {
         core.subscriptions = ByKind { audio: 3, video: 4 };
         core.ended = [1, 2, 3, 4, 5];
         stats.lag.observe(0.0007);
+        (stats.busy, stats.restraint) = (1.25, 6);
         stats.send_calls = 11;
         stats.send_messages = 16;
         stats.send_no_room = 12;
@@ -475,6 +497,8 @@ mod tests {
             "sluice_ice_failures_total{reason=\"never_connected\"} 4",
             "sluice_dtls_failures_total{reason=\"handshake_failed\"} 8",
             "sluice_worker_lag_seconds_bucket{le=\"0.001\"} 2",
+            "sluice_worker_busy_seconds_total 2.5",
+            "sluice_worker_restraint 6",
             "sluice_udp_send_calls_total 22",
             "sluice_udp_send_messages_total 32",
             "sluice_udp_send_dropped_total{reason=\"no_room\"} 24",

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::calls::Calls;
 use super::questions::Questions;
-use super::{FromClient, JobMailbox, Shared, ToRoom};
+use super::{FromClient, JobMailbox, Outbox, Shared, ToRoom};
 use crate::bridge;
 use crate::media::worker::{EVENT_QUEUE, ToWorker, WorkerClient, WorkerGone};
 
@@ -24,7 +24,7 @@ pub(super) struct Actor {
     generation: u64,
     worker: WorkerClient,
     mailbox: mpsc::Receiver<ToRoom>,
-    sessions: HashMap<SessionId, mpsc::Sender<SignalResponse>>,
+    sessions: HashMap<SessionId, Outbox>,
     questions: Questions,
     calls: Calls,
     /// For the pool of agents; given to it with the next output.
@@ -196,7 +196,7 @@ impl Actor {
 
     fn send(&mut self, session: SessionId, response: SignalResponse) {
         let Some(queue) = self.sessions.get(&session) else { return };
-        if let Err(mpsc::error::TrySendError::Full(_)) = queue.try_send(response) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = queue.try_send(Box::new(response)) {
             // It would not read a farewell either. Its WebSocket ends when it sees that we are gone.
             tracing::warn!(room = self.room.name(), "client does not read its messages and is disconnected");
             self.shared.metrics.slow_clients.inc();
@@ -208,7 +208,7 @@ impl Actor {
     /// The room cannot go on here: every client is told to join anew, which makes a room elsewhere.
     fn rejoin_elsewhere(&mut self) {
         for queue in self.sessions.values() {
-            let _ = queue.try_send(refuse_resume());
+            let _ = queue.try_send(Box::new(refuse_resume()));
         }
         self.room.abandon(bridge::clock());
         while let Some(output) = self.room.poll_output() {
@@ -240,7 +240,7 @@ impl Actor {
     fn count(&mut self, now: usize) {
         let now = if self.ended { 0 } else { now };
         let before = std::mem::replace(&mut self.counted, now);
-        for count in [&self.shared.participants, self.worker.load()] {
+        for count in [&self.shared.participants, self.worker.load().participants()] {
             // Wraps where participants left, as it should.
             count.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
         }

@@ -84,6 +84,10 @@ impl Rooms {
         if !shared.workers.iter().any(WorkerClient::is_alive) {
             return Err(ApiError::NoWorker);
         }
+        if !self.has_time() && !shared.directory.contains_key(name) {
+            shared.metrics.limit_hit("load");
+            return Err(ApiError::Overloaded);
+        }
         Ok(())
     }
 

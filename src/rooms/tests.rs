@@ -16,7 +16,7 @@ fn start(change: impl FnOnce(&mut Settings)) -> (Rooms, Worker) {
     let clock = bridge::clock();
     let wall = sfu::units::WallClock { instant: clock.now, unix: Duration::from_secs(1_700_000_000) };
     let seed = CoreSeed { announced: Vec::new(), announced_tcp: Vec::new(), number: 0, wall, seed: 1 };
-    let worker = Worker::start(0, Vec::new(), move |now| media_core(seed, now)).unwrap();
+    let worker = Worker::start(0, Vec::new(), None, move |now| media_core(seed, now)).unwrap();
     let metrics = Metrics::new(vec![worker.stats()]).unwrap();
     (Rooms::new(&settings, vec![worker.client().clone()], metrics, None), worker)
 }
@@ -86,7 +86,7 @@ async fn joins_that_cross_the_end_of_their_room_get_a_new_one() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert_eq!(rooms.shared.participants.load(Ordering::Relaxed), 0);
-    assert_eq!(worker.client().load().load(Ordering::Relaxed), 0);
+    assert_eq!(worker.client().load().participants().load(Ordering::Relaxed), 0);
     rooms.shut_down().await;
     worker.stop().await;
 }

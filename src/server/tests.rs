@@ -9,6 +9,7 @@ use livekit_protocol::signal_response::Message as ToClient;
 use livekit_protocol::{DisconnectReason, LeaveRequest, Ping, SignalRequest, SignalResponse};
 use prost::Message as _;
 use sfu::command::{Command, Event, Path};
+use sfu::congestion::restraint::Restraint;
 use sfu::stats::Stats;
 use sfu::ticks::Ticks;
 use signaling::access::{self, Claims, VideoGrant};
@@ -23,6 +24,7 @@ use crate::media::kernel::Outgoing;
 mod api;
 mod arbitrary;
 mod grants;
+mod overload;
 mod webhooks;
 mod whip;
 
@@ -53,6 +55,7 @@ impl MediaCore for Silent {
         false
     }
     fn handle_backlog(&mut self, _: Path, _: bool) {}
+    fn restrain(&mut self, _: Instant, _: Restraint) {}
     fn egress(&self) -> impl Iterator<Item = Outgoing<'_>> {
         std::iter::empty()
     }

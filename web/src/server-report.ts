@@ -79,6 +79,7 @@ const REASONS: Record<string, string> = {
   waiting_for_keyframe: 'More comes with the next keyframe',
   no_feedback: 'Your connection is silent: the least is sent',
   budget: 'Your connection carries no more',
+  overload: 'The server has no time for more',
   client_limit: 'You set a limit',
   settling: 'More in a moment',
   data_saver: 'Data saver: half the frames',

@@ -5,17 +5,16 @@
 
 mod chart;
 mod figures;
-mod peers;
-mod place;
+pub(crate) mod peers;
 mod table;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use crate::place::{self, Place};
 use crate::run::{self, Result, cargo, command, root};
 use figures::Figures;
 use peers::{Peer, Server};
-use place::Place;
 use table::{Machine, Row};
 
 /// What joins, beyond the subscribers: `sluice-load`'s flags.

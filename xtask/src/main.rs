@@ -7,11 +7,16 @@ mod ci;
 mod cost;
 mod dev;
 mod fuzz;
+mod overload;
+mod place;
 mod rows;
 mod run;
 mod sim;
+mod soak;
+mod spinner;
 mod tidy;
 mod tools;
+mod trial;
 mod wire;
 
 use std::process::ExitCode;
@@ -37,6 +42,13 @@ enum Command {
     Bench(bench::Args),
     /// Count instructions and allocations for each forwarded packet, and compare with what they were
     Cost,
+    /// What becomes of a meeting when the server has no time left: ten minutes, as root
+    Overload(overload::Args),
+    /// A server under load for a long time: does it keep its memory, and lose nothing? As root
+    Soak(soak::Args),
+    /// Keeps a core busy for `overload` and `soak`
+    #[command(hide = true)]
+    Spin,
     /// Fuzz the parsers and state machines
     Fuzz(fuzz::Args),
     /// Run seeded calls over simulated links in virtual time
@@ -58,6 +70,9 @@ fn main() -> ExitCode {
         Command::Clients => ci::clients(),
         Command::Bench(args) => bench::run(&args),
         Command::Cost => cost::run(),
+        Command::Overload(args) => overload::run(&args),
+        Command::Soak(args) => soak::run(&args),
+        Command::Spin => spinner::spin(),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Sim(args) => sim::run(&args),
         Command::Rows(args) => rows::run(&args),

@@ -37,6 +37,7 @@ impl Room {
             duration: Duration::from_secs(5),
             video: Video::Single(200_000),
             audio: true,
+            speakers: u16::MAX,
             warm_up: Duration::from_secs(1),
             joins_per_second: 1.0,
             join_timeout: Duration::from_secs(5),

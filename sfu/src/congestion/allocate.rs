@@ -107,6 +107,11 @@ impl Track<'_> {
         self.steps.iter().rposition(fits).map_or(1, |index| index + 1)
     }
 
+    /// What all that is asked for costs, in bit/s.
+    pub(super) fn most(&self) -> u64 {
+        self.price(self.top())
+    }
+
     fn price(&self, level: usize) -> u64 {
         self.steps[..level].iter().map(|step| step.price.as_bps()).max().unwrap_or(0)
     }
@@ -269,7 +274,7 @@ pub fn allocate(media: Bitrate, tracks: &[Track<'_>], prev: Allocation, now: Ins
 
     let total: u64 = tracks.iter().zip(&levels).map(|(track, &level)| track.price(level)).sum();
     result.total = Bitrate::bps(total);
-    result.wanted = Bitrate::bps(tracks.iter().map(|track| track.price(track.top())).sum());
+    result.wanted = Bitrate::bps(tracks.iter().map(Track::most).sum());
     result.least = Bitrate::bps(tracks.iter().map(|track| track.price(track.top().min(1))).sum());
     // What only waits for its time is as good as given: the question is what comes after it.
     let coming: PerTrack<usize> =

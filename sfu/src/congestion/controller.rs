@@ -20,6 +20,7 @@ use super::pacer::Pacing;
 use super::probe::{ClusterId, Conditions, Prober};
 use super::rate::RateMeter;
 use super::reorder::ReorderMeter;
+use super::restraint::Share;
 use super::target::{CALM, Cause, Estimator, Facts, TEST};
 use super::twcc::{Acked, SentLog, TwccError};
 use crate::ahead::look;
@@ -115,6 +116,7 @@ impl Default for Config {
 
 /// What an operator may want to read of one subscriber.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that do not depend on each other")]
 pub struct Snapshot {
     /// The target.
     pub target: Bitrate,
@@ -140,6 +142,8 @@ pub struct Snapshot {
     pub probing: bool,
     /// The target at which the next step would fit.
     pub unmet: Option<Bitrate>,
+    /// Our own time bounds video, and not the path.
+    pub held_back: bool,
 }
 
 /// How the target was divided last.
@@ -185,6 +189,8 @@ pub struct Controller {
     rtt_reported: bool,
     remb: bool,
     frugal: bool,
+    share: Share,
+    held_back: bool,             // by it, in the last allocation
     feedback: Option<Instant>,   // when the last report came
     unanswered: Option<Instant>, // when the first packet left that no report has come after
     silence: Silence,
@@ -219,6 +225,8 @@ impl Controller {
             rtt_reported: false,
             remb: false,
             frugal: false,
+            share: Share::WHOLE,
+            held_back: false,
             feedback: None,
             unanswered: None,
             silence: Silence::None,
@@ -417,6 +425,16 @@ impl Controller {
         self.allocated = None;
     }
 
+    /// How much of the video that is asked for may go, from the next [`Controller::allocate`] on.
+    pub fn restrain(&mut self, share: Share) {
+        self.share = share;
+    }
+
+    /// As [`Controller::restrain`] was told last.
+    pub fn share(&self) -> Share {
+        self.share
+    }
+
     /// All bytes per second to this subscriber.
     pub fn target(&self) -> Bitrate {
         self.target.target()
@@ -483,7 +501,10 @@ impl Controller {
         tracks: &[Track<'_>],
         expected: Bitrate,
     ) -> &Allocation {
-        let media = self.target().saturating_sub(audio).scale(1.0 - self.rtx_share());
+        let affordable = self.target().saturating_sub(audio).scale(1.0 - self.rtx_share());
+        let wanted = Bitrate::bps(tracks.iter().map(Track::most).sum()).max(expected);
+        let media = self.share.bound(affordable, wanted);
+        self.held_back = media < affordable;
         let lowest: Vec<Track<'_>>;
         let tracks = if self.silence < Silence::Long && !self.unheard {
             tracks
@@ -495,7 +516,8 @@ impl Controller {
         (self.media, self.audio) = (media, audio);
         let share = self.rtx_share();
         let total = |media: Bitrate| media.scale(1.0 / (1.0 - share)) + audio;
-        self.next = self.allocation.unmet.map(total);
+        // The path is not asked for what we have no time for.
+        self.next = self.allocation.unmet.filter(|_| !self.held_back).map(total);
         self.wanted = total(self.allocation.wanted.max(expected));
         self.least = total(self.allocation.least);
         self.allocated = Some((now, self.target()));
@@ -572,6 +594,7 @@ impl Controller {
             muted: self.silence >= Silence::Long,
             probing: self.prober.plan().is_some(),
             unmet: self.next,
+            held_back: self.held_back,
         }
     }
 
@@ -681,6 +704,7 @@ impl Controller {
     fn update_probe(&mut self, now: Instant) {
         let since_cut = self.target.last_cut().map(|at| now.saturating_duration_since(at));
         let calm = !self.frugal
+            && !self.held_back
             && self.silence == Silence::None
             && self.delay.state() == Queue::Normal
             && self.delay.envelope() < CALM

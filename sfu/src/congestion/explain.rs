@@ -33,6 +33,8 @@ pub enum Why {
     WaitingForKeyframe,
     /// Its client has not reported for a second: only the least is sent.
     NoFeedback,
+    /// The next step does not fit what the server has time for.
+    Overload,
     /// The next step does not fit what the path carries.
     Budget,
     /// The next step exceeds what the client bounded itself to.
@@ -62,6 +64,7 @@ impl Why {
             Why::PublisherPaused => "publisher_paused",
             Why::WaitingForKeyframe => "waiting_for_keyframe",
             Why::NoFeedback => "no_feedback",
+            Why::Overload => "overload",
             Why::Budget => "budget",
             Why::ClientLimit => "client_limit",
             Why::Settling => "settling",
@@ -106,6 +109,8 @@ pub struct Facts {
     pub awaits_keyframe: bool,
     /// Its client is in the background; of video only.
     pub background: bool,
+    /// The server's time bounds video, and not the path.
+    pub held_back: bool,
     /// The next step exceeds the client's own bound.
     pub limited: bool,
     /// The highest temporal layer that saving data leaves.
@@ -135,6 +140,7 @@ impl Facts {
             None => Why::None,
             Some(_) if self.awaits_keyframe && leaves < meant => Why::WaitingForKeyframe,
             Some(_) if self.silent => Why::NoFeedback,
+            Some(Reason::Budget) if self.held_back => Why::Overload,
             Some(Reason::Budget) if self.limited => Why::ClientLimit,
             Some(Reason::Budget) => Why::Budget,
             Some(Reason::Settling) => Why::Settling,

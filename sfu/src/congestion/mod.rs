@@ -3,7 +3,7 @@
 //! [`Controller`] is the whole of it for one transport: it numbers what leaves ([`twcc`], [`ccfb`]), turns feedback
 //! into facts ([`rate`], [`delay`], [`loss`], [`contest`], [`burst`]), the facts into one target ([`target`]), asks for probes where
 //! the target is too small for what is wanted ([`probe`]) and divides the target over the tracks
-//! ([`allocate`]). [`pacer`] decides what leaves next; [`feedback`] is the other direction, the reports that
+//! ([`allocate`]), less where the machine is short of time ([`restraint`]). [`pacer`] decides what leaves next; [`feedback`] is the other direction, the reports that
 //! we write for publishers. [`voice`] says when not even sound gets through; [`explain`] tells people how it came out.
 //! Always: the target changes in one place and for one named cause, stays within its configured bounds, and
 //! is not lowered because little was sent; feedback costs no more than its length; nothing here opens a
@@ -24,6 +24,7 @@ pub mod pacer;
 pub mod probe;
 pub mod rate;
 pub mod reorder;
+pub mod restraint;
 pub mod target;
 pub mod twcc;
 pub mod voice;

@@ -29,7 +29,7 @@ pub(super) const MAX_AGE: Duration = Duration::from_secs(5);
 /// Packets remembered at most.
 const LOG_LEN: usize = 8192;
 /// At its most, 5 s at 15 Mbit/s.
-const EXTENT: Extent = Extent { least: 256, most: LOG_LEN, time: MAX_AGE };
+const EXTENT: Extent = Extent { least: 32, most: LOG_LEN, time: MAX_AGE };
 /// A gap is a loss after this many further reports…
 const LOSS_REPORTS: u32 = 2;
 /// …or this much time: before, it may be reordering.

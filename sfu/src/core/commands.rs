@@ -22,6 +22,9 @@ impl Sfu {
         let (id, room) = (add.peer, add.room);
         let peer = Box::new(Peer::new(now, self.ticks(), add, &self.ice, &mut self.rng));
         let index = insert(&mut self.peers, peer);
+        if let Some(peer) = &mut self.peers[index] {
+            peer.downlink.controller.restrain(self.restraint.share(index));
+        }
         self.peer_ids.insert(id, index);
         self.rooms.entry(room).or_default().peers.push(index);
         self.register_ufrags(index);

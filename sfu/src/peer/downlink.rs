@@ -234,6 +234,11 @@ impl Downlink {
         self.subscriptions.iter().flatten().map(AsRef::as_ref)
     }
 
+    /// Whether it has a video.
+    pub(crate) fn has_video(&self) -> bool {
+        self.iter().any(|subscription| subscription.kind == MediaKind::Video)
+    }
+
     /// Whether it has more than one video to divide among.
     pub(crate) fn has_videos(&self) -> bool {
         self.iter().filter(|subscription| subscription.kind == MediaKind::Video).nth(1).is_some()
@@ -249,7 +254,9 @@ impl Downlink {
     pub(crate) fn set_feedback(&mut self, now: Instant, kind: FeedbackKind) {
         if self.feedback != kind {
             self.feedback = kind;
+            let share = self.controller.share();
             self.controller = Controller::new(now, Config { feedback: kind, ..Config::default() });
+            self.controller.restrain(share);
             self.set_policy(now, self.policy);
         }
     }

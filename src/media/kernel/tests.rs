@@ -199,3 +199,12 @@ fn no_announced_address_is_loopback_or_twice() {
     unique.dedup();
     assert_eq!(unique.len(), found.len());
 }
+
+#[test]
+fn a_thread_uses_cpu_time_while_it_works_and_none_while_it_sleeps() {
+    let begin = thread_cpu_time().unwrap();
+    let used = || thread_cpu_time().unwrap().saturating_sub(begin);
+    std::thread::sleep(Duration::from_millis(30));
+    assert!(used() < Duration::from_millis(15), "{:?}", used());
+    while used() < Duration::from_millis(20) {}
+}

@@ -65,6 +65,7 @@ impl MediaCore for Script {
     fn handle_backlog(&mut self, _: Path, waits: bool) {
         self.backlog.push(waits);
     }
+    fn restrain(&mut self, _: Instant, _: sfu::congestion::restraint::Restraint) {}
     fn egress(&self) -> impl Iterator<Item = Outgoing<'_>> {
         self.runs.iter().map(|(path, segment, bytes)| Outgoing { path: *path, segment: *segment, bytes })
     }
@@ -160,7 +161,7 @@ struct Media {
 }
 
 fn media() -> Media {
-    let start = |number| Worker::start(number, Vec::new(), move |_| Script::new(number as u8)).unwrap();
+    let start = |number| Worker::start(number, Vec::new(), None, move |_| Script::new(number as u8)).unwrap();
     let workers: Vec<Worker> = (0..2).map(start).collect();
     let clients: Arc<[WorkerClient]> = workers.iter().map(|worker| worker.client().clone()).collect();
     let listener = TcpListener::from_std(listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap()).unwrap();

@@ -92,6 +92,7 @@ impl MediaCore for Echo {
     }
 
     fn handle_backlog(&mut self, _: Path, _: bool) {}
+    fn restrain(&mut self, _: Instant, _: sfu::congestion::restraint::Restraint) {}
 
     fn egress(&self) -> impl Iterator<Item = Outgoing<'_>> {
         let run = |(path, segment, range): &(Path, u16, std::ops::Range<usize>)| Outgoing {
@@ -118,7 +119,7 @@ fn start() -> (Worker, Arc<Mutex<Vec<PeerId>>>) {
     let sockets = sockets.iter().map(|at| UdpSocket::bind(at.parse().unwrap(), buffers).unwrap()).collect();
     let removed = Arc::new(Mutex::new(Vec::new()));
     let shared = Arc::clone(&removed);
-    let worker = Worker::start(0, sockets, move |now| Echo::new(now, shared)).unwrap();
+    let worker = Worker::start(0, sockets, None, move |now| Echo::new(now, shared)).unwrap();
     (worker, removed)
 }
 
@@ -272,6 +273,7 @@ async fn a_worker_that_panicked_is_seen_to_be_gone() {
             false
         }
         fn handle_backlog(&mut self, _: Path, _: bool) {}
+        fn restrain(&mut self, _: Instant, _: sfu::congestion::restraint::Restraint) {}
         fn egress(&self) -> impl Iterator<Item = Outgoing<'_>> {
             self.0.egress()
         }
@@ -280,10 +282,74 @@ async fn a_worker_that_panicked_is_seen_to_be_gone() {
             &self.0.stats
         }
     }
-    let worker = Worker::start(0, Vec::new(), |now| Bomb(Echo::new(now, Arc::default()))).unwrap();
+    let worker = Worker::start(0, Vec::new(), None, |now| Bomb(Echo::new(now, Arc::default()))).unwrap();
     let client = worker.client().clone();
     client.send(add_peer(1, 1)).await.unwrap();
     client.queue.closed().await;
     assert!(!client.is_alive());
     assert_eq!(client.send(ToWorker::Stop).await, Err(WorkerGone));
+}
+
+#[tokio::test]
+async fn a_worker_that_takes_all_of_its_core_holds_video_back_and_lets_nobody_in() {
+    /// Has work without end while `busy`.
+    struct Swamped {
+        echo: Echo,
+        busy: Arc<AtomicBool>,
+        restrained: Arc<AtomicBool>,
+    }
+    impl MediaCore for Swamped {
+        fn handle_datagram(&mut self, _: Instant, _: Path, _: &mut [u8]) {}
+        fn handle_command(&mut self, _: Instant, _: Command) {}
+        fn settle(&mut self, _: Instant) {}
+        fn handle_timeout(&mut self, now: Instant) {
+            while now.elapsed() < Duration::from_millis(5) {}
+        }
+        fn ticks(&self) -> Ticks {
+            self.echo.ticks()
+        }
+        fn next_timeout(&self) -> Option<Instant> {
+            self.busy.load(Ordering::Relaxed).then_some(self.echo.start)
+        }
+        fn poll_event(&mut self) -> Option<Event> {
+            None
+        }
+        fn knows(&self, _: Path) -> bool {
+            false
+        }
+        fn handle_backlog(&mut self, _: Path, _: bool) {}
+        fn restrain(&mut self, _: Instant, restraint: Restraint) {
+            self.restrained.store(restraint > Restraint::NONE, Ordering::Relaxed);
+        }
+        fn egress(&self) -> impl Iterator<Item = Outgoing<'_>> {
+            self.echo.egress()
+        }
+        fn clear_egress(&mut self) {}
+        fn stats(&self) -> &Stats {
+            &self.echo.stats
+        }
+    }
+    let flags = [true, false].map(|flag| Arc::new(AtomicBool::new(flag)));
+    let [busy, restrained] = flags.clone();
+    // What the loop gets of the machine is the machine's affair.
+    let limits = Limits { own: 0.0, little: 0.0, ..Limits::of(0.85) };
+    let worker = Worker::start(0, Vec::new(), Some(limits), move |now| Swamped {
+        echo: Echo::new(now, Arc::default()),
+        busy,
+        restrained,
+    });
+    let worker = worker.unwrap();
+    let [busy, restrained] = flags;
+    let load = worker.client().load();
+    let until = async |wanted: bool| {
+        let by = Instant::now() + Duration::from_mins(1);
+        while restrained.load(Ordering::Relaxed) != wanted || load.admits() == wanted {
+            assert!(Instant::now() < by, "restrained: {restrained:?}, {load:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    until(true).await;
+    busy.store(false, Ordering::Relaxed);
+    until(false).await;
+    worker.stop().await;
 }

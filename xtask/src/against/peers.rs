@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use super::place::{ADDRESS, Place};
+use crate::place::{ADDRESS, Place};
 use crate::run::Result;
 
 /// From the start until its port is open.
@@ -21,7 +21,7 @@ const CONNECT: Duration = Duration::from_secs(1);
 
 /// A server. To publish and to subscribe is `sluice-load`'s affair, which is told how by [`Peer::joining`]: a server with
 /// a signalling of its own is a new `--protocol` there.
-pub(super) trait Peer {
+pub(crate) trait Peer {
     /// For tables and file names; one of its modes is a peer of its own.
     fn name(&self) -> &'static str;
     /// Makes it be there, or says what is missing. The machine's network can be reached.
@@ -37,13 +37,13 @@ pub(super) trait Peer {
 }
 
 /// One that runs; it ends when this is dropped.
-pub(super) struct Server {
+pub(crate) struct Server {
     process: Child,
 }
 
 impl Server {
     /// Comes back when it can be joined.
-    pub(super) fn start(peer: &dyn Peer, place: &Place, log: &Path) -> Result<Server> {
+    pub(crate) fn start(peer: &dyn Peer, place: &Place, log: &Path) -> Result<Server> {
         let cannot = |error: std::io::Error| format!("cannot start it: {error}");
         let out = File::create(log).map_err(cannot)?;
         let mut command = peer.command(place)?;
@@ -68,7 +68,7 @@ impl Server {
         Ok(server)
     }
 
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.process.id()
     }
 }

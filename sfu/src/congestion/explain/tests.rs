@@ -17,6 +17,7 @@ fn facts() -> Facts {
         layers: (Some(layer(1, 1)), Some(layer(1, 1))),
         awaits_keyframe: false,
         background: false,
+        held_back: false,
         limited: false,
         saver: None,
         asked: layer(u8::MAX, u8::MAX),
@@ -29,10 +30,11 @@ fn facts() -> Facts {
 fn the_allocators_word_counts_where_the_track_flows() {
     assert_eq!(facts().why(), Why::Budget);
     assert_eq!(Facts { limited: true, ..facts() }.why(), Why::ClientLimit);
+    assert_eq!(Facts { limited: true, held_back: true, ..facts() }.why(), Why::Overload);
     assert_eq!(Facts { reason: Some(Reason::Settling), ..facts() }.why(), Why::Settling);
     let top = Facts { reason: Some(Reason::Satisfied), ..facts() };
     assert_eq!(top.why(), Why::None);
-    assert_eq!(Facts { limited: true, ..top }.why(), Why::None);
+    assert_eq!(Facts { limited: true, held_back: true, ..top }.why(), Why::None);
     assert_eq!(Facts { reason: None, ..facts() }.why(), Why::None, "sound");
 }
 

@@ -92,6 +92,7 @@ impl Downlink {
             layers: (leaves, granted),
             awaits_keyframe: selector.wants_keyframe().is_some(),
             background: video && self.policy.background,
+            held_back: estimate.held_back,
             limited: self.policy.max.is_some_and(|max| estimate.unmet.is_some_and(|unmet| unmet > max)),
             saver: self.policy.data_saver.then(|| half_rate(track)),
             asked,

@@ -23,6 +23,7 @@ use sfu::command::{
     AddPeer, AnnouncedLayer, Command, Demand, DownlinkPolicy, Event, MediaKind, NegotiationRole,
 };
 use sfu::congestion::controller::Snapshot;
+use sfu::congestion::restraint::Restraint;
 use sfu::ids::{LayerId, Mid, PeerId, RoomId, Ssrc, TrackId};
 use sfu::units::{DataSize, WallClock};
 
@@ -387,6 +388,11 @@ impl Call {
     /// A subscriber's bounds.
     pub fn limit(&mut self, subscriber: SubscriberId, policy: DownlinkPolicy) {
         self.command(Command::Limit { peer: subscriber.peer, policy });
+    }
+
+    /// The server's machine is short of time by so much.
+    pub fn restrain(&mut self, restraint: Restraint) {
+        self.net.with(self.server, |now, host: &mut Host<Server>| host.node_mut().restrain(now, restraint));
     }
 
     /// What the server says of a subscriber's downlink, with all of its history.

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use sfu::command::{Command, Event, Path};
+use sfu::congestion::restraint::Restraint;
 use sfu::ids::PeerId;
 use sfu::units::WallClock;
 use sfu::{Sfu, SfuConfig};
@@ -77,6 +78,12 @@ impl Server {
     /// Carries out a command.
     pub fn command(&mut self, now: Instant, command: Command) {
         self.sfu.handle_command(now, command);
+        self.collect(now);
+    }
+
+    /// Its machine is short of time by so much.
+    pub(super) fn restrain(&mut self, now: Instant, restraint: Restraint) {
+        self.sfu.restrain(now, restraint);
         self.collect(now);
     }
 

@@ -12,6 +12,7 @@ mod feeds;
 mod hostile;
 mod lossy;
 mod narrow;
+mod overload;
 mod parity;
 mod pauses;
 mod policy;

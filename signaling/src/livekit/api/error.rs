@@ -214,6 +214,9 @@ pub enum ApiError {
     /// No media worker is left.
     #[error("no media worker is running")]
     NoWorker,
+    /// No media worker has time for another room.
+    #[error("server is overloaded: no more rooms for now; try again later")]
+    Overloaded,
     /// It takes nothing more.
     #[error("server is shutting down")]
     ShuttingDown,
@@ -250,7 +253,9 @@ impl ApiError {
             ApiError::TooManyCalls { .. } | ApiError::TooManyRooms | ApiError::TooManyDispatches { .. } => {
                 Code::ResourceExhausted
             }
-            ApiError::NoWorker | ApiError::ShuttingDown | ApiError::NoAnswer => Code::Unavailable,
+            ApiError::NoWorker | ApiError::Overloaded | ApiError::ShuttingDown | ApiError::NoAnswer => {
+                Code::Unavailable
+            }
         }
     }
 

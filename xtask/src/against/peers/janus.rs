@@ -5,7 +5,7 @@ use std::process::Command;
 
 use super::{Peer, configuration};
 use crate::against::folder;
-use crate::against::place::{ADDRESS, Place};
+use crate::place::{ADDRESS, Place};
 use crate::run::{Result, output};
 use crate::tools;
 

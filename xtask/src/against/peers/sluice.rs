@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::Peer;
-use crate::against::place::{ADDRESS, Place};
+use crate::place::{ADDRESS, Place};
 use crate::run::{Result, output, root};
 
 const PORT: u16 = 7880;

@@ -11,7 +11,7 @@ use crate::run::{self, Result, command, output};
 use crate::tools;
 
 /// Of every server, and of the generator.
-pub(super) const ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+pub(crate) const ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 const INTERFACE: &str = "media";
 /// What is run, and Debian's packages that have it.
 const PROGRAMS: &[(&str, &str)] = &[
@@ -23,13 +23,13 @@ const PROGRAMS: &[(&str, &str)] = &[
 ];
 
 /// The core of the server and that of the load.
-pub(super) struct Place {
+pub(crate) struct Place {
     server: usize,
     load: usize,
 }
 
 /// What must be there before anything is built.
-pub(super) fn needs() -> Result {
+pub(crate) fn needs() -> Result {
     if !cfg!(target_os = "linux") {
         return Err("servers are compared on Linux only: the run needs its namespaces and /proc".to_owned());
     }
@@ -38,7 +38,7 @@ pub(super) fn needs() -> Result {
 }
 
 /// Starts this command once more, inside; ends with it, and it with us.
-pub(super) fn again_inside() -> Result {
+pub(crate) fn again_inside() -> Result {
     let own = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
     let is_root = output("id", &["-u"]).as_deref() == Some("0");
     let mut inside = command("setpriv", &["--pdeathsig", "KILL", "unshare"]);
@@ -53,7 +53,7 @@ pub(super) fn again_inside() -> Result {
 
 impl Place {
     /// Gives the namespace its interface.
-    pub(super) fn make() -> Result<Place> {
+    pub(crate) fn make() -> Result<Place> {
         if std::process::id() != 1 {
             return Err(
                 "--inside is what this command starts itself with, in namespaces of its own".to_owned()
@@ -81,12 +81,12 @@ impl Place {
         Ok(Place { server, load })
     }
 
-    pub(super) fn on_server_core(&self, program: &str) -> Command {
+    pub(crate) fn on_server_core(&self, program: &str) -> Command {
         command("taskset", &["--cpu-list", &self.server.to_string(), program])
     }
 
     /// Words to put before the generator's.
-    pub(super) fn on_load_core(&self) -> [String; 3] {
+    pub(crate) fn on_load_core(&self) -> [String; 3] {
         ["taskset".to_owned(), "--cpu-list".to_owned(), self.load.to_string()]
     }
 }
