@@ -25,6 +25,9 @@ const SOUND: (usize, usize) = (1, 120);
 const HEADER: usize = 24;
 const TAG: usize = 16;
 const BUFFERS: BufferSizes = BufferSizes { receive: 1 << 20, send: 4 << 20 };
+/// Of a model's run: few enough that all they need stays in the processor's caches.
+const MODEL_SUBSCRIBERS: u16 = 50;
+const MODEL_TIME: Duration = Duration::from_millis(500);
 /// How often receivers empty their sockets, as the bench's clients do.
 const LOOK: Duration = Duration::from_millis(1);
 
@@ -85,6 +88,31 @@ impl Sender {
 
 /// CPU time for each packet, in µs.
 pub(crate) fn measure(subscribers: u16, time: Duration) -> Result<f64> {
+    let (sender, sockets) = set_up(subscribers)?;
+    let (cpu, packets) = drained(&sockets, move || sender.run(time))?;
+    Ok(per_packet(cpu, packets))
+}
+
+/// The same for packets of `size` bytes in runs of so many, sent as fast as they can be: what each message, packet and byte costs
+/// when nothing else is in the way.
+pub(crate) fn measure_runs(run: (usize, usize)) -> Result<f64> {
+    let (mut sender, sockets) = set_up(MODEL_SUBSCRIBERS)?;
+    let (cpu, packets) = drained(&sockets, move || {
+        let mut batch = SendBatch::new();
+        let (start, cpu) = (Instant::now(), thread_cpu()?);
+        while start.elapsed() < MODEL_TIME {
+            sender.send(&mut batch, run)?;
+        }
+        Ok((thread_cpu()?.saturating_sub(cpu), sender.packets))
+    })?;
+    Ok(per_packet(cpu, packets))
+}
+
+fn per_packet(cpu: Duration, packets: u64) -> f64 {
+    cpu.as_secs_f64() * 1e6 / packets as f64
+}
+
+fn set_up(subscribers: u16) -> Result<(Sender, Vec<UdpSocket>)> {
     let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let bind = |_| UdpSocket::bind(loopback, BUFFERS);
     let sockets = (0..subscribers).map(bind).collect::<std::io::Result<Vec<_>>>()?;
@@ -96,21 +124,28 @@ pub(crate) fn measure(subscribers: u16, time: Duration) -> Result<f64> {
         receivers.push((path, LessSafeKey::new(key)));
     }
     let sender = Sender { socket, receivers, plain: vec![7; FRAME.1], slab: Vec::new(), packets: 0 };
+    Ok((sender, sockets))
+}
+
+/// What `send` gives, which runs on a thread of its own while the sockets are emptied here.
+fn drained<T: Send + 'static>(
+    sockets: &[UdpSocket],
+    send: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     let over = Arc::new(AtomicBool::new(false));
     let ends = Arc::clone(&over);
     // Errors cross threads as text.
     let thread = std::thread::spawn(move || {
-        let result = sender.run(time).map_err(|error| error.to_string());
+        let result = send().map_err(|error| error.to_string());
         ends.store(true, Ordering::Release);
         result
     });
     let mut batch = ReceiveBatch::new();
     while !over.load(Ordering::Acquire) {
         std::thread::sleep(LOOK);
-        for socket in &sockets {
+        for socket in sockets {
             while batch.receive(socket)? > 0 {}
         }
     }
-    let (cpu, packets) = thread.join().map_err(|_| "the floor's thread panicked")??;
-    Ok(cpu.as_secs_f64() * 1e6 / packets as f64)
+    Ok(thread.join().map_err(|_| "the floor's thread panicked")??)
 }

@@ -46,6 +46,9 @@ struct Args {
     /// The camera's bitrate as a multiple of 1.2 Mbit/s
     #[arg(long, default_value_t = 1.0)]
     rate: f64,
+    /// Instead: what packets of some sizes cost in runs of some lengths, copied, sealed and sent as fast as can be
+    #[arg(long)]
+    model: bool,
     /// Also write the figures to this file
     #[arg(long)]
     json: Option<PathBuf>,
@@ -215,8 +218,24 @@ fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// Payload and header of a packet of sound, of a small and of a full one of video.
+const MODEL_SIZES: [usize; 3] = [120, 500, 1020];
+const MODEL_RUNS: [usize; 6] = [1, 2, 4, 8, 16, 32];
+
+fn model() -> Result<()> {
+    println!("CPU us a packet, in runs of  {}", MODEL_RUNS.map(|run| format!("{run:>5}")).join("  "));
+    for size in MODEL_SIZES {
+        let costs = MODEL_RUNS.map(|run| floor::measure_runs((run, size)));
+        let costs = costs.into_iter().collect::<Result<Vec<f64>>>()?;
+        let costs = costs.iter().map(|cost| format!("{cost:5.2}")).collect::<Vec<_>>();
+        println!("{size:21} bytes  {}", costs.join("  "));
+    }
+    Ok(())
+}
+
 fn main() -> ExitCode {
-    match run(&Args::parse()) {
+    let args = Args::parse();
+    match if args.model { model() } else { run(&args) } {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("fanout: {error}");
