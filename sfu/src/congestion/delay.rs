@@ -24,6 +24,8 @@ const BASE_SECONDS: usize = 30;
 /// The envelope is the least of this time, and of this many groups at least.
 const ENVELOPE: Duration = Duration::from_millis(300);
 const ENVELOPE_GROUPS: u64 = 8;
+/// Groups of the envelope at most: they are [`GROUP`] apart.
+const LOWS: usize = 64;
 /// Groups kept.
 const GROUPS: usize = 128;
 /// Groups in the trend line, and smoothing of its input (libwebrtc).
@@ -157,7 +159,7 @@ impl DelayDetector {
             envelope: 0,
             groups: VecDeque::with_capacity(GROUPS),
             closed: 0,
-            lows: VecDeque::new(),
+            lows: VecDeque::with_capacity(LOWS),
             trend: VecDeque::with_capacity(TREND_GROUPS),
             trend_start: None,
             smoothed: 0.0,
@@ -325,11 +327,12 @@ impl DelayDetector {
         while self.lows.back().is_some_and(|low| low.delay >= delay) {
             self.lows.pop_back();
         }
+        if self.lows.len() == LOWS {
+            self.lows.pop_front();
+        }
         self.lows.push_back(Low { number: self.closed, arrival, delay });
         let old = |low: &Low| {
-            let behind = self.closed - low.number;
-            behind >= ENVELOPE_GROUPS
-                && (behind >= GROUPS as u64 || !arrival.is_within(ENVELOPE, low.arrival))
+            self.closed - low.number >= ENVELOPE_GROUPS && !arrival.is_within(ENVELOPE, low.arrival)
         };
         while self.lows.front().is_some_and(old) {
             self.lows.pop_front();
