@@ -18,7 +18,7 @@ const JOINS_PER_SECOND: u64 = 20;
 /// Who has a microphone: in a meeting most are silent.
 const SPEAKERS: &str = "4";
 /// Until the meeting must be complete, on a machine that is shared.
-const JOINING: u64 = 30;
+const JOINING: Duration = Duration::from_secs(30);
 /// Estimates have grown by then.
 const GROWING: u64 = 20;
 /// For making the server as busy as that.
@@ -60,7 +60,7 @@ pub(crate) fn run(args: &Args) -> Result {
 fn measure(args: &Args, place: &Place, name: &str, variables: &[(&str, &str)]) -> Result<Figures> {
     let server = Trial::start(place, "overload", name, variables)?;
     let mut spinner = Spinner::start(place)?;
-    let seconds = JOINING + GROWING + SLOWING + CALM + CROWD + SQUEEZE + RECOVERY + 15;
+    let seconds = JOINING.as_secs() + GROWING + SLOWING + CALM + CROWD + SQUEEZE + RECOVERY + 15;
     let people = args.people.to_string();
     let meeting = server.load(
         "meeting",
@@ -81,7 +81,7 @@ fn measure(args: &Args, place: &Place, name: &str, variables: &[(&str, &str)]) -
     )?;
     let begin = Instant::now();
     let mut watch = Watch::new(&server, &meeting, begin);
-    wait_for_all(&meeting, u64::from(args.people))?;
+    meeting.wait_for(u64::from(args.people), JOINING)?;
     watch.look_for(Duration::from_secs(GROWING))?;
     let used = mean_cpu(&meeting);
     let left = spinner.until_busy(&server, USED)?;
@@ -122,17 +122,6 @@ fn measure(args: &Args, place: &Place, name: &str, variables: &[(&str, &str)]) -
     let parts = watch.finish();
     drop(spinner);
     Ok(Figures::new(parts, &crowd))
-}
-
-fn wait_for_all(meeting: &Load, people: u64) -> Result {
-    let by = Instant::now() + Duration::from_secs(JOINING);
-    while meeting.seconds().last().is_none_or(|second| number(second, "/joined") < people as f64) {
-        if by <= Instant::now() {
-            return Err(format!("the meeting is not complete after {JOINING} s"));
-        }
-        std::thread::sleep(Duration::from_millis(500));
-    }
-    Ok(())
 }
 
 /// Of the server over the last seconds, as a share of a core.

@@ -36,7 +36,7 @@ const STAY: &[&str] = &[
     "--joins-per-second",
     "10",
 ];
-const STAYING: f64 = 24.0;
+const STAYING: u64 = 24;
 const JOINING: Duration = Duration::from_mins(1);
 /// For making the server as busy as that, in seconds.
 const SLOWING: u64 = 120;
@@ -86,7 +86,7 @@ fn soak(args: &Args, place: &Place) -> Result<Vec<String>> {
     let mut spinner = Spinner::start(place)?;
     let seconds = args.minutes * 60;
     let stay = server.load("stay", JOINING.as_secs() + SLOWING + seconds, STAY)?;
-    wait_for_all(&stay)?;
+    stay.wait_for(STAYING, JOINING)?;
     std::thread::sleep(Duration::from_secs(15));
     let left = spinner.until_busy(&server, f64::from(args.busy) / 100.0 * ALONE)?;
     println!("the server is left {:.0} % of a core", left * 100.0);
@@ -145,17 +145,6 @@ fn soak(args: &Args, place: &Place) -> Result<Vec<String>> {
     }
     println!("{} visits of 7", visits.over);
     Ok(failures)
-}
-
-fn wait_for_all(stay: &Load) -> Result {
-    let by = Instant::now() + JOINING;
-    while stay.seconds().last().is_none_or(|second| number(second, "/joined") < STAYING) {
-        if by <= Instant::now() {
-            return Err(format!("not all have joined after {} s", JOINING.as_secs()));
-        }
-        std::thread::sleep(Duration::from_millis(500));
-    }
-    Ok(())
 }
 
 /// Those who come and go.

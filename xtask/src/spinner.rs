@@ -71,9 +71,7 @@ impl Spinner {
             .and_then(|()| self.input.flush())
             .map_err(|error| format!("cannot slow the core down ({error}): this needs root"))
     }
-}
 
-impl Spinner {
     /// Takes more and more until the server's worker needs this share of its time. Gives what is left of the core.
     pub(crate) fn until_busy(&mut self, server: &Trial<'_>, busy: f64) -> Result<f64> {
         let mut taken = 0.0;

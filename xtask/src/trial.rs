@@ -7,7 +7,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -157,6 +157,18 @@ impl Load {
         let text = std::fs::read_to_string(&self.seconds).unwrap_or_default();
         // The last line may be half written.
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Waits until so many have joined, for `time` at most.
+    pub(crate) fn wait_for(&self, people: u64, time: Duration) -> Result {
+        let by = Instant::now() + time;
+        while self.seconds().last().is_none_or(|second| number(second, "/joined") < people as f64) {
+            if by <= Instant::now() {
+                return Err(format!("not all {people} have joined after {} s", time.as_secs()));
+            }
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        Ok(())
     }
 
     /// Waits for its end. Gives its summary, whether anybody got media or not.

@@ -1,9 +1,9 @@
 //! Whether the queue on the path is somebody else's, and what a TCP flow would get there.
 //!
-//! A queue of ours goes when we send clearly less than what passed a moment ago. One that stays then is filled by others, who do not yield to delay: who
-//! does would be starved. So it is no longer obeyed, and the target does not fall below the rate of a TCP flow with our
-//! losses (RFC 5348 §3.1), nor rise by itself beyond it. As the losses of the few packets we send say little, what the
-//! path carried before we gave way bounds it too.
+//! A queue of ours goes when we send clearly less than what passed a moment ago. One that stays then is filled by others,
+//! who do not yield to delay: who does would be starved. So it is no longer obeyed, and the target does not fall below
+//! the rate of a TCP flow with our losses (RFC 5348 §3.1), nor rise by itself beyond it. As the losses of the few packets
+//! we send say little, what the path carried before we gave way bounds it too.
 //! Always: what it says is undone when the queue is seen empty, or longer than others would let it become.
 //! Not here: the target itself ([`super::target`]).
 

@@ -1,12 +1,12 @@
 //! What one more participant costs in memory: the resident memory of servers with few and with many of them.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::process::held;
 use super::slope::fit;
 use crate::place::Place;
 use crate::run::Result;
-use crate::trial::{Trial, number};
+use crate::trial::Trial;
 
 /// Who joins, how many of them, and what each may cost, in KiB.
 struct Kind {
@@ -34,7 +34,6 @@ const JOINS_PER_SECOND: u64 = 20;
 const JOINING: Duration = Duration::from_mins(2);
 /// Rings have grown by then to what they come to.
 const GROWING: Duration = Duration::from_secs(25);
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Prints the figures. Gives what is missed.
 pub(super) fn run(place: &Place) -> Result<Vec<String>> {
@@ -69,17 +68,7 @@ fn resident(place: &Place, kind: &Kind, count: u64) -> Result<f64> {
     let joins = JOINS_PER_SECOND.to_string();
     let flags = [kind.flags, &["--subscribers", &subscribers, "--joins-per-second", &joins]].concat();
     let load = server.load("load", seconds, &flags)?;
-    let by = Instant::now() + JOINING;
-    while load.seconds().last().is_none_or(|second| number(second, "/joined") < count as f64) {
-        if by <= Instant::now() {
-            return Err(format!(
-                "{}: not all of {count} have joined after {} s",
-                kind.name,
-                JOINING.as_secs()
-            ));
-        }
-        std::thread::sleep(LOOK_AGAIN);
-    }
+    load.wait_for(count, JOINING).map_err(|error| format!("{}: {error}", kind.name))?;
     std::thread::sleep(GROWING);
     let held = held(server.pid())?;
     eprintln!("{} {count}: {:.1} MiB", kind.name, held.resident / 1024.0);

@@ -21,8 +21,6 @@ pub struct Row {
     pub name: &'static str,
     /// The network, for the table.
     pub about: &'static str,
-    /// Why it is not kept yet, where that is known.
-    pub known: Option<&'static str>,
     /// Plays the call.
     pub play: fn(&Scene) -> Score,
     /// Long or large: left out of the tests, and run over a tenth of the seeds.

@@ -20,7 +20,7 @@ const CROWD: usize = 25;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) fn rows() -> [Row; 3] {
-    let row = |name, about, play| Row { name, about, known: None, play, heavy: false };
+    let row = |name, about, play| Row { name, about, play, heavy: false };
     [
         row("crowd", "1.5 Mbit/s, 60 ms; 25 cameras and microphones", crowd),
         row("80k", "80 kbit/s, 80 ms", narrow),

@@ -11,7 +11,7 @@ use crate::table::measure::{self, Span};
 use crate::table::{Row, Scene};
 
 pub(super) fn rows() -> [Row; 4] {
-    let row = |name, about, play| Row { name, about, known: None, play, heavy: false };
+    let row = |name, about, play| Row { name, about, play, heavy: false };
     [
         row("loss-2", "4 Mbit/s, 80 ms, 2 % lost", |scene| random(scene, 0.02, 0.5, 0.5)),
         row("loss-5", "4 Mbit/s, 80 ms, 5 % lost", |scene| random(scene, 0.05, 1.0, 1.0)),

@@ -13,7 +13,7 @@ use crate::table::measure::{self, Span};
 use crate::table::{Row, Scene};
 
 pub(super) fn rows() -> [Row; 3] {
-    let row = |name, about, play| Row { name, about, known: None, play, heavy: false };
+    let row = |name, about, play| Row { name, about, play, heavy: false };
     [
         row("blackout-3", "4 Mbit/s, 50 ms; nothing passes for 3 s", |scene| blackout(scene, 3)),
         row("blackout-30", "4 Mbit/s, 50 ms; nothing passes for 30 s", |scene| blackout(scene, 30)),

@@ -20,7 +20,6 @@ pub(super) fn rows() -> [Row; 1] {
     [Row {
         name: "long",
         about: "ten clients for 30 minutes; each link changes every 5 to 30 s, 150 kbit/s to 20 Mbit/s, up to 10 % lost",
-        known: None,
         play: long,
         heavy: true,
     }]

@@ -16,7 +16,7 @@ use crate::table::{Row, Scene};
 const SETTLED: Duration = Duration::from_secs(15);
 
 pub(super) fn rows() -> [Row; 2] {
-    let row = |name, about, play| Row { name, about, known: None, play, heavy: false };
+    let row = |name, about, play| Row { name, about, play, heavy: false };
     [
         row(
             "bursts",

@@ -13,7 +13,7 @@ use crate::table::{Row, Scene};
 const CLIFF: &str = "2.5 Mbit/s, for 20 s 300 kbit/s, 60 ms, queue of 200 ms";
 
 pub(super) fn rows() -> [Row; 7] {
-    let row = |name, about, play| Row { name, about, known: None, play, heavy: false };
+    let row = |name, about, play| Row { name, about, play, heavy: false };
     [
         row("join", "4 Mbit/s, 50 ms", |scene| join(scene, TransportWide)),
         row("steady-1000", "1 Mbit/s, 60 ms", |scene| steady(scene, 1000, TransportWide)),

@@ -12,7 +12,7 @@ use crate::table::measure::{self, Span};
 use crate::table::{Row, Scene};
 
 pub(super) fn rows() -> [Row; 18] {
-    let row = |name, about, play| Row { name, about, known: None, play, heavy: false };
+    let row = |name, about, play| Row { name, about, play, heavy: false };
     [
         row("policed", "1 Mbit/s by a policer: 15 kB at once, no queue; 60 ms", |scene| {
             policed(scene, (1000, 15), &USED)
